@@ -1,0 +1,102 @@
+"""Checks of what callers hand over. Every error names the argument, the rule, what came, and what to do."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+
+class ShapeError(ValueError):
+    """A tensor whose shape breaks the rule that its message names."""
+
+
+AXES = dict(
+    b = 'batch',
+    v = 'input views',
+    t = 'target views',
+    c = 'channels',
+    h = 'height',
+    w = 'width',
+)
+
+
+def fail(argument: str, rule: str, got: object, to_do: str, error: type[ValueError] = ValueError) -> NoReturn:
+    """Raise `error` in the one form that all messages of this library have."""
+    raise error(f'{argument}: {rule}, but got {got}. {to_do}')
+
+
+def values_are_free(tensor: Tensor) -> bool:
+    """Whether looking at the values of `tensor` costs nothing: no compilation, no wait for a device."""
+    return not torch.compiler.is_compiling() and tensor.device.type == 'cpu'
+
+
+def check_tensor(**arguments: object) -> None:
+    """Each argument is a tensor.
+
+    Errors: ShapeError for anything else.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            fail(name, 'must be a torch.Tensor', type(value).__name__, 'Convert it, for example with torch.as_tensor(...).', ShapeError)
+
+
+def check_floating(**arguments: Tensor) -> None:
+    """Each argument is a tensor of floating point numbers.
+
+    Errors: ValueError; `uint8` images are told to divide by 255.
+    """
+    check_tensor(**arguments)
+
+    for name, tensor in arguments.items():
+        if not tensor.is_floating_point():
+            bytes_of_an_image = tensor.dtype == torch.uint8
+            to_do = 'Divide it by 255: images are in [0, 1].' if bytes_of_an_image else 'Convert it with .float().'
+            fail(name, 'must be floating point', tensor.dtype, to_do)
+
+
+def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = '', **tensors: Tensor) -> dict[str, int]:
+    """Each tensor has the shape that `pattern` says; the sizes of its letters come back.
+
+    pattern: axes by letter or number, for example 'b v 6 h w'; a leading '...' stands for any further axes.
+    sizes: what is already known of the letters, for example from an earlier call.
+    to_do: advice for the error, where more is known than this function can guess.
+
+    Errors: ShapeError, with the rule, the shape that came and the first axis that breaks the rule.
+    """
+    check_tensor(**tensors)
+
+    axes = pattern.split()
+    any_leading = axes[0] == '...'
+    axes = axes[1:] if any_leading else axes
+    known = dict(sizes or {})
+
+    for name, tensor in tensors.items():
+        shape = tensor.shape
+        rule = f'must have shape ({pattern})'
+
+        if len(shape) < len(axes) or (len(shape) > len(axes) and not any_leading):
+            fail(name, rule, f'{len(shape)} axes, {tuple(shape)}', to_do or f'It needs {"at least " if any_leading else ""}{len(axes)} axes: {describe(axes)}.', ShapeError)
+
+        shape = shape[len(shape) - len(axes):]
+
+        for index, (axis, size) in enumerate(zip(axes, shape, strict = True)):
+            expected = int(axis) if axis.isdigit() else known.setdefault(axis, size)
+
+            if size == expected:
+                continue
+
+            what = AXES.get(axis, f'axis {index}' if axis.isdigit() else axis)
+            advice = to_do or f'It needs {describe(axes)}.'
+
+            if axes[-2:] == ['h', 'w'] and index == len(axes) - 3 and shape[-1] == expected:
+                advice = 'Its channels seem to come last; they belong before height and width: tensor.movedim(-1, -3).'
+
+            fail(name, f'{rule} with {what} {expected}', f'{what} {size}, {tuple(tensor.shape)}', advice, ShapeError)
+
+    return known
+
+
+def describe(axes: list[str]) -> str:
+    return ', '.join(f'{axis} = {AXES[axis]}' if axis in AXES else axis for axis in axes)

@@ -1,0 +1,96 @@
+"""Image files in and out, and images made to fit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lvsm_pytorch.cameras import crop_intrinsics, scale_intrinsics
+from lvsm_pytorch.checks import check_shape, fail
+
+
+def image_library():
+    """Pillow, imported where it is needed."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError('image files need Pillow: pip install "lvsm-pytorch[train]"') from error
+
+    return Image
+
+
+def load_image(path: Path) -> Tensor:
+    """An image file as (3 h w) in [0, 1]: transparency on white, grey and palettes as colours.
+
+    Pixels come as they are stored: an EXIF orientation is not applied, since cameras are those of the stored pixels.
+    Errors: ValueError for a file that is missing, broken or has more than 8 bits a channel.
+    """
+    import numpy as np
+
+    Image = image_library()
+
+    try:
+        with Image.open(path) as file:
+            if file.mode.startswith(('I', 'F')):
+                fail('image', 'must have 8 bits a channel', f'{path} of mode {file.mode}', 'Convert it to 8 bits.')
+
+            if file.has_transparency_data:
+                image = file.convert('RGBA')
+                image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
+            else:
+                image = file.convert('RGB')
+    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f'image: must be a readable image file, but got {path}: {error}. Replace it, or take it out of the scene.') from error
+
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file; its pixels are not read."""
+    Image = image_library()
+
+    try:
+        with Image.open(path) as file:
+            return file.height, file.width
+    except OSError as error:
+        raise ValueError(f'image: must be a readable image file, but got {path}: {error}. Replace it, or take it out of the scene.') from error
+
+
+def save_image(image: Tensor, path: Path) -> None:
+    """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says."""
+    check_shape('3 h w', image = image)
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    write_whole(path, lambda temporary: image_library().fromarray(pixels).save(temporary))
+
+
+def write_whole(path: Path, write) -> None:
+    """Calls `write` with a temporary path beside `path` (with the same ending), then puts the file in place in one step."""
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
+
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok = True)
+
+
+def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The image (3 h w) made as small or large as covers `size` (height, width), and the middle of it; with its intrinsics (3 3).
+
+    Bicubic with antialiasing, cut off to [0, 1]: the sharpest of torch's filters that doesn't alias when it makes smaller.
+    """
+    sizes = check_shape('3 h w', image = image)
+    height, width = size
+    scale = max(height / sizes['h'], width / sizes['w'])
+    covering = max(round(sizes['h'] * scale), height), max(round(sizes['w'] * scale), width)
+
+    if covering != (sizes['h'], sizes['w']):
+        image = F.interpolate(image.unsqueeze(0), covering, mode = 'bicubic', antialias = True, align_corners = False)[0].clamp(0, 1)
+        intrinsics = scale_intrinsics(intrinsics, (sizes['h'], sizes['w']), covering)
+
+    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
+    return image[:, top:top + height, left:left + width], crop_intrinsics(intrinsics, top, left)

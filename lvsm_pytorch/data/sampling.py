@@ -1,0 +1,157 @@
+"""Which views are seen, and which are asked for: from scenes to batches."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from lvsm_pytorch.cameras import Cameras, normalize_poses, plucker_rays
+from lvsm_pytorch.checks import fail
+from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.scene import Scene, hold_out
+from lvsm_pytorch.data.synthetic import synthetic_scenes
+
+
+class Batch(NamedTuple):
+    """What the model is trained and judged with. Poses are normalised by the input cameras alone.
+
+    input_images: (b v 3 h w), input_rays: (b v 6 h w), target_images: (b t 3 h w), target_rays: (b t 6 h w).
+    names: of what is asked for, one for each of b.
+    """
+    input_images: Tensor
+    input_rays: Tensor
+    target_images: Tensor
+    target_rays: Tensor
+    names: list[str]
+
+
+class Source(Protocol):
+    """Where batches come from. A training batch is a function of its step, so that a run can be repeated from any step."""
+
+    def training_batch(self, step: int, batch_size: int) -> Batch: ...
+
+    def held_out_batch(self) -> Batch: ...
+
+
+def make_batch(images: Tensor, cameras: Cameras, num_inputs: int, names: list[str]) -> Batch:
+    """images (b n 3 h w) and cameras (b n ...), inputs first."""
+    poses = normalize_poses(cameras.camera_to_world[:, :num_inputs], cameras.camera_to_world[:, num_inputs:])
+    image_size = (images.shape[-2], images.shape[-1])
+    input_intrinsics, target_intrinsics = cameras.intrinsics[:, :num_inputs], cameras.intrinsics[:, num_inputs:]
+    assert poses.further is not None
+
+    return Batch(
+        input_images = images[:, :num_inputs],
+        input_rays = plucker_rays(poses.inputs, input_intrinsics, image_size),
+        target_images = images[:, num_inputs:],
+        target_rays = plucker_rays(poses.further, target_intrinsics, image_size),
+        names = names,
+    )
+
+
+class SceneSource:
+    """Batches of one scene: a target drawn at random, and inputs among the views that are nearest to it.
+
+    scene: all its views; every eighth by name is held out, and seen neither as target nor as input.
+    num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
+    """
+
+    def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, seed: int = 0):
+        training, held_out = hold_out(scene)
+
+        if len(training.views) <= num_inputs:
+            fail('num_inputs', f'must be below the number of training views {len(training.views)}', num_inputs, 'Ask for fewer inputs or add photos.')
+
+        self.num_inputs = num_inputs
+        self.num_targets = num_targets
+        self.seed = seed
+        self.names = [view.name for view in (*training.views, *held_out.views)]
+        self.num_training = len(training.views)
+
+        images, intrinsics = zip(*(resize_and_crop(view.load(), view.intrinsics, (image_size, image_size)) for view in (*training.views, *held_out.views)), strict = True)
+        self.images = torch.stack(images)
+        self.cameras = Cameras(torch.stack([view.camera_to_world for view in (*training.views, *held_out.views)]), torch.stack(intrinsics))
+
+        # training views by their distance to each view, itself left out
+
+        distance = camera_distance(self.cameras.camera_to_world)[:, :self.num_training]
+        distance[:self.num_training].fill_diagonal_(torch.inf)
+        self.nearest = distance.argsort(dim = -1)
+
+    def training_batch(self, step: int, batch_size: int) -> Batch:
+        generator = Generator().manual_seed(self.seed * 1_000_003 + step)
+        samples = []
+
+        for _ in range(batch_size):
+            target = int(torch.randint(self.num_training, (), generator = generator))
+            num_near = min(3 * self.num_inputs, self.num_training - 1)
+            near = self.nearest[target, :num_near][torch.randperm(num_near, generator = generator)]
+
+            # further targets are the near views that are not inputs, and views that are, where those don't suffice
+
+            further = near.roll(-self.num_inputs)[:self.num_targets - 1]
+            samples.append(torch.cat((near[:self.num_inputs], torch.tensor([target]), further)))
+
+        return self.batch(torch.stack(samples))
+
+    def held_out_batch(self) -> Batch:
+        """Each held-out view, seen from the training views nearest to it."""
+        targets = torch.arange(self.num_training, len(self.names))
+        return self.batch(torch.cat((self.nearest[targets, :self.num_inputs], targets.unsqueeze(1)), dim = 1))
+
+    def batch(self, views: Tensor) -> Batch:
+        """views: (b n) by index, inputs first."""
+        names = [self.names[view] for view in views[:, self.num_inputs].tolist()]
+        return make_batch(self.images[views], Cameras(*(t[views] for t in self.cameras)), self.num_inputs, names)
+
+
+def camera_distance(camera_to_world: Tensor) -> Tensor:
+    """How far apart cameras (n 4 4) are, (n n): between centres, in units of the median distance, plus the angle between their views in radians."""
+    centres, forward = camera_to_world[:, :3, 3], camera_to_world[:, :3, 2]
+    apart = torch.cdist(centres, centres)
+    angle = (forward @ forward.mT).clamp(-1, 1).acos()
+    return apart / apart.median().clamp(min = 1e-12) + angle
+
+
+class SyntheticSource:
+    """Batches of built-in scenes without end. The scenes of a step come from a window of seeds that moves on with the steps, so that each is rendered once.
+
+    num_inputs, num_targets: views a sample. image_size: height and width in pixels.
+    """
+
+    NUM_HELD_OUT = 64
+    FIRST_TRAINING_SEED = 1_000
+    WINDOW = 128
+
+    def __init__(self, *, num_inputs: int, num_targets: int, image_size: int, seed: int = 0):
+        self.num_inputs = num_inputs
+        self.num_targets = num_targets
+        self.image_size = image_size
+        self.seed = seed
+        self.num_views = max(6, num_inputs + num_targets)
+        self.scene = lru_cache(maxsize = 2 * self.WINDOW)(self.render_scene)
+
+    def render_scene(self, seed: int) -> tuple[Tensor, Cameras]:
+        images, cameras = synthetic_scenes([seed], num_views = self.num_views, image_size = self.image_size)
+        return images[0], Cameras(*(t[0] for t in cameras))
+
+    def training_batch(self, step: int, batch_size: int) -> Batch:
+        generator = Generator().manual_seed(self.seed * 1_000_003 + step)
+        first = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + step
+        seeds = first + torch.randint(self.WINDOW, (batch_size,), generator = generator)
+        views = torch.rand(batch_size, self.num_views, generator = generator).argsort(dim = -1)[:, :self.num_inputs + self.num_targets]
+        return self.batch(seeds, views)
+
+    def held_out_batch(self) -> Batch:
+        """Scenes by seeds that no training reaches."""
+        views = torch.arange(self.num_inputs + 1).expand(self.NUM_HELD_OUT, -1)
+        return self.batch(torch.arange(self.NUM_HELD_OUT), views)
+
+    def batch(self, seeds: Tensor, views: Tensor) -> Batch:
+        scenes = [self.scene(seed) for seed in seeds.tolist()]
+        images = torch.stack([images[index] for (images, _), index in zip(scenes, views, strict = True)])
+        cameras = [Cameras(*(t[index] for t in cameras)) for (_, cameras), index in zip(scenes, views, strict = True)]
+        return make_batch(images, Cameras(*map(torch.stack, zip(*cameras, strict = True))), self.num_inputs, [f'scene {seed}' for seed in seeds.tolist()])

@@ -1,0 +1,220 @@
+"""What the model is trained to make small, and the figure by which it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.nn import Module, ModuleDict
+
+from lvsm_pytorch.checks import check_floating, check_shape, fail
+
+# VGG-19 (Simonyan & Zisserman 2015) up to the last layer that is compared: name, channels in, channels out
+
+VGG_LAYERS = (
+    ('conv1_1', 3, 64), ('conv1_2', 64, 64),
+    ('conv2_1', 64, 128), ('conv2_2', 128, 128),
+    ('conv3_1', 128, 256), ('conv3_2', 256, 256), ('conv3_3', 256, 256), ('conv3_4', 256, 256),
+    ('conv4_1', 256, 512), ('conv4_2', 512, 512), ('conv4_3', 512, 512), ('conv4_4', 512, 512),
+    ('conv5_1', 512, 512), ('conv5_2', 512, 512),
+)
+
+# where torchvision keeps the same layers, under `features`
+
+TORCHVISION_LAYERS = dict(zip((name for name, *_ in VGG_LAYERS), (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30), strict = True))
+
+FEATURE_WEIGHTS = dict(conv1_2 = 1 / 2.6, conv2_2 = 1 / 4.8, conv3_2 = 1 / 3.7, conv4_2 = 1 / 5.6, conv5_2 = 10 / 1.5)
+
+MATCONVNET_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Weights = Mapping[str, tuple[Tensor, Tensor]]
+
+
+def mse(pred: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error, a scalar, of tensors of one shape; at least in float32."""
+    return F.mse_loss(at_least_float32(pred), at_least_float32(target))
+
+
+def psnr(pred: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of images (... c h w) in [0, 1]: (...). Infinite where they are equal."""
+    difference = at_least_float32(pred) - at_least_float32(target)
+    return -10 * difference.square().mean(dim = (-3, -2, -1)).log10()
+
+
+def at_least_float32(t: Tensor) -> Tensor:
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+class PerceptualLoss(Module):
+    """The paper's perceptual loss: Chen & Koltun 2017, "Photographic Image Synthesis with Cascaded Refinement Networks".
+
+    A VGG-19 with average instead of max pooling sees both images. The loss is the mean absolute difference of the pixels
+    (in units of 1/255), plus those of relu1_2, 2_2, 3_2, 4_2 and 5_2, weighted by 1/2.6, 1/4.8, 1/3.7, 1/5.6 and 10/1.5,
+    all over 255. It is frozen, and computes in float32 whatever autocast says.
+
+    Make it by `from_matconvnet` (the paper's weights) or `from_torchvision`; this library comes without the weights.
+
+    weights: (weight, bias) of each layer of `VGG_LAYERS`, by name.
+    mean, std: of the network's input, which is (x - mean) / std for images x in [0, 1].
+    """
+
+    def __init__(self, weights: Weights, *, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        check_weights(weights)
+
+        self.layers = ModuleDict()
+
+        for name, channels_in, channels_out in VGG_LAYERS:
+            layer = nn.Conv2d(channels_in, channels_out, 3, padding = 1)
+            layer.load_state_dict(dict(zip(('weight', 'bias'), weights[name], strict = True)))
+            self.layers[name] = layer
+
+        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent = False)
+        self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent = False)
+        self.feature_scale = 255 * sum(std) / 3
+
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_matconvnet(cls, path: str | PathLike[str]) -> PerceptualLoss:
+        """The paper's: MatConvNet's `imagenet-vgg-verydeep-19.mat` in a file, whose input is 255 x - (123.68, 116.779, 103.939).
+
+        Errors: ImportError without scipy (extra `perceptual`), ValueError for a file that is missing or another network's.
+        """
+        try:
+            from scipy.io import loadmat
+        except ImportError as error:
+            raise ImportError('reading MatConvNet weights needs scipy: pip install "lvsm-pytorch[perceptual]"') from error
+
+        network = loadmat(existing_file(path), squeeze_me = True, struct_as_record = False)
+
+        if 'layers' not in network:
+            fail('path', 'must be MatConvNet\'s imagenet-vgg-verydeep-19.mat', f'a file with {sorted(k for k in network if not k.startswith("__"))}', 'It has a variable `layers`.')
+
+        weights = {}
+
+        for layer in network['layers']:
+            # newer files keep both in `weights`, older ones in two fields; filters are (h w in out)
+
+            pair = getattr(layer, 'weights', None) if hasattr(layer, 'weights') else (getattr(layer, 'filters', None), getattr(layer, 'biases', None))
+
+            if layer.name in TORCHVISION_LAYERS and pair is not None and len(pair) == 2:
+                filters, bias = (torch.as_tensor(array, dtype = torch.float32) for array in pair)
+                weights[layer.name] = (filters.permute(3, 2, 0, 1), bias.flatten())
+
+        return cls(weights, mean = MATCONVNET_MEAN, std = (1 / 255,) * 3)
+
+    @classmethod
+    def from_torchvision(cls, weights: str | PathLike[str] | Mapping[str, Tensor] | None = None) -> PerceptualLoss:
+        """Torchvision's VGG-19, with its own input normalisation.
+
+        weights: a file of its state dict, or the state dict; None lets torchvision download IMAGENET1K_V1, the one
+            download in this library, and needs the extra `perceptual`.
+
+        The paper's factors belong to a network whose input is in units of 1/255. Torchvision's is in units of its std, about
+        57 times as large, so features are multiplied by 255 × mean std. Were its weights the paper's, rescaled for
+        that unit and with one std for all channels, the losses would be equal; it was trained by itself, so they are alike.
+
+        Errors: ImportError without torchvision where it is asked to download, ValueError for what is no VGG-19.
+        """
+        if weights is None:
+            try:
+                from torchvision.models import VGG19_Weights
+            except ImportError as error:
+                raise ImportError('downloading torchvision\'s weights needs torchvision: pip install "lvsm-pytorch[perceptual]"') from error
+
+            weights = VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress = True, check_hash = True)
+
+        if not isinstance(weights, Mapping):
+            weights = torch.load(existing_file(weights), map_location = 'cpu', weights_only = True)
+
+        if not isinstance(weights, Mapping):
+            fail('weights', 'must be the state dict of torchvision\'s vgg19', type(weights).__name__, 'Save model.state_dict(), not the model.')
+
+        pairs = {name: (weights.get(f'features.{index}.weight'), weights.get(f'features.{index}.bias')) for name, index in TORCHVISION_LAYERS.items()}
+        found = {name: (weight, bias) for name, (weight, bias) in pairs.items() if weight is not None and bias is not None}
+        return cls(found, mean = TORCHVISION_MEAN, std = TORCHVISION_STD)
+
+    @classmethod
+    def with_random_weights(cls, generator: Generator | None = None) -> PerceptualLoss:
+        """The paper's shape with random filters that keep the size of features (He et al. 2015); for tests."""
+        weights = {}
+
+        for name, channels_in, channels_out in VGG_LAYERS:
+            weight = torch.randn(channels_out, channels_in, 3, 3, generator = generator) * (2 / (9 * channels_in)) ** 0.5
+            weights[name] = (weight, torch.randn(channels_out, generator = generator) * 0.1)
+
+        return cls(weights, mean = MATCONVNET_MEAN, std = (1 / 255,) * 3)
+
+    def train(self, mode: bool = True) -> PerceptualLoss:
+        """Always in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar.
+
+        pred, target: (b 3 h w) in [0, 1], h and w at least 16. Gradients reach `pred` alone.
+        Errors: ValueError for other shapes and types.
+        """
+        check_floating(pred = pred, target = target)
+        sizes = check_shape('b 3 h w', to_do = 'The network was trained on images of three channels.', pred = pred)
+        check_shape('b 3 h w', sizes, target = target)
+
+        if min(sizes['h'], sizes['w']) < 16:
+            fail('pred', 'must be at least 16 high and wide, since the network halves it four times', (sizes['h'], sizes['w']), 'Use larger images or no perceptual loss.')
+
+        with torch.autocast(pred.device.type, enabled = False):
+            pred, target = pred.float(), target.detach().float()
+            loss = 255 * F.l1_loss(pred, target)
+
+            with torch.no_grad():
+                target_features = self.features(target)
+
+            for name, feature in self.features(pred).items():
+                loss = loss + FEATURE_WEIGHTS[name] * self.feature_scale * F.l1_loss(feature, target_features[name])
+
+            return loss / 255
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """What the compared layers say of images (b 3 h w) in [0, 1], by the convolution's name, after its ReLU."""
+        x = (images - self.mean) / self.std
+        block, features = '1', {}
+
+        for name, layer in self.layers.items():
+            if name[len('conv')] != block:
+                block = name[len('conv')]
+                x = F.avg_pool2d(x, 2)
+
+            x = F.relu(layer(x))
+
+            if name in FEATURE_WEIGHTS:
+                features[name] = x
+
+        return features
+
+
+def check_weights(weights: Weights) -> None:
+    wrong = []
+
+    for name, channels_in, channels_out in VGG_LAYERS:
+        expected = ((channels_out, channels_in, 3, 3), (channels_out,))
+        got = tuple(tuple(t.shape) for t in weights[name]) if name in weights else None
+
+        if got != expected:
+            wrong.append(f'{name}: {expected}, got {got or "nothing"}')
+
+    if wrong:
+        fail('weights', 'must be those of VGG-19', '; '.join(wrong), 'Pass the file of VGG-19, not of another network.')
+
+
+def existing_file(path: str | PathLike[str]) -> str:
+    if not Path(path).is_file():
+        fail('path', 'must be a file of VGG-19 weights', repr(str(path)), 'Download it first; this library comes without.')
+
+    return str(path)

@@ -1,0 +1,451 @@
+"""LVSM, decoder-only: Jin et al., ICLR 2025, "LVSM: A Large View Synthesis Model with Minimal 3D Inductive Bias".
+
+Posed photos become tokens, one a patch of pixels and their Plücker rays. A new camera is tokens too, of its rays alone.
+One transformer lets all of them attend to each other, and what the new camera's tokens have become is its picture.
+
+Letters of shapes: b batch, v input views, t target views, c channels, h w pixels (or patches, where d follows), d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from torch.nn import Module
+from x_transformers import Attention, Encoder, FeedForward
+from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
+
+from lvsm_pytorch.cameras import Cameras
+from lvsm_pytorch.checks import check_floating, check_shape, check_tensor, fail, values_are_free
+from lvsm_pytorch.losses import PerceptualLoss, mse
+from lvsm_pytorch.mae import MAE
+from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
+
+__all__ = ['LVSM', 'MAE', 'CameraWrapper', 'Embeds', 'LossBreakdown', 'MAECameraWrapper']
+
+
+class LossBreakdown(NamedTuple):
+    """The parts of the loss, before weighting. perceptual is zero where there is no perceptual loss."""
+    mse: Tensor
+    perceptual: Tensor
+
+
+class Embeds(NamedTuple):
+    """Final tokens, after the last norm.
+
+    targets: (b t h w d), or (b h w d) for a single target.
+    inputs: (b v h w d) for a single target. Inputs see the target, so for several there is a set for each: (b t v h w d).
+    """
+    targets: Tensor
+    inputs: Tensor
+
+
+class LVSM(Module):
+    """The paper's network.
+
+    dim: width of a token.
+    max_image_size: largest height and width of an image, in pixels; a multiple of `patch_size`.
+    patch_size: height and width of a patch, in pixels.
+    depth: number of transformer blocks.
+    heads: attention heads, `dim // dim_head` unless said.
+    dim_head: width of a head.
+    channels: channels of the images.
+    dropout_input_ray_prob: chance of an input view to lose its rays in a training step, from 0 up to below 1.
+    perceptual_loss: called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1], its mean is added to the
+        loss. It is frozen, is no part of `parameters()` and `state_dict()`, and follows the model's device.
+        For example `losses.PerceptualLoss`, or any module with the same call. None by default.
+    perceptual_loss_weight: its factor; 0.5 is the paper's for scenes, 1.0 for objects.
+    decoder_kwargs: flags of `x_transformers.Encoder`, over those that make it the paper's.
+
+    Errors: ValueError for arguments out of range, and for keys that the Encoder doesn't know.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        max_image_size: int,
+        patch_size: int,
+        depth: int = 12,
+        heads: int | None = None,
+        dim_head: int = 64,
+        channels: int = 3,
+        dropout_input_ray_prob: float = 0.,
+        perceptual_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        perceptual_loss_weight: float = 0.5,
+        decoder_kwargs: Mapping[str, Any] = {},
+    ):
+        super().__init__()
+
+        for name, value in dict(dim = dim, max_image_size = max_image_size, patch_size = patch_size, depth = depth, dim_head = dim_head, channels = channels).items():
+            if not isinstance(value, int) or value < 1:
+                fail(name, 'must be an integer of at least 1', repr(value), 'The paper has dim 768, depth 24, patch_size 8 at 256 pixels.')
+
+        heads = dim // dim_head if heads is None else heads
+
+        if not isinstance(heads, int) or heads < 1:
+            fail('heads', 'must be an integer of at least 1', repr(heads), f'Left out, it is dim // dim_head, here {dim} // {dim_head}: lower dim_head or say heads.')
+
+        if max_image_size % patch_size != 0:
+            fail('max_image_size', f'must be a multiple of patch_size {patch_size}', max_image_size, f'For example {max(max_image_size // patch_size, 1) * patch_size}.')
+
+        if not 0 <= dropout_input_ray_prob < 1:
+            fail('dropout_input_ray_prob', 'must be a probability from 0 up to below 1', dropout_input_ray_prob, 'Use 0 for no dropout.')
+
+        if perceptual_loss is not None and not callable(perceptual_loss):
+            fail('perceptual_loss', 'must be a module or None', repr(perceptual_loss), 'Pass for example PerceptualLoss.from_matconvnet(path).')
+
+        if isinstance(perceptual_loss, PerceptualLoss) and channels != 3:
+            fail('perceptual_loss', 'compares images of 3 channels', f'channels = {channels}', 'Leave it out, or pass a module that takes your channels.')
+
+        if perceptual_loss_weight < 0:
+            fail('perceptual_loss_weight', 'must be at least 0', perceptual_loss_weight, 'Use 0 to switch it off.')
+
+        self.dim = dim
+        self.patch_size = patch_size
+        self.max_image_size = max_image_size
+        self.channels = channels
+        self.dropout_input_ray_prob = dropout_input_ray_prob
+        self.perceptual_loss_weight = perceptual_loss_weight
+
+        # a tuple, so that torch doesn't make it a submodule: it is frozen, and no part of the network
+
+        self._perceptual_loss = (perceptual_loss,)
+
+        if isinstance(perceptual_loss, Module):
+            perceptual_loss.requires_grad_(False).eval()
+
+        # the network
+
+        self.to_input_tokens = Float32Linear(patch_size ** 2 * (channels + 6), dim, bias = False)
+        self.to_target_tokens = Float32Linear(patch_size ** 2 * 6, dim, bias = False)
+        self.norm = nn.LayerNorm(dim, bias = False)
+        self.decoder = paper_encoder(dim = dim, depth = depth, heads = heads, dim_head = dim_head, overrides = decoder_kwargs)
+        self.to_pixels = Float32Linear(dim, patch_size ** 2 * channels, bias = False)
+
+        for linear in (self.to_input_tokens, self.to_target_tokens, self.to_pixels):
+            nn.init.normal_(linear.weight, std = 0.02)
+
+    @property
+    def perceptual_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        return self._perceptual_loss[0]
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> LVSM:
+        """What `.to`, `.cuda` and the like call: the perceptual loss follows to the device, in its own precision."""
+        super()._apply(fn, recurse)
+
+        if isinstance(self.perceptual_loss, Module):
+            self.perceptual_loss.to(self.to_pixels.weight.device)
+
+        return self
+
+    def forward(
+        self,
+        input_images: Tensor,
+        input_rays: Tensor,
+        target_rays: Tensor,
+        target_images: Tensor | None = None,
+        num_input_images: Tensor | None = None,
+        return_loss_breakdown: bool = False,
+        return_embed: bool = False,
+        cameras: Cameras | None = None,
+    ) -> Tensor | tuple[Tensor, LossBreakdown] | Embeds:
+        """Paints the target views; with `target_images`, says how far off they are.
+
+        input_images: (b v c h w) in [0, 1]; h and w are multiples of `patch_size`, up to `max_image_size`.
+        input_rays: (b v 6 h w), Plücker rays as `cameras.plucker_rays` makes them, in any world frame common to a scene.
+        target_rays: (b 6 h w) for one view, (b t 6 h w) for several, which don't see each other.
+        target_images: (b c h w) or (b t c h w) in [0, 1], as `target_rays`.
+        num_input_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.
+        return_loss_breakdown: with target images, return the parts of the loss too.
+        return_embed: return tokens instead.
+        cameras: the (b v+t ...) cameras of inputs, then targets, for a camera encoding that wants more than rays.
+            The paper's network knows cameras by their rays alone, and its result does not depend on them.
+
+        Returns the views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss,
+        mean squared error + `perceptual_loss_weight` × perceptual loss, or (loss, LossBreakdown); or `Embeds`.
+
+        Errors: ValueError for wrong shapes, types and counts.
+        """
+        sizes = self.check_views(input_images = input_images, input_rays = input_rays)
+        is_real = self.check_count(num_input_images, sizes, num_input_images = 'v')
+        several_targets = self.check_targets(target_rays, target_images, sizes)
+
+        if cameras is not None:
+            num_views = sizes['v'] + (target_rays.shape[1] if several_targets else 1)
+            check_shape('b views 4 4', dict(b = sizes['b'], views = num_views), camera_to_world = cameras.camera_to_world)
+            check_shape('b views 3 3', dict(b = sizes['b'], views = num_views), intrinsics = cameras.intrinsics)
+
+        if not several_targets:
+            target_rays = rearrange(target_rays, 'b ... -> b 1 ...')
+
+        num_targets = target_rays.shape[1]
+
+        # in training, some views may lose their rays
+
+        ray_mask = None
+
+        if self.training and self.dropout_input_ray_prob > 0:
+            ray_mask = torch.rand(input_images.shape[:2], device = input_images.device) < self.dropout_input_ray_prob
+
+        # tokens of inputs and targets; each target meets its scene's inputs alone
+
+        input_tokens = self.input_tokens(*without(is_real, input_images, input_rays), ray_mask)
+        target_tokens = self.target_tokens(target_rays)
+
+        input_tokens = repeat(input_tokens, 'b v h w d -> (b t) v h w d', t = num_targets)
+        target_tokens = rearrange(target_tokens, 'b t h w d -> (b t) 1 h w d')
+
+        if is_real is not None:
+            is_real = repeat(F.pad(is_real, (0, 1), value = True), 'b v -> (b t) v', t = num_targets)
+
+        # attention is all it takes
+
+        tokens = self.attend(torch.cat((input_tokens, target_tokens), dim = 1), is_real)
+        tokens = rearrange(tokens, '(b t) v h w d -> b t v h w d', t = num_targets)
+
+        if not several_targets:
+            tokens = rearrange(tokens, 'b 1 v h w d -> b v h w d')
+
+        input_tokens, target_tokens = tokens[..., :-1, :, :, :], tokens[..., -1, :, :, :]
+
+        if return_embed:
+            return Embeds(target_tokens, input_tokens)
+
+        # back to pixels
+
+        pred = self.paint(target_tokens)
+
+        if target_images is None:
+            return pred
+
+        loss, breakdown = self.loss(pred, target_images)
+        return (loss, breakdown) if return_loss_breakdown else loss
+
+    def tokens(
+        self,
+        images: Tensor,
+        rays: Tensor,
+        image_mask: Tensor | None = None,
+        ray_mask: Tensor | None = None,
+        num_images: Tensor | None = None,
+        cameras: Cameras | None = None,
+    ) -> Tensor:
+        """Final tokens (b v h w d) of views that all see each other, for objectives built on this network.
+
+        images: (b v c h w) in [0, 1]. rays: (b v 6 h w).
+        image_mask: (b v) bool, True where a view's image is missing; the view is then a target.
+        ray_mask: (b v) bool, True where a view's rays are missing; they are then zeros, which no real ray is.
+        num_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.
+        cameras: the (b v ...) cameras, as in `forward`.
+
+        Errors: ValueError for wrong shapes, types and counts.
+        """
+        sizes = self.check_views(images = images, rays = rays)
+        is_real = self.check_count(num_images, sizes, num_images = 'v')
+        views = dict(b = sizes['b'], v = sizes['v'])
+
+        if cameras is not None:
+            check_shape('b v 4 4', views, camera_to_world = cameras.camera_to_world)
+            check_shape('b v 3 3', views, intrinsics = cameras.intrinsics)
+
+        for name, mask in dict(image_mask = image_mask, ray_mask = ray_mask).items():
+            if mask is not None:
+                check_shape('b v', views, **{name: mask})
+
+                if mask.dtype != torch.bool:
+                    fail(name, 'must be boolean, True where something is missing', mask.dtype, 'Convert it with .bool().')
+
+        images, rays = without(is_real, images, rays)
+
+        if image_mask is None:
+            return self.attend(self.input_tokens(images, rays, ray_mask), is_real)
+
+        # nothing of a masked image is computed with, so that nothing of it leaks
+
+        images, = without(~image_mask, images)
+        is_target = rearrange(image_mask, 'b v -> b v 1 1 1')
+        tokens = torch.where(is_target, self.target_tokens(rays, ray_mask), self.input_tokens(images, rays, ray_mask))
+        return self.attend(tokens, is_real)
+
+    def paint(self, tokens: Tensor) -> Tensor:
+        """Images (... c h w) in [0, 1] of final tokens (... h w d): a linear map to the pixels of each patch, and a sigmoid."""
+        pixels = rearrange(self.to_pixels(tokens), '... h w (p q c) -> ... c (h p) (w q)', p = self.patch_size, q = self.patch_size)
+        return pixels.sigmoid()
+
+    def loss(self, pred: Tensor, target: Tensor) -> tuple[Tensor, LossBreakdown]:
+        """The training loss and its parts, for views (... c h w) in [0, 1]."""
+        error = mse(pred, target)
+        perceptual = torch.zeros_like(error)
+
+        if self.perceptual_loss is not None and self.perceptual_loss_weight > 0:
+            pred, target = (rearrange(images, '... c h w -> (...) c h w') for images in (pred, target))
+            perceptual = self.perceptual_loss(pred, target.to(pred.dtype)).mean()
+
+        return error + self.perceptual_loss_weight * perceptual, LossBreakdown(error, perceptual)
+
+    # the three steps of the network
+
+    def input_tokens(self, images: Tensor, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:
+        """(b v c h w) in [0, 1] and (b v 6 h w) -> (b v h w d)."""
+        pixels = torch.cat((images * 2 - 1, drop_rays(rays, ray_mask)), dim = 2)
+        return self.to_input_tokens(self.patches(pixels))
+
+    def target_tokens(self, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:
+        """(b t 6 h w) -> (b t h w d)."""
+        return self.to_target_tokens(self.patches(drop_rays(rays, ray_mask)))
+
+    def attend(self, tokens: Tensor, is_real: Tensor | None = None) -> Tensor:
+        """(b v h w d) -> (b v h w d): norm, all blocks, norm. is_real: (b v) bool, False for views that nobody attends to."""
+        _, v, h, w, _ = tokens.shape
+        tokens = rearrange(tokens, 'b v h w d -> b (v h w) d')
+
+        # without anything to mask there is no mask: even an all-true one costs a fifth of the speed
+
+        mask = None if is_real is None else repeat(is_real, 'b v -> b (v n)', n = h * w)
+        tokens = self.decoder(self.norm(tokens.to(self.norm.weight.dtype)), self_attn_kv_mask = mask)
+        return rearrange(tokens, 'b (v h w) d -> b v h w d', v = v, h = h, w = w)
+
+    def patches(self, pixels: Tensor) -> Tensor:
+        return rearrange(pixels, 'b v c (h p) (w q) -> b v h w (p q c)', p = self.patch_size, q = self.patch_size)
+
+    # checks
+
+    def check_views(self, **images_and_rays: Tensor) -> dict[str, int]:
+        """The sizes b, v, h, w of images and rays that belong together."""
+        (images_name, images), (rays_name, rays) = images_and_rays.items()
+        check_floating(**images_and_rays)
+
+        sizes = check_shape('b v c h w', dict(c = self.channels), **{images_name: images})
+        check_shape('b v 6 h w', sizes, **{rays_name: rays})
+
+        if sizes['v'] == 0:
+            fail(images_name, 'must have at least one view', 'none', 'Pass the photos that the model may see.')
+
+        for side in ('h', 'w'):
+            if sizes[side] == 0 or sizes[side] % self.patch_size != 0 or sizes[side] > self.max_image_size:
+                fail(images_name, f'must have height and width that are multiples of patch_size {self.patch_size}, up to max_image_size {self.max_image_size}',
+                     f'{sizes["h"]} × {sizes["w"]}', 'Resize or crop the images, and make their rays for the new size.')
+
+        return sizes
+
+    def check_targets(self, target_rays: Tensor, target_images: Tensor | None, sizes: dict[str, int]) -> bool:
+        """Whether there are several targets (a t axis)."""
+        check_floating(target_rays = target_rays)
+        several = target_rays.ndim == 5
+        axis = 't ' if several else ''
+        to_do = 'Targets are one view (b 6 h w) or several (b t 6 h w), of the batch and the size of the inputs.'
+        sizes = check_shape(f'b {axis}6 h w', {name: sizes[name] for name in ('b', 'c', 'h', 'w')}, to_do, target_rays = target_rays)
+
+        if several and sizes['t'] == 0:
+            fail('target_rays', 'must have at least one view', 'none', to_do)
+
+        if target_images is not None:
+            check_floating(target_images = target_images)
+            to_do = 'It needs an image for every target view, as many as target_rays has, channels first.'
+            check_shape(f'b {axis}c h w', sizes, to_do, target_images = target_images)
+
+        return several
+
+    def check_count(self, count: Tensor | None, sizes: dict[str, int], **name_and_axis: str) -> Tensor | None:
+        """Which views are real, (b v) bool, from how many are (b); None where all are."""
+        if count is None:
+            return None
+
+        (name, axis), = name_and_axis.items()
+        num_views = sizes[axis]
+        check_tensor(**{name: count})
+        check_shape('b', dict(b = sizes['b']), 'It needs one number for each scene of the batch.', **{name: count})
+
+        if count.is_floating_point() or count.is_complex() or count.dtype == torch.bool:
+            fail(name, 'must be integers', count.dtype, 'Convert it with .long().')
+
+        if values_are_free(count) and count.numel() > 0 and (count.min() < 1 or count.max() > num_views):
+            fail(name, f'must be from 1 to the number of views {num_views}', count.tolist(), 'It says how many of the padded views are real, real ones first.')
+
+        count = count.to(self.to_pixels.weight.device)
+        return torch.arange(num_views, device = count.device) < rearrange(count, 'b -> b 1')
+
+
+class Float32Linear(nn.Linear):
+    """A linear map in float32, whatever autocast says and the weights are kept in: bfloat16 would move rays by whole pixels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+
+        with torch.autocast(input.device.type, enabled = False):
+            return F.linear(input.to(dtype), self.weight.to(dtype))
+
+
+class SharedRMSNorm(nn.RMSNorm):
+    """RMS norm of queries or keys (b heads n d), one weight for all heads. In the dtype of its input: under autocast torch would leave its fast path."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def without(keep: Tensor | None, *views: Tensor) -> tuple[Tensor, ...]:
+    """Views (b v ...), zero where `keep` (b v) is False: what they held, NaN too, reaches neither results nor gradients."""
+    if keep is None:
+        return views
+
+    return tuple(torch.where(rearrange(keep, 'b v -> b v 1 1 1'), view, 0.) for view in views)
+
+
+def drop_rays(rays: Tensor, ray_mask: Tensor | None) -> Tensor:
+    return rays if ray_mask is None else without(~ray_mask, rays)[0]
+
+
+def paper_encoder(*, dim: int, depth: int, heads: int, dim_head: int, overrides: Mapping[str, Any]) -> Encoder:
+    """The paper's stack: bias-less pre-norm LayerNorm, RMS QK-norm with one weight for all heads, exact GELU × 4, and its init."""
+    own = {'dim', 'depth', 'heads', 'attn_dim_head'} & set(overrides)
+
+    if own:
+        fail('decoder_kwargs', 'takes flags of x_transformers.Encoder other than its size', sorted(own), 'Say dim, depth, heads and dim_head to LVSM itself.')
+
+    flags = dict(
+        attn_flash = True,
+        attn_qk_rmsnorm = True,
+        attn_project_out = True,  # or one head alone silently has no output projection
+        ff_no_bias = True,
+        norm_add_unit_offset = False,
+    )
+
+    try:
+        encoder = Encoder(dim = dim, depth = depth, heads = heads, attn_dim_head = dim_head, **{**flags, **overrides})
+    except (AssertionError, TypeError) as error:
+        raise ValueError(f'decoder_kwargs: must be flags that x_transformers.Encoder takes, but got {dict(overrides)}: {error}. See its documentation for their names.') from error
+
+    # norms that torch computes in one pass, where the Encoder has its own plain LayerNorm and an RMS norm for each head
+
+    for parent in list(encoder.modules()):
+        for name, child in parent.named_children():
+            if type(child) is LayerNorm and not child.unit_offset:
+                setattr(parent, name, nn.LayerNorm(child.gamma.shape[0], bias = False))
+            elif type(child) is MultiheadRMSNorm and name in ('q_rmsnorm', 'k_rmsnorm'):
+                setattr(parent, name, SharedRMSNorm(dim_head, eps = 1e-5))
+
+    # normal with std 0.02 / sqrt(2 (i + 1)) in block i; what a flag has set to zero stays so
+
+    block = -1
+
+    for layer_type, (_, layer, _) in zip(encoder.layer_types, encoder.layers, strict = True):
+        block += layer_type == 'a'
+
+        for module in layer.modules():
+            if isinstance(module, Attention):
+                linears = [module.to_q, module.to_k, module.to_v, module.to_out]
+            elif isinstance(module, FeedForward):
+                linears = list(module.modules())
+            else:
+                continue
+
+            for linear in linears:
+                if isinstance(linear, nn.Linear) and linear.weight.any():
+                    nn.init.normal_(linear.weight, std = 0.02 / (2 * (max(block, 0) + 1)) ** 0.5)
+
+    return encoder

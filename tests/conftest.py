@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lvsm_pytorch import LVSM
+from lvsm_pytorch.cameras import Cameras, look_at, plucker_rays
+
+SHARED = Path(__file__).parents[2] / 'shared'
+
+
+@pytest.fixture(autouse = True)
+def same_random_numbers_in_every_test():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The reference data that stands beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f'the reference data is missing: {SHARED}')
+    return SHARED
+
+
+def tiny_model(**changes) -> LVSM:
+    """A model that computes in milliseconds, with weights large enough that every part of it matters."""
+    model = LVSM(**{**dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 2, dim_head = 16), **changes})
+
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std = weight.shape[1] ** -0.5)
+        elif 'norm' in name:
+            torch.nn.init.normal_(weight, mean = 1., std = 0.2)
+
+    return model
+
+
+def known_cameras(*leading: int, size: tuple[int, int] = (16, 24)) -> Cameras:
+    """Cameras around the origin that look at it from different sides and distances, with different focal lengths."""
+    eye = torch.randn(*leading, 3)
+    eye = eye / eye.norm(dim = -1, keepdim = True) * (2 + torch.rand(*leading, 1))
+    camera_to_world = look_at(eye, torch.randn(*leading, 3) * 0.1, torch.tensor([0., 0., 1.]))
+
+    height, width = size
+    intrinsics = torch.eye(3).repeat(*leading, 1, 1)
+    intrinsics[..., 0, 0] = width * (0.8 + 0.4 * torch.rand(leading))
+    intrinsics[..., 1, 1] = height * (0.8 + 0.4 * torch.rand(leading))
+    intrinsics[..., 0, 2] = width * (0.4 + 0.2 * torch.rand(leading))
+    intrinsics[..., 1, 2] = height * (0.4 + 0.2 * torch.rand(leading))
+    return Cameras(camera_to_world, intrinsics)
+
+
+def known_views(b: int, v: int, *, size: tuple[int, int] = (16, 24), channels: int = 3) -> tuple[Tensor, Tensor]:
+    """Images (b v c h w) and their rays (b v 6 h w)."""
+    cameras = known_cameras(b, v, size = size)
+    return torch.rand(b, v, channels, *size), plucker_rays(*cameras, size)
+
+
+def random_rotation(*leading: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    q, _ = torch.linalg.qr(torch.randn(*leading, 3, 3, dtype = torch.float64))
+    return (q * torch.linalg.det(q)[..., None, None]).to(dtype)
