@@ -6,9 +6,7 @@ function takes any leading dimensions, is differentiable, and computes in float3
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +14,7 @@ from einops import einsum, rearrange, repeat
 from torch import Tensor
 
 from lvsm_pytorch.checks import check_floating, check_shape, fail, values_are_free
-
-Function = TypeVar('Function', bound = Callable)
+from lvsm_pytorch.precision import in_float32
 
 
 class Cameras(NamedTuple):
@@ -34,24 +31,6 @@ class NormalizedPoses(NamedTuple):
     """inputs: (... v 4 4). further: (... t 4 4), or None where none were given. Both in the normalised frame."""
     inputs: Tensor
     further: Tensor | None
-
-
-def in_float32(function: Function) -> Function:
-    """Camera maths needs float32: in bfloat16 a ray is off by whole pixels. Autocast is off, half precision is raised."""
-
-    def raised(value: object) -> object:
-        low = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-        return value.float() if low else value
-
-    @wraps(function)
-    def inner(*args, **kwargs):
-        device_types = {value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor)}
-        device_type = max(device_types - {'cpu'}, default = 'cpu')
-
-        with torch.autocast(device_type, enabled = False):
-            return function(*map(raised, args), **{name: raised(value) for name, value in kwargs.items()})
-
-    return inner  # pyright: ignore[reportReturnType]
 
 
 # cameras to rays

@@ -56,7 +56,7 @@ def check_floating(**arguments: Tensor) -> None:
             fail(name, 'must be floating point', tensor.dtype, to_do)
 
 
-def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = '', **tensors: Tensor) -> dict[str, int]:
+def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = '', /, **tensors: Tensor | None) -> dict[str, int]:
     """Each tensor has the shape that `pattern` says; the sizes of its letters come back.
 
     pattern: axes by letter or number, for example 'b v 6 h w'; a leading '...' stands for any further axes.
@@ -65,14 +65,15 @@ def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = 
 
     Errors: ShapeError, with the rule, the shape that came and the first axis that breaks the rule.
     """
-    check_tensor(**tensors)
-
     axes = pattern.split()
     any_leading = axes[0] == '...'
     axes = axes[1:] if any_leading else axes
     known = dict(sizes or {})
 
     for name, tensor in tensors.items():
+        check_tensor(**{name: tensor})
+        assert tensor is not None
+
         shape = tensor.shape
         rule = f'must have shape ({pattern})'
 
@@ -96,6 +97,29 @@ def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = 
             fail(name, f'{rule} with {what} {expected}', f'{what} {size}, {tuple(tensor.shape)}', advice, ShapeError)
 
     return known
+
+
+def real_views(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor | None) -> Tensor | None:
+    """Which of the padded views are real, (b v) bool, from the one named count (b) of them; None where all are.
+
+    sizes: with b and v.
+
+    Errors: ValueError for counts that are no integers, not one a scene, or not from `at_least` to v, if looking at values is free.
+    """
+    (name, count), = named.items()
+
+    if count is None:
+        return None
+
+    check_shape('b', dict(b = sizes['b']), 'It needs one number for each scene of the batch.', **{name: count})
+
+    if count.is_floating_point() or count.is_complex() or count.dtype == torch.bool:
+        fail(name, 'must be integers', count.dtype, 'Convert it with .long().')
+
+    if values_are_free(count) and count.numel() > 0 and (count.min() < at_least or count.max() > sizes['v']):
+        fail(name, f'must be from {at_least} to the number of views {sizes["v"]}', count.tolist(), 'It says how many of the padded views are real, real ones first.')
+
+    return torch.arange(sizes['v'], device = count.device) < count.unsqueeze(-1)
 
 
 def describe(axes: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import Module, ModuleDict
 
 from lvsm_pytorch.checks import check_floating, check_shape, fail
+from lvsm_pytorch.precision import at_least_float32, without_autocast
 
 # VGG-19 (Simonyan & Zisserman 2015) up to the last layer that is compared: name, channels in, channels out
 
@@ -46,10 +48,6 @@ def psnr(pred: Tensor, target: Tensor) -> Tensor:
     return -10 * difference.square().mean(dim = (-3, -2, -1)).log10()
 
 
-def at_least_float32(t: Tensor) -> Tensor:
-    return t.to(torch.promote_types(t.dtype, torch.float32))
-
-
 class PerceptualLoss(Module):
     """The paper's perceptual loss: Chen & Koltun 2017, "Photographic Image Synthesis with Cascaded Refinement Networks".
 
@@ -74,8 +72,7 @@ class PerceptualLoss(Module):
             layer.load_state_dict(dict(zip(('weight', 'bias'), weights[name], strict = True)))
             self.layers[name] = layer
 
-        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent = False)
-        self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent = False)
+        self.mean, self.std = mean, std
         self.feature_scale = 255 * sum(std) / 3
 
         self.requires_grad_(False)
@@ -111,7 +108,7 @@ class PerceptualLoss(Module):
         return cls(weights, mean = MATCONVNET_MEAN, std = (1 / 255,) * 3)
 
     @classmethod
-    def from_torchvision(cls, weights: str | PathLike[str] | Mapping[str, Tensor] | None = None) -> PerceptualLoss:
+    def from_torchvision(cls, weights: str | PathLike[str] | Mapping[str, Any] | None = None) -> PerceptualLoss:
         """Torchvision's VGG-19, with its own input normalisation.
 
         weights: a file of its state dict, or the state dict; None lets torchvision download IMAGENET1K_V1, the one
@@ -129,15 +126,14 @@ class PerceptualLoss(Module):
             except ImportError as error:
                 raise ImportError('downloading torchvision\'s weights needs torchvision: pip install "lvsm-pytorch[perceptual]"') from error
 
-            weights = VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress = True, check_hash = True)
+            weights = dict(VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress = True, check_hash = True))
 
-        if not isinstance(weights, Mapping):
-            weights = torch.load(existing_file(weights), map_location = 'cpu', weights_only = True)
+        state = weights if isinstance(weights, Mapping) else torch.load(existing_file(weights), map_location = 'cpu', weights_only = True)
 
-        if not isinstance(weights, Mapping):
-            fail('weights', 'must be the state dict of torchvision\'s vgg19', type(weights).__name__, 'Save model.state_dict(), not the model.')
+        if not isinstance(state, Mapping):
+            fail('weights', 'must be the state dict of torchvision\'s vgg19', type(state).__name__, 'Save model.state_dict(), not the model.')
 
-        pairs = {name: (weights.get(f'features.{index}.weight'), weights.get(f'features.{index}.bias')) for name, index in TORCHVISION_LAYERS.items()}
+        pairs = {name: (state.get(f'features.{index}.weight'), state.get(f'features.{index}.bias')) for name, index in TORCHVISION_LAYERS.items()}
         found = {name: (weight, bias) for name, (weight, bias) in pairs.items() if weight is not None and bias is not None}
         return cls(found, mean = TORCHVISION_MEAN, std = TORCHVISION_STD)
 
@@ -163,13 +159,13 @@ class PerceptualLoss(Module):
         Errors: ValueError for other shapes and types.
         """
         check_floating(pred = pred, target = target)
-        sizes = check_shape('b 3 h w', to_do = 'The network was trained on images of three channels.', pred = pred)
+        sizes = check_shape('b 3 h w', None, 'The network was trained on images of three channels.', pred = pred)
         check_shape('b 3 h w', sizes, target = target)
 
         if min(sizes['h'], sizes['w']) < 16:
             fail('pred', 'must be at least 16 high and wide, since the network halves it four times', (sizes['h'], sizes['w']), 'Use larger images or no perceptual loss.')
 
-        with torch.autocast(pred.device.type, enabled = False):
+        with without_autocast(pred.device.type):
             pred, target = pred.float(), target.detach().float()
             loss = 255 * F.l1_loss(pred, target)
 
@@ -183,7 +179,8 @@ class PerceptualLoss(Module):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """What the compared layers say of images (b 3 h w) in [0, 1], by the convolution's name, after its ReLU."""
-        x = (images - self.mean) / self.std
+        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        x = (images - mean) / std
         block, features = '1', {}
 
         for name, layer in self.layers.items():

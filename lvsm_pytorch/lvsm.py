@@ -20,9 +20,10 @@ from x_transformers import Attention, Encoder, FeedForward
 from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
 from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.checks import check_floating, check_shape, check_tensor, fail, values_are_free
+from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
+from lvsm_pytorch.precision import at_least_float32, without_autocast
 from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
 
 __all__ = ['LVSM', 'MAE', 'CameraWrapper', 'Embeds', 'LossBreakdown', 'MAECameraWrapper']
@@ -172,7 +173,7 @@ class LVSM(Module):
         Errors: ValueError for wrong shapes, types and counts.
         """
         sizes = self.check_views(input_images = input_images, input_rays = input_rays)
-        is_real = self.check_count(num_input_images, sizes, num_input_images = 'v')
+        is_real = real_views(sizes, num_input_images = num_input_images)
         several_targets = self.check_targets(target_rays, target_images, sizes)
 
         if cameras is not None:
@@ -194,7 +195,8 @@ class LVSM(Module):
 
         # tokens of inputs and targets; each target meets its scene's inputs alone
 
-        input_tokens = self.input_tokens(*without(is_real, input_images, input_rays), ray_mask)
+        input_images, input_rays = without(is_real, input_images, input_rays)
+        input_tokens = self.input_tokens(input_images, input_rays, ray_mask)
         target_tokens = self.target_tokens(target_rays)
 
         input_tokens = repeat(input_tokens, 'b v h w d -> (b t) v h w d', t = num_targets)
@@ -246,7 +248,7 @@ class LVSM(Module):
         Errors: ValueError for wrong shapes, types and counts.
         """
         sizes = self.check_views(images = images, rays = rays)
-        is_real = self.check_count(num_images, sizes, num_images = 'v')
+        is_real = real_views(sizes, num_images = num_images)
         views = dict(b = sizes['b'], v = sizes['v'])
 
         if cameras is not None:
@@ -306,7 +308,7 @@ class LVSM(Module):
 
         # without anything to mask there is no mask: even an all-true one costs a fifth of the speed
 
-        mask = None if is_real is None else repeat(is_real, 'b v -> b (v n)', n = h * w)
+        mask = None if is_real is None else repeat(is_real.to(tokens.device), 'b v -> b (v n)', n = h * w)
         tokens = self.decoder(self.norm(tokens.to(self.norm.weight.dtype)), self_attn_kv_mask = mask)
         return rearrange(tokens, 'b (v h w) d -> b v h w d', v = v, h = h, w = w)
 
@@ -351,34 +353,15 @@ class LVSM(Module):
 
         return several
 
-    def check_count(self, count: Tensor | None, sizes: dict[str, int], **name_and_axis: str) -> Tensor | None:
-        """Which views are real, (b v) bool, from how many are (b); None where all are."""
-        if count is None:
-            return None
-
-        (name, axis), = name_and_axis.items()
-        num_views = sizes[axis]
-        check_tensor(**{name: count})
-        check_shape('b', dict(b = sizes['b']), 'It needs one number for each scene of the batch.', **{name: count})
-
-        if count.is_floating_point() or count.is_complex() or count.dtype == torch.bool:
-            fail(name, 'must be integers', count.dtype, 'Convert it with .long().')
-
-        if values_are_free(count) and count.numel() > 0 and (count.min() < 1 or count.max() > num_views):
-            fail(name, f'must be from 1 to the number of views {num_views}', count.tolist(), 'It says how many of the padded views are real, real ones first.')
-
-        count = count.to(self.to_pixels.weight.device)
-        return torch.arange(num_views, device = count.device) < rearrange(count, 'b -> b 1')
-
 
 class Float32Linear(nn.Linear):
     """A linear map in float32, whatever autocast says and the weights are kept in: bfloat16 would move rays by whole pixels."""
 
     def forward(self, input: Tensor) -> Tensor:
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        weight = at_least_float32(self.weight)
 
-        with torch.autocast(input.device.type, enabled = False):
-            return F.linear(input.to(dtype), self.weight.to(dtype))
+        with without_autocast(input.device.type):
+            return F.linear(input.to(weight.dtype), weight)
 
 
 class SharedRMSNorm(nn.RMSNorm):
@@ -393,7 +376,7 @@ def without(keep: Tensor | None, *views: Tensor) -> tuple[Tensor, ...]:
     if keep is None:
         return views
 
-    return tuple(torch.where(rearrange(keep, 'b v -> b v 1 1 1'), view, 0.) for view in views)
+    return tuple(torch.where(rearrange(keep.to(view.device), 'b v -> b v 1 1 1'), view, 0.) for view in views)
 
 
 def drop_rays(rays: Tensor, ray_mask: Tensor | None) -> Tensor:
@@ -433,8 +416,8 @@ def paper_encoder(*, dim: int, depth: int, heads: int, dim_head: int, overrides:
 
     block = -1
 
-    for layer_type, (_, layer, _) in zip(encoder.layer_types, encoder.layers, strict = True):
-        block += layer_type == 'a'
+    for _, layer, _ in encoder.layers:  # pyright: ignore[reportGeneralTypeIssues]
+        block += any(isinstance(module, Attention) for module in layer.modules())
 
         for module in layer.modules():
             if isinstance(module, Attention):

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Generator, Tensor, nn
 from torch.nn import Module
 
-from lvsm_pytorch.checks import check_floating, check_shape, check_tensor, fail, values_are_free
+from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm import LVSM
@@ -101,13 +101,12 @@ class MAE(Module):
         if sizes['v'] < 2:
             fail('images', 'must have at least two views, of which one is masked', sizes['v'], 'Pass more views of each scene.')
 
-        if num_images is not None:
-            check_tensor(num_images = num_images)
+        is_real = real_views(sizes, at_least = 2, num_images = num_images)
 
-            if values_are_free(num_images) and (num_images < 2).any():
-                fail('num_images', 'must be at least two, of which one is masked', num_images.tolist(), 'Leave scenes with a single view out.')
+        if is_real is None:
+            is_real = torch.ones(sizes['b'], sizes['v'], dtype = torch.bool)
 
-        image_mask, ray_mask = self.draw_masks(images, num_images, generator)
+        image_mask, ray_mask = self.draw_masks(is_real.to(images.device), generator)
         tokens = self.lvsm.tokens(images, rays, image_mask = image_mask, ray_mask = ray_mask, num_images = num_images)
 
         pred_images = self.lvsm.paint(tokens)
@@ -125,27 +124,22 @@ class MAE(Module):
         recon = ImageAndRayRecon(Recon(image_mask, pred_images[image_mask]), Recon(ray_mask, pred_rays[ray_mask]))
         return (loss, (breakdown, recon)) if return_loss_breakdown else (loss, recon)
 
-    def draw_masks(self, images: Tensor, num_images: Tensor | None, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        """Which views lose their image and which their rays, both (b v) bool, never both."""
-        b, v = images.shape[:2]
+    def draw_masks(self, is_real: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        """Which of the real views (b v) lose their image and which their rays, both (b v) bool, never both."""
+        device = is_real.device
 
         if generator is None and not self.training:
             generator = Generator().manual_seed(0)
 
-        drawing_device = images.device if generator is None else generator.device
-
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator = generator, device = drawing_device).to(images.device)
-
-        count = torch.full((b, 1), v, device = images.device) if num_images is None else rearrange(num_images.to(images.device), 'b -> b 1')
-        is_real = torch.arange(v, device = images.device) < count
+            return torch.rand(shape, generator = generator, device = device if generator is None else generator.device).to(device)
 
         # a random order of the real views; the first ones are masked, and of these the first ones lose their image
 
-        rank = uniform(b, v).masked_fill(~is_real, 2.).argsort(dim = -1).argsort(dim = -1)
+        rank = uniform(*is_real.shape).masked_fill(~is_real, 2.).argsort(dim = -1).argsort(dim = -1)
 
-        num_masked = (count * self.frac_masked).long().clamp(min = 1)
-        num_images_masked = (num_masked * self.frac_images_to_ray_masked + uniform(b, 1)).floor()  # rounded up or down by chance, so that the fraction holds on average
+        num_masked = (is_real.sum(dim = -1, keepdim = True) * self.frac_masked).long().clamp(min = 1)
+        num_images_masked = (num_masked * self.frac_images_to_ray_masked + uniform(len(is_real), 1)).floor()  # rounded up or down by chance, so that the fraction holds on average
 
         image_mask = rank < num_images_masked
         return image_mask, (rank < num_masked) & ~image_mask

@@ -9,8 +9,9 @@ from einops import einsum, rearrange
 from torch import Tensor
 from torch.nn import Module
 
-from lvsm_pytorch.cameras import Cameras, in_float32, inverse_intrinsics, pixel_grid, pose, rays_through
-from lvsm_pytorch.checks import check_floating, check_shape, check_tensor, fail
+from lvsm_pytorch.cameras import Cameras, inverse_intrinsics, pixel_grid, pose, rays_through
+from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
+from lvsm_pytorch.precision import in_float32
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm import LVSM
@@ -145,18 +146,6 @@ class MAECameraWrapper(Module):
         return self.mae(images = images, rays = rays, num_images = num_images, **kwargs)
 
 
-def real_views(sizes: dict[str, int], **named: Tensor | None) -> Tensor | None:
-    """(b v) bool from a count (b), None where all are real. What else a count may not be, the model says."""
-    (name, count), = named.items()
-
-    if count is None:
-        return None
-
-    check_tensor(**{name: count})
-    check_shape('b', dict(b = sizes['b']), 'It needs one number for each scene of the batch.', **{name: count})
-    return torch.arange(sizes['v'], device = count.device) < rearrange(count, 'b -> b 1')
-
-
 def masked(keep: Tensor, tensor: Tensor, stand_in: Tensor) -> Tensor:
     """`tensor` (b v ...) with `stand_in` (...) where `keep` (b v) is False."""
     return torch.where(keep.to(tensor.device).reshape(*keep.shape, *(1,) * stand_in.ndim), tensor, stand_in)
@@ -172,7 +161,9 @@ def rays_and_cameras(leading: str, sizes: dict[str, int], is_real: Tensor | None
         sizes = check_shape(f'{leading} {shape}', sizes, **{name: tensor})  # pyright: ignore[reportArgumentType]
         check_floating(**{name: tensor})  # pyright: ignore[reportArgumentType]
 
-    assert k is not None and r is not None and t is not None
+    assert k is not None
+    assert r is not None
+    assert t is not None
 
     if points is None:
         points = pixel_grid((sizes['h'], sizes['w']), device = k.device).expand(*k.shape[:-2], -1, -1, -1)

@@ -33,8 +33,8 @@ def read_scene(path: str | Path) -> Scene:
     """
     path = Path(path)
 
-    if (path / FILE).is_file() or (path.is_file() and path.suffix == '.json'):
-        return read_transforms(path)
+    if not (path / FILE).is_file() and not (path.is_file() and path.suffix == '.json'):
+        there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'no such folder'
+        fail('data', f'must be a folder with a {FILE}', f'{path}: {there}', 'nerfstudio, instant-ngp and Blender write one; the README says what stands in it.')
 
-    there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'no such folder'
-    fail('data', f'must be a folder with a {FILE}', f'{path}: {there}', 'nerfstudio, instant-ngp and Blender write one; the README says what stands in it.')
+    return read_transforms(path)

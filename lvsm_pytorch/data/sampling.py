@@ -16,7 +16,7 @@ from lvsm_pytorch.data.synthetic import synthetic_scenes
 
 
 class Batch(NamedTuple):
-    """What the model is trained and judged with. Poses are normalised by the input cameras alone.
+    """What the model is trained and judged with.
 
     input_images: (b v 3 h w), input_rays: (b v 6 h w), target_images: (b t 3 h w), target_rays: (b t 6 h w).
     names: of what is asked for, one for each of b.
@@ -37,7 +37,7 @@ class Source(Protocol):
 
 
 def make_batch(images: Tensor, cameras: Cameras, num_inputs: int, names: list[str]) -> Batch:
-    """images (b n 3 h w) and cameras (b n ...), inputs first."""
+    """images (b n 3 h w) and cameras (b n ...), inputs first. Poses are normalised by the input cameras alone."""
     poses = normalize_poses(cameras.camera_to_world[:, :num_inputs], cameras.camera_to_world[:, num_inputs:])
     image_size = (images.shape[-2], images.shape[-1])
     input_intrinsics, target_intrinsics = cameras.intrinsics[:, :num_inputs], cameras.intrinsics[:, num_inputs:]

@@ -150,7 +150,6 @@ def render(world: World, cameras: Cameras, image_size: int) -> Tensor:
     fine = SUPERSAMPLING
     intrinsics = cameras.intrinsics * torch.tensor([fine, fine, 1.]).unsqueeze(-1)
     rays = plucker_rays(cameras.camera_to_world, intrinsics, (image_size * fine, image_size * fine))
-    num_views = rays.shape[1]
 
     directions = rearrange(rays[:, :, :3], 's v i h w -> s v (h w) i')
     color = shade(world, cameras.camera_to_world[..., :3, 3], directions)

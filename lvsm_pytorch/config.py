@@ -1,0 +1,93 @@
+"""What a training run can be told, and the file that remembers it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+
+from lvsm_pytorch.checks import fail
+
+
+@dataclass(frozen = True)
+class TrainConfig:
+    """Learn to see from posed photos, or without any from built-in synthetic scenes."""
+
+    data: Path | None = None
+    """Folder with a transforms.json and its photos. Every eighth by name is held out. Left out: built-in synthetic scenes without end."""
+    out: Path = Path('lvsm-run')
+    """Folder of the run: config.yaml, model.safetensors, metrics.jsonl, comparison.png."""
+    overwrite: bool = False
+    """Write over a run that is there already."""
+
+    image_size: int = 64
+    """Height and width that images are resized and cropped to, in pixels."""
+    num_inputs: int = 2
+    """Views that the model sees."""
+    num_targets: int = 1
+    """Views that are asked for at once."""
+
+    patch_size: int = 8
+    """Height and width of a patch, in pixels."""
+    dim: int = 256
+    """Width of a token."""
+    depth: int = 4
+    """Number of transformer blocks."""
+    dim_head: int = 64
+    """Width of an attention head."""
+
+    steps: int = 700
+    """Training steps."""
+    batch_size: int = 16
+    """Samples a step."""
+    learning_rate: float = 1e-3
+    """Highest learning rate; it rises linearly at first, then falls as a cosine to zero."""
+    warmup_steps: int = 50
+    """Steps in which the learning rate rises."""
+    weight_decay: float = 0.05
+    """Of matrices; norms have none."""
+    max_grad_norm: float = 1.
+    """Gradients with a larger norm are scaled down to it."""
+
+    evaluate_every: int = 100
+    """Steps between two looks at the held-out views; weights are saved then too."""
+    seed: int = 0
+    """Of weights, samples and scenes: on one machine, the same seed gives the same run."""
+    device: str = 'auto'
+    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+
+    def __post_init__(self):
+        for name in ('image_size', 'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'evaluate_every'):
+            if getattr(self, name) < 1:
+                fail(name, 'must be at least 1', getattr(self, name), 'Left out, it has a default that works.')
+
+        if self.image_size % self.patch_size != 0:
+            fail('image_size', f'must be a multiple of patch_size {self.patch_size}', self.image_size, f'For example {max(self.image_size // self.patch_size, 1) * self.patch_size}.')
+
+        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+            fail('learning_rate, max_grad_norm', 'must be above 0', (self.learning_rate, self.max_grad_norm), 'Left out, they have defaults that work.')
+
+
+def config_to_yaml(config: TrainConfig) -> str:
+    import yaml
+
+    return yaml.safe_dump({name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}, sort_keys = False)
+
+
+def config_from_yaml(text: str) -> TrainConfig:
+    """Errors: ValueError for unknown keys, with the nearest known one."""
+    import yaml
+
+    values = yaml.safe_load(text)
+    known = {field.name for field in fields(TrainConfig)}
+
+    if not isinstance(values, dict):
+        fail('config', 'must be a YAML mapping', type(values).__name__, 'Take the config.yaml that a run wrote.')
+
+    for name in values:
+        if name not in known:
+            nearest = get_close_matches(str(name), known, n = 1)
+            fail('config', 'must have known keys alone', name, f'Did you mean {nearest[0]}?' if nearest else f'Known are {sorted(known)}.')
+
+    paths = {name: Path(values[name]) for name in ('data', 'out') if values.get(name) is not None}
+    return TrainConfig(**{**values, **paths})

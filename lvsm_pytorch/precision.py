@@ -1,0 +1,37 @@
+"""Where float32 is needed, whatever autocast says: rays in bfloat16 are off by whole pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Function = TypeVar('Function', bound = Callable)
+
+
+def at_least_float32(t: Tensor) -> Tensor:
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+def without_autocast(device_type: str) -> AbstractContextManager:
+    return nullcontext() if device_type == 'meta' else torch.autocast(device_type, enabled = False)
+
+
+def in_float32(function: Function) -> Function:
+    """The function with autocast off, and its tensors of half precision raised to float32."""
+
+    def raised(value: object) -> object:
+        return at_least_float32(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    @wraps(function)
+    def inner(*args, **kwargs):
+        device_types = {value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor)}
+
+        with without_autocast(max(device_types - {'cpu'}, default = 'cpu')):
+            return function(*map(raised, args), **{name: raised(value) for name, value in kwargs.items()})
+
+    return inner  # pyright: ignore[reportReturnType]
