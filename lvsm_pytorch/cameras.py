@@ -93,8 +93,10 @@ def to_plucker_rays(intrinsic_rotation: Tensor, extrinsic_rotation: Tensor, tran
 def rays_through(origin: Tensor, rotation: Tensor, inverse: Tensor, points: Tensor) -> Tensor:
     """(... 6 h w) from the centre (... 3), the camera-to-world rotation (... 3 3), K⁻¹ (... 3 3) and pixels (... 3 h w)."""
     direction = einsum(rotation, inverse, points, '... i j, ... j k, ... k h w -> ... i h w')
-    length = direction.square().sum(dim = -3, keepdim = True).sqrt()  # four times as fast as torch's norm along this axis
-    direction = direction / length.clamp(min = 1e-12)
+    # four times as fast as torch's norm along this axis. Not sqrt: on CPUs, MKL's is now and then off by 3e-4 when several
+    # threads call it for the first time in a process
+
+    direction = direction * direction.square().sum(dim = -3, keepdim = True).clamp(min = 1e-24).rsqrt()
     origin = rearrange(origin, '... i -> ... i 1 1')
     moment = torch.linalg.cross(*torch.broadcast_tensors(origin, direction), dim = -3)
     return torch.cat((direction, moment), dim = -3)
@@ -214,17 +216,18 @@ def crop_intrinsics(intrinsics: Tensor, top: float, left: float) -> Tensor:
 # pose normalisation
 
 @in_float32
-def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: str = 'inputs') -> NormalizedPoses:
+def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: str = 'inputs', unit: float | None = None) -> NormalizedPoses:
     """Moves the world so that the mean input camera is the identity and the scene has about unit size.
 
     inputs: camera to world (... v 4 4) of the input views, OpenCV axes.
     further: camera to world (... t 4 4) of any further views, taken along.
     protocol: 'inputs', where the input cameras alone define the frame, so that what is asked for never changes what is
         seen; or 'inputs_and_further', where all do, as in the LVSM authors' evaluation.
+    unit: the length in world units that becomes 1, where lengths of the world mean something. Left out, it is
+        1.35 × the largest absolute coordinate of the defining centres, in the frame of the mean camera.
 
     Mean camera, as in the LVSM authors' protocol: centre = mean of centres, forward = normalised mean of z axes,
-    right = normalised (mean of y axes × forward), down = forward × right. Then translations are divided by 1.35 × the
-    largest absolute coordinate of the defining centres.
+    right = normalised (mean of y axes × forward), down = forward × right. Then translations are divided by the unit.
 
     Degenerate sets stay finite. Cameras all in one place (a single one too) keep their unit of length. Where z axes
     cancel out, the first camera's z axis is forward; where the mean y axis gives no right, the first camera's y axis,
@@ -241,6 +244,9 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
         check_floating(further = further)
         check_shape('... t 4 4', further = further)
 
+    if unit is not None and not unit > 0:
+        fail('unit', 'must be a length above 0', unit, 'Leave it out to take it from the cameras.')
+
     if protocol not in protocols:
         fail('protocol', f'must be one of {protocols}', repr(protocol), 'Use the default unless you reproduce the authors\' figures.')
 
@@ -250,12 +256,7 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
     centres = defining[..., :3, 3]
     centre = centres.mean(dim = -2)
     rotation = mean_rotation(defining[..., :3, :3])
-    offsets = einsum(rotation, centres - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
-    extent = offsets.abs().amax(dim = (-2, -1))
-
-    # centres that differ by rounding errors alone are in one place
-    rounding = 1e-5 * centres.abs().amax(dim = (-2, -1)) + 1e-8
-    scale = torch.where(extent > rounding, 1.35 * extent, 1.)
+    scale = centres.new_full((), unit) if unit is not None else 1.35 * largest_offset(centres, centre, rotation)
 
     def normalized(camera_to_world: Tensor) -> Tensor:
         turned = einsum(rotation, camera_to_world[..., :3, :3], '... j i, ... v j k -> ... v i k')
@@ -263,6 +264,16 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
         return pose(turned, moved / scale[..., None, None])
 
     return NormalizedPoses(normalized(inputs), None if further is None else normalized(further))
+
+
+def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:
+    """Largest absolute coordinate (...) of centres (... v 3) in a frame, where they are not all in one place; else 1 / 1.35."""
+    offsets = einsum(rotation, centres - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
+    largest = offsets.abs().amax(dim = (-2, -1))
+
+    # centres that differ by rounding errors alone are in one place
+    rounding = 1e-5 * centres.abs().amax(dim = (-2, -1)) + 1e-8
+    return torch.where(largest > rounding, largest, 1 / 1.35)
 
 
 def mean_rotation(rotations: Tensor) -> Tensor:

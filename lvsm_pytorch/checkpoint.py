@@ -8,7 +8,7 @@ import torch
 
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
-from lvsm_pytorch.data.images import write_whole
+from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.lvsm import LVSM
 
 CONFIG, WEIGHTS = 'config.yaml', 'model.safetensors'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 from lvsm_pytorch.checks import fail
 
@@ -27,6 +28,10 @@ class TrainConfig:
     num_targets: int = 1
     """Views that are asked for at once."""
 
+    pose_frame: Literal['scene', 'inputs'] | None = None
+    """World of the rays. scene: one for all samples, that of the mean training camera. inputs: that of each sample's mean
+    input camera, as a model for many scenes needs it. Left out: scene for a folder, inputs for synthetic scenes."""
+
     patch_size: int = 8
     """Height and width of a patch, in pixels."""
     dim: int = 256
@@ -36,7 +41,7 @@ class TrainConfig:
     dim_head: int = 64
     """Width of an attention head."""
 
-    steps: int = 700
+    steps: int = 600
     """Training steps."""
     batch_size: int = 16
     """Samples a step."""
@@ -57,12 +62,20 @@ class TrainConfig:
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
     def __post_init__(self):
+        if self.pose_frame is None:
+            object.__setattr__(self, 'pose_frame', 'inputs' if self.data is None else 'scene')
+
+    def check(self) -> None:
+        """Errors: ValueError for values out of range. Not in the constructor: the command line would cut the message short."""
         for name in ('image_size', 'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'evaluate_every'):
             if getattr(self, name) < 1:
                 fail(name, 'must be at least 1', getattr(self, name), 'Left out, it has a default that works.')
 
         if self.image_size % self.patch_size != 0:
             fail('image_size', f'must be a multiple of patch_size {self.patch_size}', self.image_size, f'For example {max(self.image_size // self.patch_size, 1) * self.patch_size}.')
+
+        if self.pose_frame not in ('scene', 'inputs'):
+            fail('pose_frame', 'must be scene or inputs', self.pose_frame, 'Left out, it fits the data.')
 
         if self.learning_rate <= 0 or self.max_grad_norm <= 0:
             fail('learning_rate, max_grad_norm', 'must be above 0', (self.learning_rate, self.max_grad_norm), 'Left out, they have defaults that work.')
@@ -90,4 +103,6 @@ def config_from_yaml(text: str) -> TrainConfig:
             fail('config', 'must have known keys alone', name, f'Did you mean {nearest[0]}?' if nearest else f'Known are {sorted(known)}.')
 
     paths = {name: Path(values[name]) for name in ('data', 'out') if values.get(name) is not None}
-    return TrainConfig(**{**values, **paths})
+    config = TrainConfig(**{**values, **paths})
+    config.check()
+    return config

@@ -122,7 +122,7 @@ class PerceptualLoss(Module):
         """
         if weights is None:
             try:
-                from torchvision.models import VGG19_Weights
+                from torchvision.models import VGG19_Weights  # pyright: ignore[reportMissingImports]
             except ImportError as error:
                 raise ImportError('downloading torchvision\'s weights needs torchvision: pip install "lvsm-pytorch[perceptual]"') from error
 

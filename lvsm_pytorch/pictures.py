@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvsm_pytorch.data.images import write_whole
 from lvsm_pytorch.data.sampling import Batch
+from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.losses import psnr
 
 GAP, LABEL_HEIGHT, TILE = 4, 18, 128

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ def train(config: TrainConfig) -> dict[str, float]:
     """
     from tqdm import tqdm
 
+    config.check()
     run = config.out
 
     if (run / CONFIG).exists() and not config.overwrite:
@@ -91,7 +93,7 @@ def train(config: TrainConfig) -> dict[str, float]:
 
 
 def source_of(config: TrainConfig) -> Source:
-    options = dict(num_inputs = config.num_inputs, num_targets = config.num_targets, image_size = config.image_size, seed = config.seed)
+    options: dict[str, Any] = dict(num_inputs = config.num_inputs, num_targets = config.num_targets, image_size = config.image_size, frame = config.pose_frame, seed = config.seed)
     return SyntheticSource(**options) if config.data is None else SceneSource(read_scene(config.data), **options)
 
 

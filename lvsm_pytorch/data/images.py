@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from lvsm_pytorch.cameras import crop_intrinsics, scale_intrinsics
 from lvsm_pytorch.checks import check_shape, fail
+from lvsm_pytorch.files import write_whole
 
 
 def image_library():
@@ -65,17 +65,6 @@ def save_image(image: Tensor, path: Path) -> None:
     check_shape('3 h w', image = image)
     pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     write_whole(path, lambda temporary: image_library().fromarray(pixels).save(temporary))
-
-
-def write_whole(path: Path, write) -> None:
-    """Calls `write` with a temporary path beside `path` (with the same ending), then puts the file in place in one step."""
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
-
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok = True)
 
 
 def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

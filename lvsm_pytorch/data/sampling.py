@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -28,6 +28,13 @@ class Batch(NamedTuple):
     names: list[str]
 
 
+# 'scene': all samples of a scene have one world, which the model may learn by heart, as for a single scene it should.
+# 'inputs': in each sample the mean input camera is the identity. In both, a scene keeps one unit of length: by the
+# cameras of each sample, the same scene would be now large and now small, which is much harder to learn.
+
+Frame = Literal['scene', 'inputs']
+
+
 class Source(Protocol):
     """Where batches come from. A training batch is a function of its step, so that a run can be repeated from any step."""
 
@@ -36,20 +43,17 @@ class Source(Protocol):
     def held_out_batch(self) -> Batch: ...
 
 
-def make_batch(images: Tensor, cameras: Cameras, num_inputs: int, names: list[str]) -> Batch:
-    """images (b n 3 h w) and cameras (b n ...), inputs first. Poses are normalised by the input cameras alone."""
-    poses = normalize_poses(cameras.camera_to_world[:, :num_inputs], cameras.camera_to_world[:, num_inputs:])
-    image_size = (images.shape[-2], images.shape[-1])
-    input_intrinsics, target_intrinsics = cameras.intrinsics[:, :num_inputs], cameras.intrinsics[:, num_inputs:]
-    assert poses.further is not None
+def make_batch(images: Tensor, cameras: Cameras, num_inputs: int, names: list[str], *, frame: Frame) -> Batch:
+    """images (b n 3 h w) and cameras (b n ...), inputs first, in the frame and unit of their scene."""
+    poses = cameras.camera_to_world
 
-    return Batch(
-        input_images = images[:, :num_inputs],
-        input_rays = plucker_rays(poses.inputs, input_intrinsics, image_size),
-        target_images = images[:, num_inputs:],
-        target_rays = plucker_rays(poses.further, target_intrinsics, image_size),
-        names = names,
-    )
+    if frame == 'inputs':
+        inputs, targets = normalize_poses(poses[:, :num_inputs], poses[:, num_inputs:], unit = 1.)
+        assert targets is not None
+        poses = torch.cat((inputs, targets), dim = 1)
+
+    rays = plucker_rays(poses, cameras.intrinsics, (images.shape[-2], images.shape[-1]))
+    return Batch(images[:, :num_inputs], rays[:, :num_inputs], images[:, num_inputs:], rays[:, num_inputs:], names)
 
 
 class SceneSource:
@@ -57,9 +61,10 @@ class SceneSource:
 
     scene: all its views; every eighth by name is held out, and seen neither as target nor as input.
     num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
+    frame: of the rays. The scene's own is that of its mean training camera.
     """
 
-    def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, seed: int = 0):
+    def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0):
         training, held_out = hold_out(scene)
 
         if len(training.views) <= num_inputs:
@@ -67,13 +72,19 @@ class SceneSource:
 
         self.num_inputs = num_inputs
         self.num_targets = num_targets
+        self.frame: Frame = frame
         self.seed = seed
         self.names = [view.name for view in (*training.views, *held_out.views)]
         self.num_training = len(training.views)
 
-        images, intrinsics = zip(*(resize_and_crop(view.load(), view.intrinsics, (image_size, image_size)) for view in (*training.views, *held_out.views)), strict = True)
+        views = (*training.views, *held_out.views)
+        images, intrinsics = zip(*(resize_and_crop(view.load(), view.intrinsics, (image_size, image_size)) for view in views), strict = True)
         self.images = torch.stack(images)
-        self.cameras = Cameras(torch.stack([view.camera_to_world for view in (*training.views, *held_out.views)]), torch.stack(intrinsics))
+
+        poses = torch.stack([view.camera_to_world for view in views])
+        trained_poses, further_poses = normalize_poses(poses[:self.num_training], poses[self.num_training:])
+        assert further_poses is not None
+        self.cameras = Cameras(torch.cat((trained_poses, further_poses)), torch.stack(intrinsics))
 
         # training views by their distance to each view, itself left out
 
@@ -105,7 +116,7 @@ class SceneSource:
     def batch(self, views: Tensor) -> Batch:
         """views: (b n) by index, inputs first."""
         names = [self.names[view] for view in views[:, self.num_inputs].tolist()]
-        return make_batch(self.images[views], Cameras(*(t[views] for t in self.cameras)), self.num_inputs, names)
+        return make_batch(self.images[views], Cameras(*(t[views] for t in self.cameras)), self.num_inputs, names, frame = self.frame)
 
 
 def camera_distance(camera_to_world: Tensor) -> Tensor:
@@ -119,24 +130,28 @@ def camera_distance(camera_to_world: Tensor) -> Tensor:
 class SyntheticSource:
     """Batches of built-in scenes without end. The scenes of a step come from a window of seeds that moves on with the steps, so that each is rendered once.
 
-    num_inputs, num_targets: views a sample. image_size: height and width in pixels.
+    num_inputs, num_targets: views a sample. image_size: height and width in pixels. frame: of the rays.
     """
 
     NUM_HELD_OUT = 64
     FIRST_TRAINING_SEED = 1_000
     WINDOW = 128
+    UNIT = 3.  # about the distance of the cameras to what they look at
 
-    def __init__(self, *, num_inputs: int, num_targets: int, image_size: int, seed: int = 0):
+    def __init__(self, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'inputs', seed: int = 0):
         self.num_inputs = num_inputs
         self.num_targets = num_targets
         self.image_size = image_size
+        self.frame: Frame = frame
         self.seed = seed
         self.num_views = max(6, num_inputs + num_targets)
         self.scene = lru_cache(maxsize = 2 * self.WINDOW)(self.render_scene)
 
     def render_scene(self, seed: int) -> tuple[Tensor, Cameras]:
         images, cameras = synthetic_scenes([seed], num_views = self.num_views, image_size = self.image_size)
-        return images[0], Cameras(*(t[0] for t in cameras))
+        camera_to_world, intrinsics = (t[0] for t in cameras)
+        camera_to_world[:, :3, 3] /= self.UNIT
+        return images[0], Cameras(camera_to_world, intrinsics)
 
     def training_batch(self, step: int, batch_size: int) -> Batch:
         generator = Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -154,4 +169,4 @@ class SyntheticSource:
         scenes = [self.scene(seed) for seed in seeds.tolist()]
         images = torch.stack([images[index] for (images, _), index in zip(scenes, views, strict = True)])
         cameras = [Cameras(*(t[index] for t in cameras)) for (_, cameras), index in zip(scenes, views, strict = True)]
-        return make_batch(images, Cameras(*map(torch.stack, zip(*cameras, strict = True))), self.num_inputs, [f'scene {seed}' for seed in seeds.tolist()])
+        return make_batch(images, Cameras(*map(torch.stack, zip(*cameras, strict = True))), self.num_inputs, [f'scene {seed}' for seed in seeds.tolist()], frame = self.frame)

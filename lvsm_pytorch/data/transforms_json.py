@@ -17,8 +17,9 @@ from torch import Tensor
 
 from lvsm_pytorch.cameras import opencv_to_opengl, opengl_to_opencv, scale_intrinsics
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.data.images import image_size, load_image, save_image, write_whole
+from lvsm_pytorch.data.images import image_size, load_image, save_image
 from lvsm_pytorch.data.scene import Scene, View
+from lvsm_pytorch.files import write_whole
 
 FILE = 'transforms.json'
 DISTORTION = ('k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'p1', 'p2')
