@@ -1,65 +1,192 @@
-"""Runs on disk: a folder with a config and weights."""
+"""Checkpoints of the paper's authors, into this library's weights and back.
+
+Their layout, for patches of p × p pixels: tokenizers take a patch flattened as row, column, channel, the channels being
+image (3), moment o × d (3), direction d (3); q, k and v are stacked in one matrix; the rest differs by name alone.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
-from lvsm_pytorch.files import write_whole
-from lvsm_pytorch.lvsm import LVSM
 
-CONFIG, WEIGHTS = 'config.yaml', 'model.safetensors'
+if TYPE_CHECKING:
+    from lvsm_pytorch.lvsm import LVSM
+
+LICENSE = 'The LVSM authors publish their weights for non-commercial use alone (see the licence beside their checkpoints); converting them changes nothing about that.'
+
+# channels of a patch, as they stand in this library, by where they stand in the authors' layout
+
+IMAGE_AND_RAY = [0, 1, 2, 6, 7, 8, 3, 4, 5]
+RAY = [3, 4, 5, 0, 1, 2]
+
+TOP = {
+    'transformer_input_layernorm.weight': 'norm.weight',
+    'image_token_decoder.0.weight': 'decoder.final_norm.weight',
+    'image_token_decoder.1.weight': 'to_pixels.weight',
+}
+
+# of a block: theirs, and ours in the attention (a) or feed-forward (f) half of it
+
+BLOCK = {
+    'norm1.weight': '{a}.0.0.weight',
+    'attn.q_norm.weight': '{a}.1.q_rmsnorm.weight',
+    'attn.k_norm.weight': '{a}.1.k_rmsnorm.weight',
+    'attn.fc.weight': '{a}.1.to_out.weight',
+    'norm2.weight': '{f}.0.0.weight',
+    'mlp.mlp.0.weight': '{f}.1.ff.0.0.weight',
+    'mlp.mlp.2.weight': '{f}.1.ff.2.weight',
+}
+
+QKV = 'attn.to_qkv.weight'
+
+# flags of the Encoder that change how it is computed or trained, and not what it computes
+
+NOT_OF_THE_NETWORK = {'attn_flash', 'attn_dropout', 'ff_dropout', 'layer_dropout', 'verbose'}
 
 
-def model_of(config: TrainConfig) -> LVSM:
-    """A new model, with random weights."""
-    return LVSM(config.dim, max_image_size = config.image_size, patch_size = config.patch_size, depth = config.depth, dim_head = config.dim_head)
+def names_of_block(index: int) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Of block `index`: their names to ours, and our names of q, k and v."""
+    a, f = f'decoder.layers.{2 * index}', f'decoder.layers.{2 * index + 1}'
+    names = {f'transformer_blocks.{index}.{theirs}': ours.format(a = a, f = f) for theirs, ours in BLOCK.items()}
+    return names, tuple(f'{a}.1.to_{letter}.weight' for letter in 'qkv')
 
 
-def save_config(run: Path, config: TrainConfig) -> None:
-    write_whole(run / CONFIG, lambda temporary: temporary.write_text(config_to_yaml(config), encoding = 'utf-8'))
+def permute_channels(weight: Tensor, order: list[int]) -> Tensor:
+    """A tokenizer's weight (d, p·p·c) with its channels in another order."""
+    by_channel = weight.unflatten(1, (-1, len(order)))
+    return by_channel[..., order].flatten(1)
 
 
-def save_weights(run: Path, model: LVSM) -> None:
-    """Whole or not at all: a process killed while saving leaves the old file."""
-    from safetensors.torch import save_file
-
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(run / WEIGHTS, lambda temporary: save_file(weights, temporary))
+def inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key = order.__getitem__)
 
 
-def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
-    """The config and the trained model of a run, in eval mode on the CPU.
+def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Tensor]]:
+    """What `LVSM` takes for the network of an authors' checkpoint (but `max_image_size`), and its weights.
 
-    Errors: ValueError for a folder that is no run, or whose weights don't fit its config.
+    checkpoint: their file, read without running any code in it, or its content, or the state dict in it.
+
+    Errors: ValueError for a file that is missing or holds more than tensors and plain values, for the encoder-decoder
+    network, and for keys that are missing, unknown or misshapen, which it lists.
     """
-    from safetensors.torch import load_file
+    state = official_state(checkpoint)
+    refuse_encoder_decoder(state)
 
-    missing = [name for name in (CONFIG, WEIGHTS) if not (run / name).is_file()]
+    depth = 1 + max((int(found[1]) for name in state if (found := re.match(r'transformer_blocks\.(\d+)\.', name))), default = -1)
+    sizes = official_sizes(state, depth)
+    expected = official_shapes(depth = depth, **sizes)
 
-    if missing:
-        fail('run', f'must be a folder that `lvsm train` wrote, with {CONFIG} and {WEIGHTS}', f'{run} without {missing}', 'Train first: lvsm train --out RUN.')
+    missing = sorted(set(expected) - set(state))
+    unknown = sorted(set(state) - set(expected))
+    misshapen = [f'{name}: {tuple(state[name].shape)} for {shape}' for name, shape in expected.items() if name in state and tuple(state[name].shape) != shape]
 
-    config = config_from_yaml((run / CONFIG).read_text(encoding = 'utf-8'))
-    model = model_of(config)
+    if missing or unknown or misshapen:
+        fail('checkpoint', 'must have the keys and shapes of the authors\' decoder-only LVSM', f'missing {missing}, unknown {unknown}, misshapen {misshapen}',
+             'Is it a checkpoint of another network?')
 
-    try:
-        model.load_state_dict(load_file(run / WEIGHTS), strict = True)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise ValueError(f'run: must have weights that fit its config, but got {run / WEIGHTS}: {error}. Was one of the files replaced?') from error
+    weights = {ours: state[theirs] for theirs, ours in TOP.items()}
+    weights['to_input_tokens.weight'] = permute_channels(state['image_tokenizer.1.weight'], IMAGE_AND_RAY)
+    weights['to_target_tokens.weight'] = permute_channels(state['target_pose_tokenizer.1.weight'], RAY)
 
-    return config, model.eval()
+    for index in range(depth):
+        names, qkv = names_of_block(index)
+        weights |= {ours: state[theirs] for theirs, ours in names.items()}
+        weights |= dict(zip(qkv, state[f'transformer_blocks.{index}.{QKV}'].chunk(3), strict = True))
+
+    inner = sizes.pop('inner')
+    return dict(**sizes, depth = depth, heads = inner // sizes['dim_head']), weights
 
 
-def pick_device(name: str) -> torch.device:
-    """'auto' is a GPU where there is one. Errors: ValueError for a device that isn't there."""
-    if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+def official_state(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's tensors, without what belongs to their training: `loss_computer.` entries and `module.` prefixes."""
+    if not isinstance(checkpoint, Mapping):
+        if not Path(checkpoint).is_file():
+            fail('checkpoint', 'must be a file or a state dict', repr(str(checkpoint)), 'Give the path of a checkpoint.')
 
-    try:
-        return torch.empty(0, device = name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f'device: must be a device that is here, but got {name}: {error}. Use auto or cpu.') from error
+        try:
+            checkpoint = torch.load(checkpoint, map_location = 'cpu', weights_only = True)
+        except Exception as error:  # whatever a broken or malicious file makes the unpickler say
+            raise ValueError(f'checkpoint: must be a file of tensors and plain values, but got one that can\'t be read so: {error}. Nothing in it was run.') from error
+
+    state = checkpoint.get('model', checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
+
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        fail('checkpoint', 'must be a state dict, or have one under `model`', type(state).__name__, 'Give what the authors\' code saves.')
+
+    state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in state.items() if not name.startswith('loss_computer.')}
+
+
+def refuse_encoder_decoder(state: Mapping[str, Tensor]) -> None:
+    of_another = [name for name in state if name.startswith(('n_light_field_latent', 'transformer_encoder.', 'transformer_decoder.'))]
+
+    if of_another:
+        fail('checkpoint', 'must be of the decoder-only LVSM, which this library is', f'one of the encoder-decoder, with {of_another[0]}', 'Take the authors\' decoder-only checkpoint.')
+
+
+def official_sizes(state: Mapping[str, Tensor], depth: int) -> dict[str, int]:
+    """dim, dim_head, patch_size and inner, the width of all heads together, by the tensors that say them."""
+    sources = dict(dim = 'target_pose_tokenizer.1.weight', dim_head = 'transformer_blocks.0.attn.q_norm.weight', inner = 'transformer_blocks.0.attn.fc.weight')
+    missing = [name for name in sources.values() if name not in state]
+
+    if missing or depth == 0:
+        fail('checkpoint', 'must have the keys of the authors\' decoder-only LVSM', f'missing {missing}', f'It has {sorted(state)[:5]} and so on.')
+
+    tokenizer = state[sources['dim']]
+    patch_size = round((tokenizer.shape[-1] / 6) ** 0.5)
+    return dict(dim = tokenizer.shape[0], dim_head = state[sources['dim_head']].shape[0], patch_size = patch_size, inner = state[sources['inner']].shape[-1])
+
+
+def official_shapes(*, dim: int, dim_head: int, inner: int, patch_size: int, depth: int) -> dict[str, tuple[int, ...]]:
+    """All keys of their layout, and their shapes."""
+    shapes: dict[str, tuple[int, ...]] = {
+        'image_tokenizer.1.weight': (dim, patch_size ** 2 * 9),
+        'target_pose_tokenizer.1.weight': (dim, patch_size ** 2 * 6),
+        'transformer_input_layernorm.weight': (dim,),
+        'image_token_decoder.0.weight': (dim,),
+        'image_token_decoder.1.weight': (patch_size ** 2 * 3, dim),
+    }
+    of_block: dict[str, tuple[int, ...]] = {
+        'norm1.weight': (dim,),
+        'attn.to_qkv.weight': (3 * inner, dim),
+        'attn.q_norm.weight': (dim_head,),
+        'attn.k_norm.weight': (dim_head,),
+        'attn.fc.weight': (dim, inner),
+        'norm2.weight': (dim,),
+        'mlp.mlp.0.weight': (4 * dim, dim),
+        'mlp.mlp.2.weight': (dim, 4 * dim),
+    }
+    return shapes | {f'transformer_blocks.{index}.{name}': shape for index in range(depth) for name, shape in of_block.items()}
+
+
+def to_official(model: LVSM) -> dict[str, Tensor]:
+    """The weights in the authors' layout, exactly; the inverse of `LVSM.from_official`.
+
+    Errors: ValueError for a network that the layout can't express, with what it is that it can't.
+    """
+    inexpressible = sorted(set(model.decoder_kwargs) - NOT_OF_THE_NETWORK)
+    inexpressible += [f'channels = {model.channels}'] if model.channels != 3 else []
+
+    if inexpressible:
+        fail('model', 'must be the paper\'s network to be written in the authors\' layout', f'one with {inexpressible}', 'Make it without them.')
+
+    weights = model.state_dict()
+    depth = model.decoder.num_attn_layers
+    official = {theirs: weights[ours] for theirs, ours in TOP.items()}
+    official['image_tokenizer.1.weight'] = permute_channels(weights['to_input_tokens.weight'], inverse(IMAGE_AND_RAY))
+    official['target_pose_tokenizer.1.weight'] = permute_channels(weights['to_target_tokens.weight'], inverse(RAY))
+
+    for index in range(depth):
+        names, qkv = names_of_block(index)
+        official |= {theirs: weights[ours] for theirs, ours in names.items()}
+        official[f'transformer_blocks.{index}.{QKV}'] = torch.cat([weights[name] for name in qkv])
+
+    return {name: tensor.detach().clone() for name, tensor in official.items()}

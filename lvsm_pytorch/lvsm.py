@@ -9,6 +9,7 @@ Letters of shapes: b batch, v input views, t target views, c channels, h w pixel
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from os import PathLike
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from x_transformers import Attention, Encoder, FeedForward
 from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
 from lvsm_pytorch.cameras import Cameras
+from lvsm_pytorch.checkpoint import read_official
 from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
@@ -112,6 +114,7 @@ class LVSM(Module):
         self.channels = channels
         self.dropout_input_ray_prob = dropout_input_ray_prob
         self.perceptual_loss_weight = perceptual_loss_weight
+        self.decoder_kwargs = dict(decoder_kwargs)
 
         # a tuple, so that torch doesn't make it a submodule: it is frozen, and no part of the network
 
@@ -130,6 +133,23 @@ class LVSM(Module):
 
         for linear in (self.to_input_tokens, self.to_target_tokens, self.to_pixels):
             nn.init.normal_(linear.weight, std = 0.02)
+
+    @classmethod
+    def from_official(cls, checkpoint: str | PathLike[str] | Mapping[str, Any], *, max_image_size: int = 256) -> LVSM:
+        """The network of a checkpoint of the paper's authors, in eval mode; `checkpoint.to_official` is its inverse.
+
+        checkpoint: a file, read without running any code in it, or its content, or the state dict in it. All sizes are
+            taken from its tensors; entries under `loss_computer.` are passed over.
+        max_image_size: largest height and width of an image, in pixels.
+
+        The authors publish their weights for non-commercial use.
+        Errors: ValueError as in `checkpoint.read_official`, which lists the keys that don't fit.
+        """
+        sizes, weights = read_official(checkpoint)
+        dim = sizes.pop('dim')
+        model = cls(dim, max_image_size = max_image_size, **sizes)
+        model.load_state_dict(weights, strict = True)
+        return model.eval()
 
     @property
     def perceptual_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:

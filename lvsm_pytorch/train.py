@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lvsm_pytorch.checkpoint import CONFIG, model_of, pick_device, save_config, save_weights
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import SceneSource, Source, SyntheticSource, read_scene
 from lvsm_pytorch.evaluate import figures, guesses, paint, score
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.pictures import save_comparison
+from lvsm_pytorch.runs import CONFIG, model_of, pick_device, save_config, save_weights
 
 
 def train(config: TrainConfig) -> dict[str, float]:

@@ -256,7 +256,7 @@ def test_degenerate_sets_of_cameras():
     assert torch.allclose(normalize_poses(one).inputs[0], torch.eye(4), atol = 1e-5)
 
     # all in one place, far from the origin: the unit of length stays, and rounding errors are not blown up
-    turned = pose(random_rotation(4), torch.tensor([1000., 2000., -500.]).expand(4, 3))
+    turned = pose(random_rotation(4), torch.tensor([1000., 2000., -500.]) + 1e-3 * torch.rand(4, 3))
     further = turned[:1].clone()
     further[:, 0, 3] += 3
     inputs, further = normalize_poses(turned, further)

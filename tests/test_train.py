@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from lvsm_pytorch.checkpoint import load_run, model_of, pick_device, save_weights
 from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
 from lvsm_pytorch.data import synthetic_scene, write_transforms
 from lvsm_pytorch.evaluate import paint, score
 from lvsm_pytorch.render import RenderConfig, render
+from lvsm_pytorch.runs import load_run, model_of, pick_device, save_weights
 from lvsm_pytorch.train import learning_rate, optimizer_of, source_of, train
 
 TINY = dict(image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 2, evaluate_every = 6, warmup_steps = 2, device = 'cpu')
