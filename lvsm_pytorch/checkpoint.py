@@ -69,7 +69,7 @@ def inverse(order: list[int]) -> list[int]:
     return sorted(range(len(order)), key = order.__getitem__)
 
 
-def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Tensor]]:
+def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What `LVSM` takes for the network of an authors' checkpoint (but `max_image_size`), and its weights.
 
     checkpoint: their file, read without running any code in it, or its content, or the state dict in it.

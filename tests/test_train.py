@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
 from lvsm_pytorch.data import synthetic_scene, write_transforms
@@ -147,6 +147,15 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, trained):
     (tmp_path / 'config.yaml').write_text((trained / 'config.yaml').read_text().replace('dim: 32', 'dim: 48'))
     (tmp_path / 'model.safetensors').write_bytes((trained / 'model.safetensors').read_bytes())
     with pytest.raises(ValueError, match = 'run: must have weights that fit its config(.|\n)*to_pixels'):
+        load_run(tmp_path)
+
+
+def test_weights_must_be_whole(tmp_path, trained):
+    weights = load_file(trained / 'model.safetensors')
+    del weights['norm.weight']
+    save_file(weights, tmp_path / 'model.safetensors')
+    (tmp_path / 'config.yaml').write_text((trained / 'config.yaml').read_text())
+    with pytest.raises(ValueError, match = r'run: must have weights that fit(.|\n)*norm.weight'):
         load_run(tmp_path)
 
 
