@@ -1,11 +1,14 @@
-"""Checkpoints of the paper's authors, into this library's weights and back.
+"""Models on disk, and the checkpoints of the paper's authors.
 
-Their layout, for patches of p × p pixels: tokenizers take a patch flattened as row, column, channel, the channels being
+A model is a folder with `config.json` and `model.safetensors`, as huggingface_hub has them.
+
+The authors' layout, for patches of p × p pixels: tokenizers take a patch flattened as row, column, channel, the channels being
 image (3), moment o × d (3), direction d (3); q, k and v are stacked in one matrix; the rest differs by name alone.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from os import PathLike
@@ -16,9 +19,13 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.checks import fail
+from lvsm_pytorch.files import write_whole
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm import LVSM
+
+CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
+FORMAT_VERSION = 1
 
 LICENSE = 'The LVSM authors publish their weights for non-commercial use alone (see the licence beside their checkpoints); converting them changes nothing about that.'
 
@@ -190,3 +197,97 @@ def to_official(model: LVSM) -> dict[str, Tensor]:
         official[f'transformer_blocks.{index}.{QKV}'] = torch.cat([weights[name] for name in qkv])
 
     return {name: tensor.detach().clone() for name, tensor in official.items()}
+
+
+# models on disk
+
+def save_pretrained(model: LVSM, folder: str | PathLike[str]) -> None:
+    """As `LVSM.save_pretrained`."""
+    save_file = safetensors().save_file
+    folder = Path(folder)
+    config = dict(
+        model_type = 'lvsm',
+        format_version = FORMAT_VERSION,
+        model = model.config,
+        trained_for = None if model.trained_for is None else model.trained_for._asdict(),
+    )
+
+    try:
+        text = json.dumps(config, indent = 2)
+    except TypeError as error:
+        raise ValueError(f'decoder_kwargs: must be plain values to be saved, but got {model.decoder_kwargs}: {error}. Save model.state_dict() yourself.') from error
+
+    folder.mkdir(parents = True, exist_ok = True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_whole(folder / WEIGHTS, lambda temporary: save_file(weights, temporary, metadata = dict(format = 'pt')))
+    write_whole(folder / CONFIG, lambda temporary: temporary.write_text(text, encoding = 'utf-8'))
+
+
+def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Tensor]]:
+    """The arguments of `LVSM`, what the weights were trained for (or None), and the weights."""
+    config_path, weights_path = find_pretrained(folder_or_hub_id, **hub_options)
+
+    try:
+        config = json.loads(config_path.read_text(encoding = 'utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{config_path}: must be a JSON file, but {error}. Save the model anew.') from error
+
+    if not isinstance(config, dict) or config.get('model_type') != 'lvsm' or 'model' not in config:
+        fail(str(config_path), 'must be the config of an LVSM that this library saved', str(config)[:80], 'Checkpoints of the paper\'s authors are read by LVSM.from_official.')
+
+    if config.get('format_version', 0) > FORMAT_VERSION:
+        fail(str(config_path), f'must have a format_version up to {FORMAT_VERSION}', config['format_version'], 'Update lvsm-pytorch.')
+
+    try:
+        weights = safetensors().load_file(weights_path)
+    except Exception as error:  # safetensors has an error of its own for every way in which a file can be broken
+        raise ValueError(f'{weights_path}: must be a safetensors file, but {error}. Save the model anew.') from error
+
+    return config['model'], config.get('trained_for'), weights
+
+
+def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[Path, Path]:
+    """Paths of config and weights: in a folder where there is one, else from the Hugging Face hub."""
+    folder = Path(folder_or_hub_id)
+
+    if folder.is_dir():
+        missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+
+        if missing:
+            fail('folder_or_hub_id', f'must have {CONFIG} and {WEIGHTS}', f'{folder} without {missing}', 'Save a model there with save_pretrained.')
+
+        return folder / CONFIG, folder / WEIGHTS
+
+    name = str(folder_or_hub_id)
+
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
+        fail('folder_or_hub_id', 'must be a folder that is there, or a hub id like `name/model`', repr(name), 'Save a model there with save_pretrained.')
+
+    try:
+        from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(f'{name} is no folder here, and models of the Hugging Face hub need huggingface_hub: pip install "lvsm-pytorch[hub]"') from error
+
+    config, weights = (Path(hf_hub_download(name, file, **hub_options)) for file in (CONFIG, WEIGHTS))
+    return config, weights
+
+
+def load_strictly(model: LVSM, weights: Mapping[str, Tensor]) -> None:
+    """Loads weights that fit to the last key and shape. Errors: ValueError that lists those that don't."""
+    own = model.state_dict()
+    missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    misshapen = [f'{name}: {tuple(weights[name].shape)} for {tuple(own[name].shape)}' for name in own if name in weights and weights[name].shape != own[name].shape]
+
+    if missing or unknown or misshapen:
+        fail('weights', 'must have the keys and shapes of the model that their config says', f'missing {missing}, unknown {unknown}, misshapen {misshapen}', 'Was one of the files replaced?')
+
+    model.load_state_dict(weights, strict = True)
+
+
+def safetensors():
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError('models on disk need safetensors: pip install "lvsm-pytorch[hub]"') from error
+
+    return safetensors.torch

@@ -3,6 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+
+def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -> Callable[[], None]:
+    """Convert a decoder-only checkpoint of the LVSM authors, whose licence is non-commercial, for LVSM.from_pretrained.
+
+    Args:
+        checkpoint: Their file.
+        out: Folder for config.json and model.safetensors.
+        max_image_size: Largest height and width of an image, in pixels.
+    """
+    def run() -> None:
+        from lvsm_pytorch.checkpoint import LICENSE
+        from lvsm_pytorch.lvsm import LVSM
+
+        model = LVSM.from_official(checkpoint, max_image_size = max_image_size)
+        model.save_pretrained(out)
+        print(f'{out} has the network with {", ".join(f"{name} {model.config[name]}" for name in ("dim", "depth", "heads", "patch_size"))}. {LICENSE}')
+
+    return run
 
 
 def main() -> None:
@@ -13,8 +35,15 @@ def main() -> None:
         from lvsm_pytorch.render import RenderConfig, render
         from lvsm_pytorch.train import train
 
-        config = subcommand_cli_from_dict(dict(train = TrainConfig, render = RenderConfig), prog = 'lvsm', description = 'See a scene from where nobody stood.')
-        train(config) if isinstance(config, TrainConfig) else render(config)
+        commands = {'train': TrainConfig, 'render': RenderConfig, 'import-official': import_official}
+        chosen = subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.')
+
+        if isinstance(chosen, TrainConfig):
+            chosen = partial(train, chosen)
+        elif isinstance(chosen, RenderConfig):
+            chosen = partial(render, chosen)
+
+        chosen()
     except ImportError as error:
         sys.exit(f'lvsm: {error}. The command needs what pip install "lvsm-pytorch[train]" installs.')
     except (ValueError, OSError) as error:

@@ -17,7 +17,7 @@ class TrainConfig:
     data: Path | None = None
     """Folder with a transforms.json and its photos. Every eighth by name is held out. Left out: built-in synthetic scenes without end."""
     out: Path = Path('lvsm-run')
-    """Folder of the run: config.yaml, model.safetensors, metrics.jsonl, comparison.png."""
+    """Folder of the run: config.yaml, the model (config.json, model.safetensors), metrics.jsonl, comparison.png."""
     overwrite: bool = False
     """Write over a run that is there already."""
 

@@ -8,6 +8,7 @@ Letters of shapes: b batch, v input views, t target views, c channels, h w pixel
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from x_transformers import Attention, Encoder, FeedForward
 from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
 from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.checkpoint import read_official
+from lvsm_pytorch.checkpoint import load_strictly, read_official, read_pretrained, save_pretrained
 from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
@@ -45,6 +46,30 @@ class Embeds(NamedTuple):
     """
     targets: Tensor
     inputs: Tensor
+
+
+class TrainedFor(NamedTuple):
+    """What weights have learnt from, and may be no good far away from.
+
+    pose_frame: how poses were normalised, in words.
+    image_size: (height, width) in pixels. num_inputs: views that the model saw.
+    """
+    pose_frame: str
+    image_size: tuple[int, int]
+    num_inputs: int
+
+
+# Arguments of LVSM by name, after the paper's tables 2 and 3; figures are PSNR / SSIM / LPIPS on RealEstate10K at 256²,
+# from two input views
+
+SIZES: dict[str, dict[str, int]] = {
+    'paper-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256),    # 29.67 / 0.906 / 0.098 in full; 28.89 / 0.894 / 0.108 in the ablation's shorter training
+    'paper-512': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 512),    # objects from four views at 512²: ABO 32.10 / 0.938 / 0.045, GSO 32.36 / 0.962 / 0.028
+    'paper-18-layers': dict(dim = 768, depth = 18, patch_size = 8, max_image_size = 256),    # ablation: 28.77 / 0.892 / 0.109
+    'paper-12-layers': dict(dim = 768, depth = 12, patch_size = 8, max_image_size = 256),    # ablation: 28.61 / 0.890 / 0.111
+    'paper-6-layers': dict(dim = 768, depth = 6, patch_size = 8, max_image_size = 256),      # ablation: 27.62 / 0.869 / 0.129
+    'tiny': dict(dim = 64, depth = 2, patch_size = 8, max_image_size = 64, dim_head = 32),   # not the paper's: for tests and demos
+}
 
 
 class LVSM(Module):
@@ -115,6 +140,23 @@ class LVSM(Module):
         self.dropout_input_ray_prob = dropout_input_ray_prob
         self.perceptual_loss_weight = perceptual_loss_weight
         self.decoder_kwargs = dict(decoder_kwargs)
+        self.trained_for: TrainedFor | None = None
+        self.has_warned = False
+
+        # all that it takes to make the same network again, but the perceptual loss
+
+        self.config: dict[str, Any] = dict(
+            dim = dim,
+            max_image_size = max_image_size,
+            patch_size = patch_size,
+            depth = depth,
+            heads = heads,
+            dim_head = dim_head,
+            channels = channels,
+            dropout_input_ray_prob = dropout_input_ray_prob,
+            perceptual_loss_weight = perceptual_loss_weight,
+            decoder_kwargs = self.decoder_kwargs,
+        )
 
         # a tuple, so that torch doesn't make it a submodule: it is frozen, and no part of the network
 
@@ -135,6 +177,40 @@ class LVSM(Module):
             nn.init.normal_(linear.weight, std = 0.02)
 
     @classmethod
+    def from_size(cls, name: str, **changes: Any) -> LVSM:
+        """A new model of one of `SIZES`, with any argument changed. Errors: ValueError for an unknown name."""
+        if name not in SIZES:
+            fail('name', f'must be one of {list(SIZES)}', repr(name), 'Or say the sizes themselves: LVSM(dim, ...).')
+
+        return cls(**{**SIZES[name], **changes})
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Writes `config.json` and `model.safetensors` into a folder, each whole or not at all. Needs the extra `hub` or `train`.
+
+        `trained_for`, where it is set, is written too. The perceptual loss is not.
+        """
+        save_pretrained(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: str | PathLike[str], *, hub_options: Mapping[str, Any] = {}, **changes: Any) -> LVSM:
+        """A model that `save_pretrained` wrote, in eval mode. Weights must fit to the last key.
+
+        folder_or_hub_id: the folder, or a model of the Hugging Face hub (extra `hub`).
+        hub_options: of `huggingface_hub.hf_hub_download`, such as revision, token and cache_dir.
+        changes: other arguments than those saved, such as a larger `max_image_size`: no weight depends on it.
+
+        Errors: ValueError for what is missing, broken, of a later format, or doesn't fit, listing the keys.
+        """
+        arguments, trained_for, weights = read_pretrained(folder_or_hub_id, **hub_options)
+        model = cls(**{**arguments, **changes})
+        load_strictly(model, weights)
+
+        if trained_for is not None:
+            model.trained_for = TrainedFor(trained_for['pose_frame'], tuple(trained_for['image_size']), trained_for['num_inputs'])
+
+        return model.eval()
+
+    @classmethod
     def from_official(cls, checkpoint: str | PathLike[str] | Mapping[str, Any], *, max_image_size: int = 256) -> LVSM:
         """The network of a checkpoint of the paper's authors, in eval mode; `checkpoint.to_official` is its inverse.
 
@@ -148,7 +224,7 @@ class LVSM(Module):
         sizes, weights = read_official(checkpoint)
         dim = sizes.pop('dim')
         model = cls(dim, max_image_size = max_image_size, **sizes)
-        model.load_state_dict(weights, strict = True)
+        load_strictly(model, weights)
         return model.eval()
 
     @property
@@ -348,12 +424,27 @@ class LVSM(Module):
         if sizes['v'] == 0:
             fail(images_name, 'must have at least one view', 'none', 'Pass the photos that the model may see.')
 
+        self.warn_far_from_training(sizes)
+
         for side in ('h', 'w'):
             if sizes[side] == 0 or sizes[side] % self.patch_size != 0 or sizes[side] > self.max_image_size:
                 fail(images_name, f'must have height and width that are multiples of patch_size {self.patch_size}, up to max_image_size {self.max_image_size}',
                      f'{sizes["h"]} × {sizes["w"]}', 'Resize or crop the images, and make their rays for the new size.')
 
         return sizes
+
+    def warn_far_from_training(self, sizes: dict[str, int]) -> None:
+        """Says once, outside of training, that sizes or numbers of views are more than twice or less than half of those the weights have learnt from."""
+        if self.trained_for is None or self.has_warned or self.training or torch.compiler.is_compiling():
+            return
+
+        now = dict(height = sizes['h'], width = sizes['w'], inputs = sizes['v'])
+        then = dict(zip(now, (*self.trained_for.image_size, self.trained_for.num_inputs), strict = True))
+        far = [f'{name} {now[name]}, trained with {then[name]}' for name in now if not then[name] / 2 <= now[name] <= then[name] * 2]
+
+        if far:
+            warnings.warn(f'these weights are used far from what they were trained for: {"; ".join(far)}', stacklevel = 6)
+            self.has_warned = True
 
     def check_targets(self, target_rays: Tensor, target_images: Tensor | None, sizes: dict[str, int]) -> bool:
         """Whether there are several targets (a t axis)."""
@@ -448,7 +539,7 @@ def paper_encoder(*, dim: int, depth: int, heads: int, dim_head: int, overrides:
                 continue
 
             for linear in linears:
-                if isinstance(linear, nn.Linear) and linear.weight.any():
+                if isinstance(linear, nn.Linear) and (linear.weight.is_meta or linear.weight.any()):
                     nn.init.normal_(linear.weight, std = 0.02 / (2 * (max(block, 0) + 1)) ** 0.5)
 
     return encoder

@@ -1,4 +1,4 @@
-"""Runs on disk: a folder with a config and weights."""
+"""Training runs on disk: a folder with the config of the run, and the model as `LVSM.from_pretrained` reads it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,20 @@ import torch
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
 from lvsm_pytorch.files import write_whole
-from lvsm_pytorch.lvsm import LVSM
+from lvsm_pytorch.lvsm import LVSM, TrainedFor
 
-CONFIG, WEIGHTS = 'config.yaml', 'model.safetensors'
+CONFIG = 'config.yaml'
 
 
 def model_of(config: TrainConfig) -> LVSM:
     """A new model, with random weights."""
-    return LVSM(config.dim, max_image_size = config.image_size, patch_size = config.patch_size, depth = config.depth, dim_head = config.dim_head)
+    model = LVSM(config.dim, max_image_size = config.image_size, patch_size = config.patch_size, depth = config.depth, dim_head = config.dim_head)
+    model.trained_for = TrainedFor(str(config.pose_frame), (config.image_size, config.image_size), config.num_inputs)
+    return model
 
 
 def save_config(run: Path, config: TrainConfig) -> None:
     write_whole(run / CONFIG, lambda temporary: temporary.write_text(config_to_yaml(config), encoding = 'utf-8'))
-
-
-def save_weights(run: Path, model: LVSM) -> None:
-    """Whole or not at all: a process killed while saving leaves the old file."""
-    from safetensors.torch import save_file
-
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(run / WEIGHTS, lambda temporary: save_file(weights, temporary))
 
 
 def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
@@ -36,22 +30,10 @@ def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
 
     Errors: ValueError for a folder that is no run, or whose weights don't fit its config.
     """
-    from safetensors.torch import load_file
+    if not (run / CONFIG).is_file():
+        fail('run', 'must be a folder that `lvsm train` wrote', f'{run} without {CONFIG}', 'Train first: lvsm train --out RUN.')
 
-    missing = [name for name in (CONFIG, WEIGHTS) if not (run / name).is_file()]
-
-    if missing:
-        fail('run', f'must be a folder that `lvsm train` wrote, with {CONFIG} and {WEIGHTS}', f'{run} without {missing}', 'Train first: lvsm train --out RUN.')
-
-    config = config_from_yaml((run / CONFIG).read_text(encoding = 'utf-8'))
-    model = model_of(config)
-
-    try:
-        model.load_state_dict(load_file(run / WEIGHTS), strict = True)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise ValueError(f'run: must have weights that fit its config, but got {run / WEIGHTS}: {error}. Was one of the files replaced?') from error
-
-    return config, model.eval()
+    return config_from_yaml((run / CONFIG).read_text(encoding = 'utf-8')), LVSM.from_pretrained(run)
 
 
 def pick_device(name: str) -> torch.device:

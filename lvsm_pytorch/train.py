@@ -16,13 +16,13 @@ from lvsm_pytorch.data import SceneSource, Source, SyntheticSource, read_scene
 from lvsm_pytorch.evaluate import figures, guesses, paint, score
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.pictures import save_comparison
-from lvsm_pytorch.runs import CONFIG, model_of, pick_device, save_config, save_weights
+from lvsm_pytorch.runs import CONFIG, model_of, pick_device, save_config
 
 
 def train(config: TrainConfig) -> dict[str, float]:
     """Trains a model as the config says, and returns the figures of the last look at the held-out views.
 
-    Writes into `config.out`: config.yaml, and at every look metrics.jsonl, model.safetensors and comparison.png.
+    Writes into `config.out`: config.yaml and metrics.jsonl, and at every look the model (`LVSM.save_pretrained`) and comparison.png.
     Errors: ValueError for data and settings that can't be trained with, and for a loss that is no number.
     """
     from tqdm import tqdm
@@ -80,7 +80,7 @@ def train(config: TrainConfig) -> dict[str, float]:
                 pred = paint(model, held_out, batch_size = config.batch_size)
                 latest = figures(model = score(pred, held_out.target_images), **baselines._asdict())
                 record.update(latest)
-                save_weights(run, model)
+                model.save_pretrained(run)
                 save_comparison(run / 'comparison.png', held_out, pred)
 
             metrics.write(json.dumps(record) + '\n')

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM, plucker_rays
 from lvsm_pytorch.checkpoint import read_official, to_official
+from lvsm_pytorch.lvsm import SIZES, TrainedFor
 
 CASES = ('small', 'multi')
 
@@ -229,3 +234,159 @@ def test_what_the_layout_cannot_express_is_listed(options, message):
 
 def test_what_is_not_of_the_network_may_differ():
     assert to_official(tiny_model(decoder_kwargs = dict(attn_flash = False, ff_dropout = 0.1)))
+
+
+# models on disk
+
+def inputs(size = (16, 16), v = 2):
+    return torch.rand(1, v, 3, *size), torch.randn(1, v, 6, *size), torch.randn(1, 6, *size)
+
+
+def test_a_saved_model_comes_back_exactly(tmp_path):
+    model = tiny_model(decoder_kwargs = dict(ff_glu = True, add_value_residual = True), channels = 3, dropout_input_ray_prob = 0.25).eval()
+    model.trained_for = TrainedFor('inputs', (16, 16), 2)
+    model.save_pretrained(tmp_path / 'new' / 'model')
+    assert sorted(p.name for p in (tmp_path / 'new' / 'model').iterdir()) == ['config.json', 'model.safetensors']
+
+    other = LVSM.from_pretrained(tmp_path / 'new' / 'model')
+    views = inputs()
+    assert torch.equal(other(*views), model(*views))
+    assert other.config == model.config
+    assert other.trained_for == model.trained_for
+    assert not other.training
+
+
+def test_the_format_stays_readable(tmp_path):
+    """A folder as version 1 writes it, spelt out: later versions must read it."""
+    model = tiny_model(depth = 1)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / 'config.json').read_text())
+    assert config == dict(
+        model_type = 'lvsm',
+        format_version = 1,
+        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}),
+        trained_for = None,
+    )
+    assert sorted(load_file(tmp_path / 'model.safetensors')) == sorted(model.state_dict())
+
+
+def test_weights_fit_any_resolution(tmp_path):
+    """Nothing has a fixed size but the patch: saved at one, fine-tuned at another."""
+    tiny_model(max_image_size = 16).save_pretrained(tmp_path)
+    model = LVSM.from_pretrained(tmp_path, max_image_size = 64).train()
+    images, rays, target_rays = inputs((64, 40))
+    model(images, rays, target_rays, torch.rand(1, 3, 64, 40)).backward()
+    assert all(p.grad.abs().max() > 0 for p in model.parameters())
+    with pytest.raises(ValueError, match = 'max_image_size 16'):
+        LVSM.from_pretrained(tmp_path)(images, rays, target_rays)
+
+
+@pytest.mark.parametrize('views, message', [
+    (inputs((16, 16), 5), 'inputs 5, trained with 2'),
+    (inputs((48, 16), 2), 'height 48, trained with 16'),
+    (inputs((16, 48), 1), 'width 48, trained with 16'),
+])
+def test_use_far_from_training_warns_once(views, message):
+    model = tiny_model(max_image_size = 64).eval()
+    model(*views)
+    model.trained_for = TrainedFor('inputs', (16, 16), 2)
+    model(*inputs((32, 8), 4))
+    with pytest.warns(UserWarning, match = message):
+        model(*views)
+    model(*views)
+    assert model.trained_for is not None
+
+
+def test_fine_tuning_far_away_does_not_warn():
+    model = tiny_model(max_image_size = 64).train()
+    model.trained_for = TrainedFor('inputs', (16, 16), 2)
+    model(*inputs((64, 64), 7))
+
+
+def write_config(folder, **changes):
+    config = json.loads((folder / 'config.json').read_text())
+    (folder / 'config.json').write_text(json.dumps({**config, **changes}))
+
+
+def test_broken_folders_are_named(tmp_path):
+    model = tiny_model(depth = 1)
+    model.save_pretrained(tmp_path)
+
+    write_config(tmp_path, model = {**model.config, 'dim': 48})
+    with pytest.raises(ValueError, match = r'weights: must have the keys and shapes .*misshapen \[.to_input_tokens.weight: \(32, 576\) for \(48, 576\)'):
+        LVSM.from_pretrained(tmp_path)
+    write_config(tmp_path, model = {**model.config, 'depth': 2})
+    with pytest.raises(ValueError, match = r"missing \['decoder.layers.2"):
+        LVSM.from_pretrained(tmp_path)
+    write_config(tmp_path, model = model.config, format_version = 2)
+    with pytest.raises(ValueError, match = 'format_version up to 1, but got 2. Update'):
+        LVSM.from_pretrained(tmp_path)
+    write_config(tmp_path, format_version = 1, model_type = 'bert')
+    with pytest.raises(ValueError, match = 'config of an LVSM'):
+        LVSM.from_pretrained(tmp_path)
+    write_config(tmp_path, model_type = 'lvsm')
+    (tmp_path / 'model.safetensors').write_bytes(b'half a file')
+    with pytest.raises(ValueError, match = 'model.safetensors: must be a safetensors file'):
+        LVSM.from_pretrained(tmp_path)
+    (tmp_path / 'model.safetensors').unlink()
+    with pytest.raises(ValueError, match = r"folder_or_hub_id: .* without \['model.safetensors'\]"):
+        LVSM.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match = 'folder_or_hub_id: must be a folder that is there, or a hub id'):
+        LVSM.from_pretrained(tmp_path / 'nowhere')
+
+
+def test_models_of_the_hub(tmp_path, monkeypatch):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    asked = []
+
+    def hf_hub_download(repo_id, filename, **options):
+        asked.append((repo_id, filename, options))
+        return str(tmp_path / filename)
+
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', SimpleNamespace(hf_hub_download = hf_hub_download))
+    other = LVSM.from_pretrained('somebody/lvsm', hub_options = dict(revision = 'v1'))
+    assert torch.equal(other.to_pixels.weight, model.to_pixels.weight)
+    assert asked == [('somebody/lvsm', name, dict(revision = 'v1')) for name in ('config.json', 'model.safetensors')]
+
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(ImportError, match = r'lvsm-pytorch\[hub\]'):
+        LVSM.from_pretrained('somebody/lvsm')
+
+
+def test_what_json_cannot_say_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match = 'decoder_kwargs: must be plain values'):
+        tiny_model(decoder_kwargs = dict(ff_custom_activation = torch.nn.Tanh())).save_pretrained(tmp_path / 'model')
+    assert not (tmp_path / 'model').exists()
+
+
+def test_a_killed_save_leaves_a_whole_model(tmp_path):
+    """A process that does nothing but save is killed at any moment; what lies there can always be read."""
+    program = f"""
+import sys
+from lvsm_pytorch import LVSM
+model = LVSM(128, max_image_size = 32, patch_size = 8, depth = 6)
+model.save_pretrained({str(tmp_path)!r})
+print('saving', flush = True)
+while True:
+    model.save_pretrained({str(tmp_path)!r})
+"""
+    with subprocess.Popen([sys.executable, '-W', 'ignore', '-c', program], stdout = subprocess.PIPE, text = True) as process:
+        assert process.stdout.readline() == 'saving\n'
+        for _ in range(10):
+            time.sleep(0.03)
+            LVSM.from_pretrained(tmp_path)
+        process.kill()
+    LVSM.from_pretrained(tmp_path)
+
+
+# sizes by name
+
+def test_the_papers_sizes():
+    with torch.device('meta'):
+        counts = {name: sum(p.numel() for p in LVSM.from_size(name).parameters()) for name in SIZES}
+    assert counts['paper-256'] == counts['paper-512'] == pytest.approx(24 * 12 * 768 ** 2, rel = 0.01)    # attention 4 d², feed-forward 8 d²; the rest is small
+    assert counts['paper-6-layers'] < counts['paper-12-layers'] < counts['paper-18-layers'] < counts['paper-256']
+    assert LVSM.from_size('tiny', depth = 1).config['depth'] == 1
+    with pytest.raises(ValueError, match = "name: must be one of .*'paper-256'.*, but got 'huge'"):
+        LVSM.from_size('huge')
