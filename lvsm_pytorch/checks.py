@@ -100,7 +100,7 @@ def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = 
 
 
 def real_views(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor | None) -> Tensor | None:
-    """Which of the padded views are real, (b v) bool, from the one named count (b) of them; None where all are.
+    """Which of the padded views are real, (b v) bool, from the one named count (b) of them; None where all are, as far as one may look.
 
     sizes: with b and v.
 
@@ -118,6 +118,9 @@ def real_views(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor | No
 
     if values_are_free(count) and count.numel() > 0 and (count.min() < at_least or count.max() > sizes['v']):
         fail(name, f'must be from {at_least} to the number of views {sizes["v"]}', count.tolist(), 'It says how many of the padded views are real, real ones first.')
+
+    if values_are_free(count) and (count == sizes['v']).all():
+        return None
 
     return torch.arange(sizes['v'], device = count.device) < count.unsqueeze(-1)
 

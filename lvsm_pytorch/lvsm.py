@@ -18,15 +18,13 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import Module
-from x_transformers import Attention, Encoder, FeedForward
-from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checkpoint import load_strictly, read_official, read_pretrained, save_pretrained
 from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
+from lvsm_pytorch.encoder import Float32Linear, paper_encoder
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
-from lvsm_pytorch.precision import at_least_float32, without_autocast
 from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
 
 __all__ = ['LVSM', 'MAE', 'CameraWrapper', 'Embeds', 'LossBreakdown', 'MAECameraWrapper']
@@ -59,16 +57,22 @@ class TrainedFor(NamedTuple):
     num_inputs: int
 
 
-# Arguments of LVSM by name, after the paper's tables 2 and 3; figures are PSNR / SSIM / LPIPS on RealEstate10K at 256²,
-# from two input views
+# Arguments of LVSM by name. Beside them, what the paper's tables have for each, as PSNR / SSIM / LPIPS: on RealEstate10K at
+# 256² from two views, trained in full or for the paper's ablation of model sizes, and on objects of ABO and GSO at 512²
 
 SIZES: dict[str, dict[str, int]] = {
-    'paper-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256),    # 29.67 / 0.906 / 0.098 in full; 28.89 / 0.894 / 0.108 in the ablation's shorter training
-    'paper-512': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 512),    # objects from four views at 512²: ABO 32.10 / 0.938 / 0.045, GSO 32.36 / 0.962 / 0.028
-    'paper-18-layers': dict(dim = 768, depth = 18, patch_size = 8, max_image_size = 256),    # ablation: 28.77 / 0.892 / 0.109
-    'paper-12-layers': dict(dim = 768, depth = 12, patch_size = 8, max_image_size = 256),    # ablation: 28.61 / 0.890 / 0.111
-    'paper-6-layers': dict(dim = 768, depth = 6, patch_size = 8, max_image_size = 256),      # ablation: 27.62 / 0.869 / 0.129
-    'tiny': dict(dim = 64, depth = 2, patch_size = 8, max_image_size = 64, dim_head = 32),   # not the paper's: for tests and demos
+    # in full 29.67 / 0.906 / 0.098, in the ablation 28.89 / 0.894 / 0.108
+    'paper-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256),
+    # ABO 32.10 / 0.938 / 0.045, GSO 32.36 / 0.962 / 0.028
+    'paper-512': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 512),
+    # in the ablation 28.77 / 0.892 / 0.109
+    'paper-18-layers': dict(dim = 768, depth = 18, patch_size = 8, max_image_size = 256),
+    # in the ablation 28.61 / 0.890 / 0.111
+    'paper-12-layers': dict(dim = 768, depth = 12, patch_size = 8, max_image_size = 256),
+    # in the ablation 27.62 / 0.869 / 0.129
+    'paper-6-layers': dict(dim = 768, depth = 6, patch_size = 8, max_image_size = 256),
+    # not the paper's: for tests and demos
+    'tiny': dict(dim = 64, depth = 2, patch_size = 8, max_image_size = 64, dim_head = 32),
 }
 
 
@@ -465,23 +469,6 @@ class LVSM(Module):
         return several
 
 
-class Float32Linear(nn.Linear):
-    """A linear map in float32, whatever autocast says and the weights are kept in: bfloat16 would move rays by whole pixels."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        weight = at_least_float32(self.weight)
-
-        with without_autocast(input.device.type):
-            return F.linear(input.to(weight.dtype), weight)
-
-
-class SharedRMSNorm(nn.RMSNorm):
-    """RMS norm of queries or keys (b heads n d), one weight for all heads. In the dtype of its input: under autocast torch would leave its fast path."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
-
-
 def without(keep: Tensor | None, *views: Tensor) -> tuple[Tensor, ...]:
     """Views (b v ...), zero where `keep` (b v) is False: what they held, NaN too, reaches neither results nor gradients."""
     if keep is None:
@@ -492,54 +479,3 @@ def without(keep: Tensor | None, *views: Tensor) -> tuple[Tensor, ...]:
 
 def drop_rays(rays: Tensor, ray_mask: Tensor | None) -> Tensor:
     return rays if ray_mask is None else without(~ray_mask, rays)[0]
-
-
-def paper_encoder(*, dim: int, depth: int, heads: int, dim_head: int, overrides: Mapping[str, Any]) -> Encoder:
-    """The paper's stack: bias-less pre-norm LayerNorm, RMS QK-norm with one weight for all heads, exact GELU × 4, and its init."""
-    own = {'dim', 'depth', 'heads', 'attn_dim_head'} & set(overrides)
-
-    if own:
-        fail('decoder_kwargs', 'takes flags of x_transformers.Encoder other than its size', sorted(own), 'Say dim, depth, heads and dim_head to LVSM itself.')
-
-    flags = dict(
-        attn_flash = True,
-        attn_qk_rmsnorm = True,
-        attn_project_out = True,  # or one head alone silently has no output projection
-        ff_no_bias = True,
-        norm_add_unit_offset = False,
-    )
-
-    try:
-        encoder = Encoder(dim = dim, depth = depth, heads = heads, attn_dim_head = dim_head, **{**flags, **overrides})
-    except (AssertionError, TypeError) as error:
-        raise ValueError(f'decoder_kwargs: must be flags that x_transformers.Encoder takes, but got {dict(overrides)}: {error}. See its documentation for their names.') from error
-
-    # norms that torch computes in one pass, where the Encoder has its own plain LayerNorm and an RMS norm for each head
-
-    for parent in list(encoder.modules()):
-        for name, child in parent.named_children():
-            if type(child) is LayerNorm and not child.unit_offset:
-                setattr(parent, name, nn.LayerNorm(child.gamma.shape[0], bias = False))
-            elif type(child) is MultiheadRMSNorm and name in ('q_rmsnorm', 'k_rmsnorm'):
-                setattr(parent, name, SharedRMSNorm(dim_head, eps = 1e-5))
-
-    # normal with std 0.02 / sqrt(2 (i + 1)) in block i; what a flag has set to zero stays so
-
-    block = -1
-
-    for _, layer, _ in encoder.layers:  # pyright: ignore[reportGeneralTypeIssues]
-        block += any(isinstance(module, Attention) for module in layer.modules())
-
-        for module in layer.modules():
-            if isinstance(module, Attention):
-                linears = [module.to_q, module.to_k, module.to_v, module.to_out]
-            elif isinstance(module, FeedForward):
-                linears = list(module.modules())
-            else:
-                continue
-
-            for linear in linears:
-                if isinstance(linear, nn.Linear) and (linear.weight.is_meta or linear.weight.any()):
-                    nn.init.normal_(linear.weight, std = 0.02 / (2 * (max(block, 0) + 1)) ** 0.5)
-
-    return encoder

@@ -52,5 +52,6 @@ def test_real_views_come_first():
     is_real = real_views(dict(b = 3, v = 4), count = torch.tensor([1, 2, 4]))
     assert is_real.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
     assert real_views(dict(b = 3, v = 4), count = None) is None
+    assert real_views(dict(b = 2, v = 4), count = torch.tensor([4, 4])) is None  # a mask of nothing would cost time
     with pytest.raises(ValueError, match = 'count: must be from 2 to the number of views 4'):
         real_views(dict(b = 1, v = 4), at_least = 2, count = torch.tensor([1]))
