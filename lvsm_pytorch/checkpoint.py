@@ -120,8 +120,8 @@ def official_state(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> dict[
 
         try:
             checkpoint = torch.load(checkpoint, map_location = 'cpu', weights_only = True)
-        except Exception as error:  # whatever a broken or malicious file makes the unpickler say
-            raise ValueError(f'checkpoint: must be a file of tensors and plain values, but got one that can\'t be read so: {error}. Nothing in it was run.') from error
+        except Exception as error:  # whatever a broken or malicious file makes the unpickler say; torch's text advises to run it
+            raise ValueError(f'checkpoint: must be a file of tensors and plain values, but got {checkpoint}, which is none ({type(error).__name__}). Nothing in it was run.') from error
 
     state = checkpoint.get('model', checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
 
