@@ -360,6 +360,16 @@ def test_what_json_cannot_say_is_not_saved(tmp_path):
     assert not (tmp_path / 'model').exists()
 
 
+def test_a_save_that_stops_before_its_end_leaves_the_old_model(tmp_path, monkeypatch):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr('lvsm_pytorch.files.os.replace', lambda *paths: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tiny_model().save_pretrained(tmp_path)
+    assert torch.equal(LVSM.from_pretrained(tmp_path).to_pixels.weight, model.to_pixels.weight)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['config.json', 'model.safetensors']
+
+
 def test_a_killed_save_leaves_a_whole_model(tmp_path):
     """A process that does nothing but save is killed at any moment; what lies there can always be read."""
     program = f"""
