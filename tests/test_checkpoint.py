@@ -297,6 +297,14 @@ def test_use_far_from_training_warns_once(views, message):
     assert model.trained_for is not None
 
 
+def test_use_at_much_less_than_in_training_warns_too():
+    for views, message in ((inputs((8, 32), 4), 'height 8, trained with 32'), (inputs((32, 32), 1), 'inputs 1, trained with 4')):
+        model = tiny_model(max_image_size = 64).eval()
+        model.trained_for = TrainedFor('inputs', (32, 32), 4)
+        with pytest.warns(UserWarning, match = message):
+            model(*views)
+
+
 def test_fine_tuning_far_away_does_not_warn():
     model = tiny_model(max_image_size = 64).train()
     model.trained_for = TrainedFor('inputs', (16, 16), 2)

@@ -348,6 +348,12 @@ def test_held_out_synthetic_scenes_are_never_trained_on():
     assert source.training_batch(0, 4).target_images.shape == (4, 2, 3, 8, 8)
 
 
+def test_synthetic_cameras_are_about_one_unit_from_what_they_see():
+    _, cameras = SyntheticSource(num_inputs = 2, num_targets = 1, image_size = 8).scene(5)
+    distance = cameras.camera_to_world[:, :3, 3].norm(dim = -1)
+    assert ((distance > 1) & (distance < 1.5)).all()
+
+
 def test_too_many_inputs_are_named():
     with pytest.raises(ValueError, match = 'num_inputs: must be below'):
         SceneSource(line_of_views(5), num_inputs = 4, num_targets = 1, image_size = 8)

@@ -74,10 +74,10 @@ class SceneSource:
         self.num_targets = num_targets
         self.frame: Frame = frame
         self.seed = seed
-        self.names = [view.name for view in (*training.views, *held_out.views)]
         self.num_training = len(training.views)
 
         views = (*training.views, *held_out.views)
+        self.names = [view.name for view in views]
         images, intrinsics = zip(*(resize_and_crop(view.load(), view.intrinsics, (image_size, image_size)) for view in views), strict = True)
         self.images = torch.stack(images)
 
