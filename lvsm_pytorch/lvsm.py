@@ -196,15 +196,26 @@ class LVSM(Module):
         save_pretrained(self, folder)
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | PathLike[str], *, hub_options: Mapping[str, Any] = {}, **changes: Any) -> LVSM:
+    def from_pretrained(
+        cls,
+        folder_or_hub_id: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> LVSM:
         """A model that `save_pretrained` wrote, in eval mode. Weights must fit to the last key.
 
         folder_or_hub_id: the folder, or a model of the Hugging Face hub (extra `hub`).
-        hub_options: of `huggingface_hub.hf_hub_download`, such as revision, token and cache_dir.
-        changes: other arguments than those saved, such as a larger `max_image_size`: no weight depends on it.
+        revision, token, cache_dir, force_download, local_files_only: for the hub, as `huggingface_hub` has them.
+        changes: other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
 
         Errors: ValueError for what is missing, broken, of a later format, or doesn't fit, listing the keys.
         """
+        hub_options = dict(revision = revision, token = token, cache_dir = cache_dir, force_download = force_download, local_files_only = local_files_only)
         arguments, trained_for, weights = read_pretrained(folder_or_hub_id, **hub_options)
         model = cls(**{**arguments, **changes})
         load_strictly(model, weights)

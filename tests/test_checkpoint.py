@@ -353,9 +353,11 @@ def test_models_of_the_hub(tmp_path, monkeypatch):
         return str(tmp_path / filename)
 
     monkeypatch.setitem(sys.modules, 'huggingface_hub', SimpleNamespace(hf_hub_download = hf_hub_download))
-    other = LVSM.from_pretrained('somebody/lvsm', hub_options = dict(revision = 'v1'))
+    other = LVSM.from_pretrained('somebody/lvsm', revision = 'v1', max_image_size = 64)
     assert torch.equal(other.to_pixels.weight, model.to_pixels.weight)
-    assert asked == [('somebody/lvsm', name, dict(revision = 'v1')) for name in ('config.json', 'model.safetensors')]
+    assert other.max_image_size == 64
+    assert [(repo, name) for repo, name, _ in asked] == [('somebody/lvsm', 'config.json'), ('somebody/lvsm', 'model.safetensors')]
+    assert all(options['revision'] == 'v1' for *_, options in asked)
 
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
     with pytest.raises(ImportError, match = r'lvsm-pytorch\[hub\]'):
