@@ -2,6 +2,7 @@
 
 from lvsm_pytorch.cameras import Cameras, plucker_rays, to_plucker_rays
 from lvsm_pytorch.checks import ShapeError
+from lvsm_pytorch.encoded import EncodedScene
 from lvsm_pytorch.losses import PerceptualLoss
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.mae import MAE
@@ -14,6 +15,7 @@ __all__ = [
     'MAE',
     'CameraWrapper',
     'Cameras',
+    'EncodedScene',
     'MAECameraWrapper',
     'PerceptualLoss',
     'ShapeError',

@@ -22,12 +22,13 @@ from torch.nn import Module
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checkpoint import load_strictly, read_official, read_pretrained, save_pretrained
 from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
+from lvsm_pytorch.encoded import EncodedScene
 from lvsm_pytorch.encoder import Float32Linear, paper_encoder
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
 from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
 
-__all__ = ['LVSM', 'MAE', 'CameraWrapper', 'Embeds', 'LossBreakdown', 'MAECameraWrapper']
+__all__ = ['LVSM', 'MAE', 'CameraWrapper', 'Embeds', 'EncodedScene', 'LossBreakdown', 'MAECameraWrapper']
 
 
 class LossBreakdown(NamedTuple):
@@ -40,7 +41,8 @@ class Embeds(NamedTuple):
     """Final tokens, after the last norm.
 
     targets: (b t h w d), or (b h w d) for a single target.
-    inputs: (b v h w d) for a single target. Inputs see the target, so for several there is a set for each: (b t v h w d).
+    inputs: (b v h w d) for a single target. In the paper's mode inputs see the target, so that for several there is a set
+        for each, (b t v h w d); with `input_attends_target = False` they don't, and (b v h w d) is for all.
     """
     targets: Tensor
     inputs: Tensor
@@ -92,6 +94,9 @@ class LVSM(Module):
         For example `losses.PerceptualLoss`, or any module with the same call. None by default.
     perceptual_loss_weight: its factor; 0.5 is the paper's for scenes, 1.0 for objects.
     decoder_kwargs: flags of `x_transformers.Encoder`, over those that make it the paper's.
+    input_attends_target: True is the paper's network, where all tokens attend to all. With False inputs attend to inputs
+        alone, so that a scene is read once, by `encode`, and each view of it costs its own tokens alone. Weights are
+        of the same layout, and load in both modes.
 
     Errors: ValueError for arguments out of range, and for keys that the Encoder doesn't know.
     """
@@ -110,6 +115,7 @@ class LVSM(Module):
         perceptual_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         perceptual_loss_weight: float = 0.5,
         decoder_kwargs: Mapping[str, Any] = {},
+        input_attends_target: bool = True,
     ):
         super().__init__()
 
@@ -144,6 +150,7 @@ class LVSM(Module):
         self.dropout_input_ray_prob = dropout_input_ray_prob
         self.perceptual_loss_weight = perceptual_loss_weight
         self.decoder_kwargs = dict(decoder_kwargs)
+        self.input_attends_target = input_attends_target
         self.trained_for: TrainedFor | None = None
         self.has_warned = False
 
@@ -160,6 +167,7 @@ class LVSM(Module):
             dropout_input_ray_prob = dropout_input_ray_prob,
             perceptual_loss_weight = perceptual_loss_weight,
             decoder_kwargs = self.decoder_kwargs,
+            input_attends_target = input_attends_target,
         )
 
         # a tuple, so that torch doesn't make it a submodule: it is frozen, and no part of the network
@@ -287,15 +295,10 @@ class LVSM(Module):
         is_real = real_views(sizes, num_input_images = num_input_images)
         several_targets = self.check_targets(target_rays, target_images, sizes)
 
-        if cameras is not None:
-            num_views = sizes['v'] + (target_rays.shape[1] if several_targets else 1)
-            check_shape('b views 4 4', dict(b = sizes['b'], views = num_views), camera_to_world = cameras.camera_to_world)
-            check_shape('b views 3 3', dict(b = sizes['b'], views = num_views), intrinsics = cameras.intrinsics)
+        self.check_cameras(cameras, sizes['b'], sizes['v'] + (target_rays.shape[1] if several_targets else 1))
 
         if not several_targets:
             target_rays = rearrange(target_rays, 'b ... -> b 1 ...')
-
-        num_targets = target_rays.shape[1]
 
         # in training, some views may lose their rays
 
@@ -304,27 +307,16 @@ class LVSM(Module):
         if self.training and self.dropout_input_ray_prob > 0:
             ray_mask = torch.rand(input_images.shape[:2], device = input_images.device) < self.dropout_input_ray_prob
 
-        # tokens of inputs and targets; each target meets its scene's inputs alone
+        # the scene is read, and seen from the targets
 
-        input_images, input_rays = without(is_real, input_images, input_rays)
-        input_tokens = self.input_tokens(input_images, input_rays, ray_mask)
-        target_tokens = self.target_tokens(target_rays)
-
-        input_tokens = repeat(input_tokens, 'b v h w d -> (b t) v h w d', t = num_targets)
-        target_tokens = rearrange(target_tokens, 'b t h w d -> (b t) 1 h w d')
-
-        if is_real is not None:
-            is_real = repeat(F.pad(is_real, (0, 1), value = True), 'b v -> (b t) v', t = num_targets)
-
-        # attention is all it takes
-
-        tokens = self.attend(torch.cat((input_tokens, target_tokens), dim = 1), is_real)
-        tokens = rearrange(tokens, '(b t) v h w d -> b t v h w d', t = num_targets)
+        scene = self.read(input_images, input_rays, is_real, ray_mask)
+        target_tokens, input_tokens = self.see(scene, self.target_tokens(target_rays))
 
         if not several_targets:
-            tokens = rearrange(tokens, 'b 1 v h w d -> b v h w d')
+            target_tokens = rearrange(target_tokens, 'b 1 h w d -> b h w d')
 
-        input_tokens, target_tokens = tokens[..., :-1, :, :, :], tokens[..., -1, :, :, :]
+            if self.input_attends_target:
+                input_tokens = rearrange(input_tokens, 'b 1 v h w d -> b v h w d')
 
         if return_embed:
             return Embeds(target_tokens, input_tokens)
@@ -339,6 +331,45 @@ class LVSM(Module):
         loss, breakdown = self.loss(pred, target_images)
         return (loss, breakdown) if return_loss_breakdown else loss
 
+    def encode(self, images: Tensor, rays: Tensor, num_images: Tensor | None = None, cameras: Cameras | None = None) -> EncodedScene:
+        """Reads scenes, to be rendered any number of times.
+
+        images: (b v c h w) in [0, 1]. rays: (b v 6 h w). num_images: (b), how many views are real. cameras: the (b v ...)
+            cameras. All as in `forward`.
+
+        Errors: ValueError for wrong shapes, types and counts.
+        """
+        sizes = self.check_views(images = images, rays = rays)
+        self.check_cameras(cameras, sizes['b'], sizes['v'])
+        return self.read(images, rays, real_views(sizes, num_images = num_images))
+
+    def render(self, scene: EncodedScene, target_rays: Tensor, *, chunk_size: int | None = None) -> Tensor:
+        """The views of encoded scenes, as `forward` paints them.
+
+        scene: of b scenes, from `encode` of a model of the same mode.
+        target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w need not be the inputs'.
+        chunk_size: so many views of each scene at a time, which bounds the memory; all at once where left out.
+
+        Returns (b c h w) or (b t c h w) in [0, 1]. Errors: ValueError for wrong shapes, and for a scene of the other mode.
+        """
+        if not isinstance(scene, EncodedScene) or self.input_attends_target != (len(scene.keys_values) == 0):
+            fail('scene', f'must be from encode() of a model with input_attends_target = {self.input_attends_target}', type(scene).__name__, 'Encode it with this model.')
+
+        if chunk_size is not None and chunk_size < 1:
+            fail('chunk_size', 'must be at least 1', chunk_size, 'Leave it out for all views at once.')
+
+        check_floating(target_rays = target_rays)
+        several = target_rays.ndim == 5
+        sizes = check_shape('b t 6 h w' if several else 'b 6 h w', dict(b = len(scene.tokens)), target_rays = target_rays)
+        self.check_size('target_rays', sizes)
+
+        if not several:
+            target_rays = rearrange(target_rays, 'b ... -> b 1 ...')
+
+        chunks = target_rays.split(chunk_size or target_rays.shape[1], dim = 1)
+        views = torch.cat([self.paint(self.see(scene, self.target_tokens(chunk)).targets) for chunk in chunks], dim = 1)
+        return views if several else rearrange(views, 'b 1 ... -> b ...')
+
     def tokens(
         self,
         images: Tensor,
@@ -348,7 +379,9 @@ class LVSM(Module):
         num_images: Tensor | None = None,
         cameras: Cameras | None = None,
     ) -> Tensor:
-        """Final tokens (b v h w d) of views that all see each other, for objectives built on this network.
+        """Final tokens (b v h w d) of views that see each other, for objectives built on this network.
+
+        With `input_attends_target = False`, no other view sees a view whose image is missing.
 
         images: (b v c h w) in [0, 1]. rays: (b v 6 h w).
         image_mask: (b v) bool, True where a view's image is missing; the view is then a target.
@@ -360,15 +393,11 @@ class LVSM(Module):
         """
         sizes = self.check_views(images = images, rays = rays)
         is_real = real_views(sizes, num_images = num_images)
-        views = dict(b = sizes['b'], v = sizes['v'])
-
-        if cameras is not None:
-            check_shape('b v 4 4', views, camera_to_world = cameras.camera_to_world)
-            check_shape('b v 3 3', views, intrinsics = cameras.intrinsics)
+        self.check_cameras(cameras, sizes['b'], sizes['v'])
 
         for name, mask in dict(image_mask = image_mask, ray_mask = ray_mask).items():
             if mask is not None:
-                check_shape('b v', views, **{name: mask})
+                check_shape('b v', sizes, **{name: mask})
 
                 if mask.dtype != torch.bool:
                     fail(name, 'must be boolean, True where something is missing', mask.dtype, 'Convert it with .bool().')
@@ -376,14 +405,18 @@ class LVSM(Module):
         images, rays = without(is_real, images, rays)
 
         if image_mask is None:
-            return self.attend(self.input_tokens(images, rays, ray_mask), is_real)
+            tokens, seen_by_itself = self.input_tokens(images, rays, ray_mask), None
+        else:
+            # nothing of a masked image is computed with, so that nothing of it leaks
 
-        # nothing of a masked image is computed with, so that nothing of it leaks
+            images, = without(~image_mask, images)
+            is_target = rearrange(image_mask, 'b v -> b v 1 1 1')
+            tokens = torch.where(is_target, self.target_tokens(rays, ray_mask), self.input_tokens(images, rays, ray_mask))
+            seen_by_itself = None if self.input_attends_target else image_mask
 
-        images, = without(~image_mask, images)
-        is_target = rearrange(image_mask, 'b v -> b v 1 1 1')
-        tokens = torch.where(is_target, self.target_tokens(rays, ray_mask), self.input_tokens(images, rays, ray_mask))
-        return self.attend(tokens, is_real)
+        _, v, h, w, _ = tokens.shape
+        tokens = self.attend(rearrange(tokens, 'b v h w d -> b (v h w) d'), of_tokens(is_real, h * w), attn_mask = seen_mask(seen_by_itself, v, h * w))
+        return rearrange(tokens, 'b (v h w) d -> b v h w d', v = v, h = h, w = w)
 
     def paint(self, tokens: Tensor) -> Tensor:
         """Images (... c h w) in [0, 1] of final tokens (... h w d): a linear map to the pixels of each patch, and a sigmoid."""
@@ -401,7 +434,7 @@ class LVSM(Module):
 
         return error + self.perceptual_loss_weight * perceptual, LossBreakdown(error, perceptual)
 
-    # the three steps of the network
+    # the steps of the network
 
     def input_tokens(self, images: Tensor, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:
         """(b v c h w) in [0, 1] and (b v 6 h w) -> (b v h w d)."""
@@ -412,16 +445,50 @@ class LVSM(Module):
         """(b t 6 h w) -> (b t h w d)."""
         return self.to_target_tokens(self.patches(drop_rays(rays, ray_mask)))
 
-    def attend(self, tokens: Tensor, is_real: Tensor | None = None) -> Tensor:
-        """(b v h w d) -> (b v h w d): norm, all blocks, norm. is_real: (b v) bool, False for views that nobody attends to."""
+    def read(self, images: Tensor, rays: Tensor, is_real: Tensor | None, ray_mask: Tensor | None = None) -> EncodedScene:
+        """What does not depend on any target. is_real: (b v) bool, None where all views are."""
+        images, rays = without(is_real, images, rays)
+        tokens = self.input_tokens(images, rays, ray_mask)
         _, v, h, w, _ = tokens.shape
-        tokens = rearrange(tokens, 'b v h w d -> b (v h w) d')
+        is_real = of_tokens(is_real, h * w)
 
-        # without anything to mask there is no mask: even an all-true one costs a fifth of the speed
+        if self.input_attends_target:
+            return EncodedScene(tokens, (), is_real)
 
-        mask = None if is_real is None else repeat(is_real.to(tokens.device), 'b v -> b (v n)', n = h * w)
-        tokens = self.decoder(self.norm(tokens.to(self.norm.weight.dtype)), self_attn_kv_mask = mask)
-        return rearrange(tokens, 'b (v h w) d -> b v h w d', v = v, h = h, w = w)
+        flat, hiddens = self.attend(rearrange(tokens, 'b v h w d -> b (v h w) d'), is_real, return_hiddens = True)
+        keys_values = tuple(layer.cached_kv for layer in hiddens.attn_intermediates)
+        return EncodedScene(rearrange(flat, 'b (v h w) d -> b v h w d', v = v, h = h, w = w), keys_values, is_real)
+
+    def see(self, scene: EncodedScene, target_tokens: Tensor) -> Embeds:
+        """Final tokens of targets (b t h w d), each of which meets its scene alone, and those of the inputs."""
+        _, t, h, w, _ = target_tokens.shape
+        _, v, input_h, input_w, _ = scene.tokens.shape
+        targets = rearrange(target_tokens, 'b t h w d -> (b t) (h w) d')
+        is_real = None if scene.is_real is None else repeat(scene.is_real, 'b n -> (b t) n', t = t)
+
+        if not self.input_attends_target:
+            keys_values = [tuple(repeat(each, 'b ... -> (b t) ...', t = t) for each in layer) for layer in scene.keys_values]
+            targets = self.attend(targets, self_attn_additional_kv = keys_values, additional_kv_mask = is_real)
+            return Embeds(rearrange(targets, '(b t) (h w) d -> b t h w d', t = t, h = h, w = w), scene.tokens)
+
+        inputs = repeat(scene.tokens, 'b v h w d -> (b t) (v h w) d', t = t)
+
+        if is_real is not None:
+            is_real = F.pad(is_real, (0, h * w), value = True)
+
+        inputs, targets = self.attend(torch.cat((inputs, targets), dim = 1), is_real).split((inputs.shape[1], h * w), dim = 1)
+
+        return Embeds(
+            rearrange(targets, '(b t) (h w) d -> b t h w d', t = t, h = h, w = w),
+            rearrange(inputs, '(b t) (v h w) d -> b t v h w d', t = t, v = v, h = input_h, w = input_w),
+        )
+
+    def attend(self, tokens: Tensor, is_real: Tensor | None = None, **options: Any) -> Any:
+        """(b n d) -> (b n d): norm, all blocks, norm. is_real: (b n) bool, False for tokens that nobody attends to.
+
+        Without anything to mask there is no mask: even an all-true one costs a fifth of the speed.
+        """
+        return self.decoder(self.norm(tokens.to(self.norm.weight.dtype)), self_attn_kv_mask = is_real, **options)
 
     def patches(self, pixels: Tensor) -> Tensor:
         return rearrange(pixels, 'b v c (h p) (w q) -> b v h w (p q c)', p = self.patch_size, q = self.patch_size)
@@ -441,12 +508,20 @@ class LVSM(Module):
 
         self.warn_far_from_training(sizes)
 
+        self.check_size(images_name, sizes)
+        return sizes
+
+    def check_size(self, name: str, sizes: dict[str, int]) -> None:
+        """Whether patches cover it, and it is not too large."""
         for side in ('h', 'w'):
             if sizes[side] == 0 or sizes[side] % self.patch_size != 0 or sizes[side] > self.max_image_size:
-                fail(images_name, f'must have height and width that are multiples of patch_size {self.patch_size}, up to max_image_size {self.max_image_size}',
+                fail(name, f'must have height and width that are multiples of patch_size {self.patch_size}, up to max_image_size {self.max_image_size}',
                      f'{sizes["h"]} × {sizes["w"]}', 'Resize or crop the images, and make their rays for the new size.')
 
-        return sizes
+    def check_cameras(self, cameras: Cameras | None, batch: int, num_views: int) -> None:
+        if cameras is not None:
+            check_shape('b views 4 4', dict(b = batch, views = num_views), camera_to_world = cameras.camera_to_world)
+            check_shape('b views 3 3', dict(b = batch, views = num_views), intrinsics = cameras.intrinsics)
 
     def warn_far_from_training(self, sizes: dict[str, int]) -> None:
         """Says once, outside of training, that sizes or numbers of views are more than twice or less than half of those the weights have learnt from."""
@@ -490,3 +565,18 @@ def without(keep: Tensor | None, *views: Tensor) -> tuple[Tensor, ...]:
 
 def drop_rays(rays: Tensor, ray_mask: Tensor | None) -> Tensor:
     return rays if ray_mask is None else without(~ray_mask, rays)[0]
+
+
+def of_tokens(is_real: Tensor | None, num_tokens: int) -> Tensor | None:
+    """(b v) of views to (b v·n) of their tokens."""
+    return None if is_real is None else repeat(is_real, 'b v -> b (v n)', n = num_tokens)
+
+
+def seen_mask(seen_by_itself: Tensor | None, num_views: int, num_tokens: int) -> Tensor | None:
+    """Who attends to whom, (b 1 v·n v·n) bool, where views (b v) are seen by themselves alone; None where there are none such."""
+    if seen_by_itself is None:
+        return None
+
+    itself = torch.eye(num_views, dtype = torch.bool, device = seen_by_itself.device)
+    seen = rearrange(~seen_by_itself, 'b v -> b 1 v') | itself
+    return repeat(seen, 'b i j -> b 1 (i n) (j m)', n = num_tokens, m = num_tokens)

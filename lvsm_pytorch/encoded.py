@@ -1,0 +1,40 @@
+"""A scene that a model has read."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.files import write_whole
+
+
+class EncodedScene(NamedTuple):
+    """What `LVSM.encode` gives and `LVSM.render` takes, of b scenes.
+
+    tokens: (b v h w d) of the inputs. In the paper's mode as they enter the blocks; else as they leave them.
+    keys_values: for each block the inputs' keys and values, both (b heads v·h·w dim_head); none in the paper's mode.
+    is_real: (b v·h·w) bool, False for tokens of padded views; None where there are none.
+    """
+    tokens: Tensor
+    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    is_real: Tensor | None
+
+    def to(self, *args: Any, **kwargs: Any) -> EncodedScene:
+        """On another device, or in another precision, as `Tensor.to` has it; the mask stays boolean."""
+        tokens = self.tokens.to(*args, **kwargs)
+        keys_values = tuple((keys.to(*args, **kwargs), values.to(*args, **kwargs)) for keys, values in self.keys_values)
+        return EncodedScene(tokens, keys_values, None if self.is_real is None else self.is_real.to(tokens.device))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes a file, whole or not at all."""
+        write_whole(Path(path), lambda temporary: torch.save(dict(self._asdict(), keys_values = list(self.keys_values)), temporary))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], map_location: Any = None) -> EncodedScene:
+        """Reads what `save` wrote, on the device that `map_location` says; no code in the file is run."""
+        parts = torch.load(path, map_location = map_location, weights_only = True)
+        return cls(parts['tokens'], tuple(parts['keys_values']), parts['is_real'])
