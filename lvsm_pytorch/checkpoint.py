@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.files import read_tensors, write_whole
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm import LVSM
@@ -115,13 +115,7 @@ def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[
 def official_state(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> dict[str, Tensor]:
     """The network's tensors, without what belongs to their training: `loss_computer.` entries and `module.` prefixes."""
     if not isinstance(checkpoint, Mapping):
-        if not Path(checkpoint).is_file():
-            fail('checkpoint', 'must be a file or a state dict', repr(str(checkpoint)), 'Give the path of a checkpoint.')
-
-        try:
-            checkpoint = torch.load(checkpoint, map_location = 'cpu', weights_only = True)
-        except Exception as error:  # whatever a broken or malicious file makes the unpickler say; torch's text advises to run it
-            raise ValueError(f'checkpoint: must be a file of tensors and plain values, but got {checkpoint}, which is none ({type(error).__name__}). Nothing in it was run.') from error
+        checkpoint = read_tensors(checkpoint, argument = 'checkpoint')
 
     state = checkpoint.get('model', checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
 

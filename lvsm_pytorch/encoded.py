@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.checks import fail
+from lvsm_pytorch.files import read_tensors, write_whole
 
 
 class EncodedScene(NamedTuple):
@@ -35,6 +36,13 @@ class EncodedScene(NamedTuple):
 
     @classmethod
     def load(cls, path: str | PathLike[str], map_location: Any = None) -> EncodedScene:
-        """Reads what `save` wrote, on the device that `map_location` says; no code in the file is run."""
-        parts = torch.load(path, map_location = map_location, weights_only = True)
+        """Reads what `save` wrote, on the device that `map_location` says; no code in the file is run.
+
+        Errors: ValueError for a file that is missing, broken or no scene.
+        """
+        parts = read_tensors(path, argument = 'path', map_location = map_location)
+
+        if not isinstance(parts, dict) or set(parts) != set(cls._fields):
+            fail('path', 'must be a file that EncodedScene.save wrote', path, 'Encode the scene and save it anew.')
+
         return cls(parts['tokens'], tuple(parts['keys_values']), parts['is_real'])

@@ -1,10 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, read without running what is in them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import torch
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -16,3 +19,17 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok = True)
+
+
+def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: Any = 'cpu') -> Any:
+    """What `torch.save` wrote into a file, as far as it is tensors and plain values.
+
+    Errors: ValueError that names `argument` for a file that is missing, broken or holds anything else; nothing in it is run.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f'{argument}: must be a file that is there, but got {str(path)!r}. Give the path of a file that torch.save wrote.')
+
+    try:
+        return torch.load(path, map_location = map_location, weights_only = True)
+    except Exception as error:  # whatever a broken or malicious file makes the unpickler say; torch's text advises to run it
+        raise ValueError(f'{argument}: must be a file of tensors and plain values, but got {path}, which is none ({type(error).__name__}). Nothing in it was run.') from error

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import Module, ModuleDict
 
 from lvsm_pytorch.checks import check_floating, check_shape, fail
+from lvsm_pytorch.files import read_tensors
 from lvsm_pytorch.precision import at_least_float32, without_autocast
 
 # VGG-19 (Simonyan & Zisserman 2015) up to the last layer that is compared: name, channels in, channels out
@@ -89,7 +90,10 @@ class PerceptualLoss(Module):
         except ImportError as error:
             raise ImportError('reading MatConvNet weights needs scipy: pip install "lvsm-pytorch[perceptual]"') from error
 
-        network = loadmat(existing_file(path), squeeze_me = True, struct_as_record = False)
+        if not Path(path).is_file():
+            fail('path', 'must be a file of VGG-19 weights', repr(str(path)), 'Download it first; this library comes without.')
+
+        network = loadmat(path, squeeze_me = True, struct_as_record = False)
 
         if 'layers' not in network:
             fail('path', 'must be MatConvNet\'s imagenet-vgg-verydeep-19.mat', f'a file with {sorted(k for k in network if not k.startswith("__"))}', 'It has a variable `layers`.')
@@ -128,7 +132,7 @@ class PerceptualLoss(Module):
 
             weights = dict(VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress = True, check_hash = True))
 
-        state = weights if isinstance(weights, Mapping) else torch.load(existing_file(weights), map_location = 'cpu', weights_only = True)
+        state = weights if isinstance(weights, Mapping) else read_tensors(weights, argument = 'weights')
 
         if not isinstance(state, Mapping):
             fail('weights', 'must be the state dict of torchvision\'s vgg19', type(state).__name__, 'Save model.state_dict(), not the model.')
@@ -208,10 +212,3 @@ def check_weights(weights: Weights) -> None:
 
     if wrong:
         fail('weights', 'must be those of VGG-19', '; '.join(wrong), 'Pass the file of VGG-19, not of another network.')
-
-
-def existing_file(path: str | PathLike[str]) -> str:
-    if not Path(path).is_file():
-        fail('path', 'must be a file of VGG-19 weights', repr(str(path)), 'Download it first; this library comes without.')
-
-    return str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import pytest
@@ -175,6 +176,23 @@ def test_a_scene_is_saved_moved_and_cast(mode, tmp_path):
         assert halved.to(torch.float32).to('cpu').tokens.dtype == torch.float32
         assert (model.render(halved.to(torch.float32), target_rays) - expected).abs().max() < 0.05
         assert scene.to('meta').is_real.device.type == 'meta'
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_file_that_is_no_scene_is_refused(tmp_path):
+    torch.save(dict(tokens = Malicious(str(tmp_path / 'owned'))), tmp_path / 'bad.pt')
+    torch.save(dict(tokens = torch.zeros(1)), tmp_path / 'other.pt')
+    for name, message in (('bad.pt', 'Nothing in it was run'), ('other.pt', 'must be a file that EncodedScene.save wrote'), ('missing.pt', 'must be a file that is there')):
+        with pytest.raises(ValueError, match = f'path: .*{message}'):
+            EncodedScene.load(tmp_path / name)
+    assert not (tmp_path / 'owned').exists()
 
 
 def test_a_saved_model_remembers_its_mode(tmp_path):
