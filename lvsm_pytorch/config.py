@@ -40,6 +40,8 @@ class TrainConfig:
     """Number of transformer blocks."""
     dim_head: int = 64
     """Width of an attention head."""
+    input_attends_target: bool = True
+    """True: the paper's network. False: inputs see inputs alone, so that a scene is read once for all of its targets."""
 
     steps: int = 600
     """Training steps."""
@@ -51,6 +53,8 @@ class TrainConfig:
     """Steps in which the learning rate rises."""
     weight_decay: float = 0.05
     """Of matrices; norms have none."""
+    gradient_checkpointing: bool = False
+    """Compute each block anew for its gradients: less memory for a third more time."""
     max_grad_norm: float = 1.
     """Gradients with a larger norm are scaled down to it."""
 

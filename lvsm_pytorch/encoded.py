@@ -16,19 +16,24 @@ from lvsm_pytorch.files import read_tensors, write_whole
 class EncodedScene(NamedTuple):
     """What `LVSM.encode` gives and `LVSM.render` takes, of b scenes.
 
-    tokens: (b v h w d) of the inputs. In the paper's mode as they enter the blocks; else as they leave them.
+    tokens: (b v h w d) of the inputs as they enter the blocks, in the paper's mode; else None.
     keys_values: for each block the inputs' keys and values, both (b heads v·h·w dim_head); none in the paper's mode.
     is_real: (b v·h·w) bool, False for tokens of padded views; None where there are none.
     """
-    tokens: Tensor
+    tokens: Tensor | None
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     is_real: Tensor | None
 
+    @property
+    def num_scenes(self) -> int:
+        return len(self.keys_values[0][0] if self.tokens is None else self.tokens)
+
     def to(self, *args: Any, **kwargs: Any) -> EncodedScene:
         """On another device, or in another precision, as `Tensor.to` has it; the mask stays boolean."""
-        tokens = self.tokens.to(*args, **kwargs)
+        tokens = None if self.tokens is None else self.tokens.to(*args, **kwargs)
         keys_values = tuple((keys.to(*args, **kwargs), values.to(*args, **kwargs)) for keys, values in self.keys_values)
-        return EncodedScene(tokens, keys_values, None if self.is_real is None else self.is_real.to(tokens.device))
+        device = keys_values[0][0].device if tokens is None else tokens.device
+        return EncodedScene(tokens, keys_values, None if self.is_real is None else self.is_real.to(device))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes a file, whole or not at all."""

@@ -8,7 +8,6 @@ Letters of shapes: b batch, v input views, t target views, c channels, h w pixel
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, NamedTuple
@@ -23,9 +22,10 @@ from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checkpoint import load_strictly, read_official, read_pretrained, save_pretrained
 from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
 from lvsm_pytorch.encoded import EncodedScene
-from lvsm_pytorch.encoder import Float32Linear, paper_encoder
+from lvsm_pytorch.encoder import Float32Linear, PaperEncoder
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
+from lvsm_pytorch.view_checks import check_cameras, check_size, check_targets, check_views
 from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
 
 __all__ = ['LVSM', 'MAE', 'CameraWrapper', 'Embeds', 'EncodedScene', 'LossBreakdown', 'MAECameraWrapper']
@@ -97,6 +97,8 @@ class LVSM(Module):
     input_attends_target: True is the paper's network, where all tokens attend to all. With False inputs attend to inputs
         alone, so that a scene is read once, by `encode`, and each view of it costs its own tokens alone. Weights are
         of the same layout, and load in both modes.
+    gradient_checkpointing: in training keep no more than a block's input, and compute the block anew for its gradients: less memory
+        for a third more time. No part of a saved config.
 
     Errors: ValueError for arguments out of range, and for keys that the Encoder doesn't know.
     """
@@ -116,6 +118,7 @@ class LVSM(Module):
         perceptual_loss_weight: float = 0.5,
         decoder_kwargs: Mapping[str, Any] = {},
         input_attends_target: bool = True,
+        gradient_checkpointing: bool = False,
     ):
         super().__init__()
 
@@ -182,7 +185,7 @@ class LVSM(Module):
         self.to_input_tokens = Float32Linear(patch_size ** 2 * (channels + 6), dim, bias = False)
         self.to_target_tokens = Float32Linear(patch_size ** 2 * 6, dim, bias = False)
         self.norm = nn.LayerNorm(dim, bias = False)
-        self.decoder = paper_encoder(dim = dim, depth = depth, heads = heads, dim_head = dim_head, overrides = decoder_kwargs)
+        self.decoder = PaperEncoder(dim = dim, depth = depth, heads = heads, dim_head = dim_head, overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing)
         self.to_pixels = Float32Linear(dim, patch_size ** 2 * channels, bias = False)
 
         for linear in (self.to_input_tokens, self.to_target_tokens, self.to_pixels):
@@ -291,11 +294,11 @@ class LVSM(Module):
 
         Errors: ValueError for wrong shapes, types and counts.
         """
-        sizes = self.check_views(input_images = input_images, input_rays = input_rays)
+        sizes = check_views(self, input_images = input_images, input_rays = input_rays)
         is_real = real_views(sizes, num_input_images = num_input_images)
-        several_targets = self.check_targets(target_rays, target_images, sizes)
+        several_targets = check_targets(target_rays, target_images, sizes)
 
-        self.check_cameras(cameras, sizes['b'], sizes['v'] + (target_rays.shape[1] if several_targets else 1))
+        check_cameras(cameras, sizes['b'], sizes['v'] + (target_rays.shape[1] if several_targets else 1))
 
         if not several_targets:
             target_rays = rearrange(target_rays, 'b ... -> b 1 ...')
@@ -307,19 +310,19 @@ class LVSM(Module):
         if self.training and self.dropout_input_ray_prob > 0:
             ray_mask = torch.rand(input_images.shape[:2], device = input_images.device) < self.dropout_input_ray_prob
 
-        # the scene is read, and seen from the targets
+        # tokens of all views, and what becomes of them
 
-        scene = self.read(input_images, input_rays, is_real, ray_mask)
-        target_tokens, input_tokens = self.see(scene, self.target_tokens(target_rays))
+        input_images, input_rays = without(is_real, input_images, input_rays)
+        inputs, targets = self.input_tokens(input_images, input_rays, ray_mask), self.target_tokens(target_rays)
+        target_tokens, input_tokens = self.see(inputs, targets, of_tokens(is_real, inputs), inputs_too = return_embed)
 
         if not several_targets:
             target_tokens = rearrange(target_tokens, 'b 1 h w d -> b h w d')
 
-            if self.input_attends_target:
-                input_tokens = rearrange(input_tokens, 'b 1 v h w d -> b v h w d')
-
         if return_embed:
-            return Embeds(target_tokens, input_tokens)
+            _, v, h, w, _ = inputs.shape
+            input_tokens = rearrange(input_tokens, '(b t) (v h w) d -> b t v h w d', b = len(inputs), v = v, h = h, w = w)
+            return Embeds(target_tokens, input_tokens if self.input_attends_target and several_targets else input_tokens[:, 0])
 
         # back to pixels
 
@@ -339,9 +342,20 @@ class LVSM(Module):
 
         Errors: ValueError for wrong shapes, types and counts.
         """
-        sizes = self.check_views(images = images, rays = rays)
-        self.check_cameras(cameras, sizes['b'], sizes['v'])
-        return self.read(images, rays, real_views(sizes, num_images = num_images))
+        sizes = check_views(self, images = images, rays = rays)
+        check_cameras(cameras, sizes['b'], sizes['v'])
+        is_real = real_views(sizes, num_images = num_images)
+        inputs = self.input_tokens(*without(is_real, images, rays))
+        is_real = of_tokens(is_real, inputs)
+
+        if self.input_attends_target:
+            return EncodedScene(inputs, (), is_real)
+
+        # nobody reads what becomes of the inputs' tokens themselves
+
+        n = inputs[0, ..., 0].numel()
+        _, keys_values = self.decoder(rearrange(inputs, 'b v h w d -> b (v h w) d'), shared = n, first = n, is_real = is_real, keep = True)
+        return EncodedScene(None, tuple((keys.contiguous(), values.contiguous()) for keys, values in keys_values), is_real)
 
     def render(self, scene: EncodedScene, target_rays: Tensor, *, chunk_size: int | None = None) -> Tensor:
         """The views of encoded scenes, as `forward` paints them.
@@ -360,14 +374,14 @@ class LVSM(Module):
 
         check_floating(target_rays = target_rays)
         several = target_rays.ndim == 5
-        sizes = check_shape('b t 6 h w' if several else 'b 6 h w', dict(b = len(scene.tokens)), target_rays = target_rays)
-        self.check_size('target_rays', sizes)
+        sizes = check_shape('b t 6 h w' if several else 'b 6 h w', dict(b = scene.num_scenes), target_rays = target_rays)
+        check_size(self, 'target_rays', sizes)
 
         if not several:
             target_rays = rearrange(target_rays, 'b ... -> b 1 ...')
 
         chunks = target_rays.split(chunk_size or target_rays.shape[1], dim = 1)
-        views = torch.cat([self.paint(self.see(scene, self.target_tokens(chunk)).targets) for chunk in chunks], dim = 1)
+        views = torch.cat([self.paint(self.see_encoded(scene, self.target_tokens(chunk))) for chunk in chunks], dim = 1)
         return views if several else rearrange(views, 'b 1 ... -> b ...')
 
     def tokens(
@@ -391,9 +405,9 @@ class LVSM(Module):
 
         Errors: ValueError for wrong shapes, types and counts.
         """
-        sizes = self.check_views(images = images, rays = rays)
+        sizes = check_views(self, images = images, rays = rays)
         is_real = real_views(sizes, num_images = num_images)
-        self.check_cameras(cameras, sizes['b'], sizes['v'])
+        check_cameras(cameras, sizes['b'], sizes['v'])
 
         for name, mask in dict(image_mask = image_mask, ray_mask = ray_mask).items():
             if mask is not None:
@@ -405,17 +419,22 @@ class LVSM(Module):
         images, rays = without(is_real, images, rays)
 
         if image_mask is None:
-            tokens, seen_by_itself = self.input_tokens(images, rays, ray_mask), None
+            tokens = self.input_tokens(images, rays, ray_mask)
         else:
             # nothing of a masked image is computed with, so that nothing of it leaks
 
             images, = without(~image_mask, images)
             is_target = rearrange(image_mask, 'b v -> b v 1 1 1')
             tokens = torch.where(is_target, self.target_tokens(rays, ray_mask), self.input_tokens(images, rays, ray_mask))
-            seen_by_itself = None if self.input_attends_target else image_mask
 
         _, v, h, w, _ = tokens.shape
-        tokens = self.attend(rearrange(tokens, 'b v h w d -> b (v h w) d'), of_tokens(is_real, h * w), attn_mask = seen_mask(seen_by_itself, v, h * w))
+
+        if image_mask is None or self.input_attends_target:
+            seen = dict(is_real = of_tokens(is_real, tokens))
+        else:
+            seen = dict(mask = seen_mask(~image_mask if is_real is None else ~image_mask & is_real.to(image_mask.device), h * w))
+
+        tokens, _ = self.decoder(rearrange(tokens, 'b v h w d -> b (v h w) d'), shared = v * h * w, **seen)
         return rearrange(tokens, 'b (v h w) d -> b v h w d', v = v, h = h, w = w)
 
     def paint(self, tokens: Tensor) -> Tensor:
@@ -439,120 +458,49 @@ class LVSM(Module):
     def input_tokens(self, images: Tensor, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:
         """(b v c h w) in [0, 1] and (b v 6 h w) -> (b v h w d)."""
         pixels = torch.cat((images * 2 - 1, drop_rays(rays, ray_mask)), dim = 2)
-        return self.to_input_tokens(self.patches(pixels))
+        return self.normed(self.to_input_tokens(self.patches(pixels)))
 
     def target_tokens(self, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:
         """(b t 6 h w) -> (b t h w d)."""
-        return self.to_target_tokens(self.patches(drop_rays(rays, ray_mask)))
+        return self.normed(self.to_target_tokens(self.patches(drop_rays(rays, ray_mask))))
 
-    def read(self, images: Tensor, rays: Tensor, is_real: Tensor | None, ray_mask: Tensor | None = None) -> EncodedScene:
-        """What does not depend on any target. is_real: (b v) bool, None where all views are."""
-        images, rays = without(is_real, images, rays)
-        tokens = self.input_tokens(images, rays, ray_mask)
-        _, v, h, w, _ = tokens.shape
-        is_real = of_tokens(is_real, h * w)
+    def see(self, inputs: Tensor, targets: Tensor, is_real: Tensor | None, *, inputs_too: bool = False) -> tuple[Tensor, Tensor]:
+        """Final tokens of targets (b t h w d), each of which meets its scene alone, and those of the inputs where they are asked for.
+
+        inputs: (b v h w d). is_real: (b v·h·w) bool, None where all are.
+        Those of the inputs come back as (b v·h·w d), in the paper's mode as (b·t v·h·w d): there each target changes them.
+        """
+        _, t, h, w, _ = targets.shape
+        n = inputs[0, ..., 0].numel()
+        first = 0 if inputs_too else n
 
         if self.input_attends_target:
-            return EncodedScene(tokens, (), is_real)
+            x = torch.cat((repeat(inputs, 'b v h w d -> (b t) (v h w) d', t = t), rearrange(targets, 'b t h w d -> (b t) (h w) d')), dim = 1)
+            is_real = None if is_real is None else F.pad(repeat(is_real, 'b n -> (b t) n', t = t), (0, h * w), value = True)
+            x, _ = self.decoder(x, shared = n + h * w, first = first, is_real = is_real)
+        else:
+            x = torch.cat((rearrange(inputs, 'b v h w d -> b (v h w) d'), rearrange(targets, 'b t h w d -> b (t h w) d')), dim = 1)
+            x, _ = self.decoder(x, shared = n, targets = t, first = first, is_real = is_real)
 
-        flat, hiddens = self.attend(rearrange(tokens, 'b v h w d -> b (v h w) d'), is_real, return_hiddens = True)
-        keys_values = tuple(layer.cached_kv for layer in hiddens.attn_intermediates)
-        return EncodedScene(rearrange(flat, 'b (v h w) d -> b v h w d', v = v, h = h, w = w), keys_values, is_real)
+        inputs, targets = x.tensor_split((n - first,), dim = 1)
+        return targets.reshape(-1, t, h, w, self.dim), inputs
 
-    def see(self, scene: EncodedScene, target_tokens: Tensor) -> Embeds:
-        """Final tokens of targets (b t h w d), each of which meets its scene alone, and those of the inputs."""
-        _, t, h, w, _ = target_tokens.shape
-        _, v, input_h, input_w, _ = scene.tokens.shape
-        targets = rearrange(target_tokens, 'b t h w d -> (b t) (h w) d')
-        is_real = None if scene.is_real is None else repeat(scene.is_real, 'b n -> (b t) n', t = t)
+    def see_encoded(self, scene: EncodedScene, targets: Tensor) -> Tensor:
+        """Final tokens of targets (b t h w d)."""
+        if scene.tokens is not None:
+            return self.see(scene.tokens, targets, scene.is_real)[0]
 
-        if not self.input_attends_target:
-            keys_values = [tuple(repeat(each, 'b ... -> (b t) ...', t = t) for each in layer) for layer in scene.keys_values]
-            targets = self.attend(targets, self_attn_additional_kv = keys_values, additional_kv_mask = is_real)
-            return Embeds(rearrange(targets, '(b t) (h w) d -> b t h w d', t = t, h = h, w = w), scene.tokens)
+        _, t, h, w, _ = targets.shape
+        x = rearrange(targets, 'b t h w d -> b (t h w) d')
+        x, _ = self.decoder(x, shared = scene.keys_values[0][0].shape[2], targets = t, is_real = scene.is_real, cached = scene.keys_values)
+        return rearrange(x, 'b (t h w) d -> b t h w d', t = t, h = h, w = w)
 
-        inputs = repeat(scene.tokens, 'b v h w d -> (b t) (v h w) d', t = t)
-
-        if is_real is not None:
-            is_real = F.pad(is_real, (0, h * w), value = True)
-
-        inputs, targets = self.attend(torch.cat((inputs, targets), dim = 1), is_real).split((inputs.shape[1], h * w), dim = 1)
-
-        return Embeds(
-            rearrange(targets, '(b t) (h w) d -> b t h w d', t = t, h = h, w = w),
-            rearrange(inputs, '(b t) (v h w) d -> b t v h w d', t = t, v = v, h = input_h, w = input_w),
-        )
-
-    def attend(self, tokens: Tensor, is_real: Tensor | None = None, **options: Any) -> Any:
-        """(b n d) -> (b n d): norm, all blocks, norm. is_real: (b n) bool, False for tokens that nobody attends to.
-
-        Without anything to mask there is no mask: even an all-true one costs a fifth of the speed.
-        """
-        return self.decoder(self.norm(tokens.to(self.norm.weight.dtype)), self_attn_kv_mask = is_real, **options)
+    def normed(self, tokens: Tensor) -> Tensor:
+        """As they enter the blocks, in the blocks' precision."""
+        return self.norm(tokens.to(self.norm.weight.dtype))
 
     def patches(self, pixels: Tensor) -> Tensor:
         return rearrange(pixels, 'b v c (h p) (w q) -> b v h w (p q c)', p = self.patch_size, q = self.patch_size)
-
-    # checks
-
-    def check_views(self, **images_and_rays: Tensor) -> dict[str, int]:
-        """The sizes b, v, h, w of images and rays that belong together."""
-        (images_name, images), (rays_name, rays) = images_and_rays.items()
-        check_floating(**images_and_rays)
-
-        sizes = check_shape('b v c h w', dict(c = self.channels), **{images_name: images})
-        check_shape('b v 6 h w', sizes, **{rays_name: rays})
-
-        if sizes['v'] == 0:
-            fail(images_name, 'must have at least one view', 'none', 'Pass the photos that the model may see.')
-
-        self.warn_far_from_training(sizes)
-
-        self.check_size(images_name, sizes)
-        return sizes
-
-    def check_size(self, name: str, sizes: dict[str, int]) -> None:
-        """Whether patches cover it, and it is not too large."""
-        for side in ('h', 'w'):
-            if sizes[side] == 0 or sizes[side] % self.patch_size != 0 or sizes[side] > self.max_image_size:
-                fail(name, f'must have height and width that are multiples of patch_size {self.patch_size}, up to max_image_size {self.max_image_size}',
-                     f'{sizes["h"]} × {sizes["w"]}', 'Resize or crop the images, and make their rays for the new size.')
-
-    def check_cameras(self, cameras: Cameras | None, batch: int, num_views: int) -> None:
-        if cameras is not None:
-            check_shape('b views 4 4', dict(b = batch, views = num_views), camera_to_world = cameras.camera_to_world)
-            check_shape('b views 3 3', dict(b = batch, views = num_views), intrinsics = cameras.intrinsics)
-
-    def warn_far_from_training(self, sizes: dict[str, int]) -> None:
-        """Says once, outside of training, that sizes or numbers of views are more than twice or less than half of those the weights have learnt from."""
-        if self.trained_for is None or self.has_warned or self.training or torch.compiler.is_compiling():
-            return
-
-        now = dict(height = sizes['h'], width = sizes['w'], inputs = sizes['v'])
-        then = dict(zip(now, (*self.trained_for.image_size, self.trained_for.num_inputs), strict = True))
-        far = [f'{name} {now[name]}, trained with {then[name]}' for name in now if not then[name] / 2 <= now[name] <= then[name] * 2]
-
-        if far:
-            warnings.warn(f'these weights are used far from what they were trained for: {"; ".join(far)}', stacklevel = 6)
-            self.has_warned = True
-
-    def check_targets(self, target_rays: Tensor, target_images: Tensor | None, sizes: dict[str, int]) -> bool:
-        """Whether there are several targets (a t axis)."""
-        check_floating(target_rays = target_rays)
-        several = target_rays.ndim == 5
-        axis = 't ' if several else ''
-        to_do = 'Targets are one view (b 6 h w) or several (b t 6 h w), of the batch and the size of the inputs.'
-        sizes = check_shape(f'b {axis}6 h w', {name: sizes[name] for name in ('b', 'c', 'h', 'w')}, to_do, target_rays = target_rays)
-
-        if several and sizes['t'] == 0:
-            fail('target_rays', 'must have at least one view', 'none', to_do)
-
-        if target_images is not None:
-            check_floating(target_images = target_images)
-            to_do = 'It needs an image for every target view, as many as target_rays has, channels first.'
-            check_shape(f'b {axis}c h w', sizes, to_do, target_images = target_images)
-
-        return several
 
 
 def without(keep: Tensor | None, *views: Tensor) -> tuple[Tensor, ...]:
@@ -567,16 +515,13 @@ def drop_rays(rays: Tensor, ray_mask: Tensor | None) -> Tensor:
     return rays if ray_mask is None else without(~ray_mask, rays)[0]
 
 
-def of_tokens(is_real: Tensor | None, num_tokens: int) -> Tensor | None:
-    """(b v) of views to (b v·n) of their tokens."""
-    return None if is_real is None else repeat(is_real, 'b v -> b (v n)', n = num_tokens)
+def of_tokens(is_real: Tensor | None, tokens: Tensor) -> Tensor | None:
+    """(b v) of views to (b v·h·w) of their tokens (b v h w d)."""
+    return None if is_real is None else repeat(is_real, 'b v -> b (v n)', n = tokens[0, 0, ..., 0].numel())
 
 
-def seen_mask(seen_by_itself: Tensor | None, num_views: int, num_tokens: int) -> Tensor | None:
-    """Who attends to whom, (b 1 v·n v·n) bool, where views (b v) are seen by themselves alone; None where there are none such."""
-    if seen_by_itself is None:
-        return None
-
-    itself = torch.eye(num_views, dtype = torch.bool, device = seen_by_itself.device)
-    seen = rearrange(~seen_by_itself, 'b v -> b 1 v') | itself
+def seen_mask(by_all: Tensor, num_tokens: int) -> Tensor:
+    """Who attends to whom, (b 1 v·n v·n) bool, where some views (b v) are seen by all and the others by themselves alone."""
+    itself = torch.eye(by_all.shape[1], dtype = torch.bool, device = by_all.device)
+    seen = rearrange(by_all, 'b v -> b 1 v') | itself
     return repeat(seen, 'b i j -> b 1 (i n) (j m)', n = num_tokens, m = num_tokens)

@@ -16,7 +16,15 @@ CONFIG = 'config.yaml'
 
 def model_of(config: TrainConfig) -> LVSM:
     """A new model, with random weights."""
-    model = LVSM(config.dim, max_image_size = config.image_size, patch_size = config.patch_size, depth = config.depth, dim_head = config.dim_head)
+    model = LVSM(
+        config.dim,
+        max_image_size = config.image_size,
+        patch_size = config.patch_size,
+        depth = config.depth,
+        dim_head = config.dim_head,
+        input_attends_target = config.input_attends_target,
+        gradient_checkpointing = config.gradient_checkpointing,
+    )
     model.trained_for = TrainedFor(str(config.pose_frame), (config.image_size, config.image_size), config.num_inputs)
     return model
 
