@@ -6,6 +6,7 @@ from lvsm_pytorch.encoded import EncodedScene
 from lvsm_pytorch.losses import PerceptualLoss
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.mae import MAE
+from lvsm_pytorch.synthesize import synthesize
 from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
 
 __version__ = '0.2.0'
@@ -20,5 +21,6 @@ __all__ = [
     'PerceptualLoss',
     'ShapeError',
     'plucker_rays',
+    'synthesize',
     'to_plucker_rays',
 ]

@@ -78,28 +78,24 @@ class ViewAttention(Module):
         k = self.k_rmsnorm(self.split(self.to_k(x))).transpose(1, 2)
         v = self.split(self.to_v(x)).transpose(1, 2)
 
+        if seen.targets == 0:
+            return self.to_out(attention(q, k, v, seen.by_shared)), k, v
+
         if cached is None:
             (shared_k, k), (shared_v, v) = (t.tensor_split((seen.shared,), dim = 2) for t in (k, v))
-            from_shared, q = q.tensor_split((max(seen.shared - first, 0),), dim = 2)
+            by_shared, q = q.tensor_split((max(seen.shared - first, 0),), dim = 2)
+            read = attention(by_shared, shared_k, shared_v, seen.by_shared)
         else:
             shared_k, shared_v = (t.to(k.dtype) for t in cached)
-            from_shared = q[:, :, :0]
+            read = None
 
-        read = []
+        # one batch entry a target, each with keys and values of its scene before its own
 
-        if from_shared.shape[2] > 0:
-            read.append(F.scaled_dot_product_attention(from_shared, shared_k, shared_v, attn_mask = seen.by_shared).transpose(1, 2))
-
-        if seen.targets > 0:
-            # one batch entry a target, each with keys and values of its scene before its own
-
-            q, k, v = (rearrange(t, 'b h (t n) d -> b t h n d', t = seen.targets) for t in (q, k, v))
-            k, v = (torch.cat((repeat(shared, 'b h n d -> b t h n d', t = seen.targets), own), dim = 3) for shared, own in ((shared_k, k), (shared_v, v)))
-            out = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask = seen.by_targets)
-            read.append(rearrange(out, '(b t) h n d -> b (t n) h d', t = seen.targets))
-
-        out = torch.cat(read, dim = 1) if len(read) == 2 else read[0] if read else from_shared.transpose(1, 2)
-        return self.to_out(out.flatten(2)), shared_k, shared_v
+        q, k, v = (rearrange(t, 'b h (t n) d -> b t h n d', t = seen.targets) for t in (q, k, v))
+        k, v = (torch.cat((repeat(shared, 'b h n d -> b t h n d', t = seen.targets), own), dim = 3) for shared, own in ((shared_k, k), (shared_v, v)))
+        out = attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), seen.by_targets)
+        out = rearrange(out, '(b t) n d -> b (t n) d', t = seen.targets)
+        return self.to_out(out if read is None else torch.cat((read, out), dim = 1)), shared_k, shared_v
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.dim_head))
@@ -118,6 +114,12 @@ class CheckpointedFeedForward(FeedForward):
 
 
 CHECKPOINTED: dict[type, type] = {Attention: CheckpointedAttention, FeedForward: CheckpointedFeedForward}
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """(b h n d) queries -> (b n h·d). Without queries nothing is asked of a kernel, which may not know the case."""
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask = mask) if q.shape[2] > 0 else q
+    return out.transpose(1, 2).flatten(2)
 
 
 class PaperEncoder(Encoder):
@@ -236,10 +238,10 @@ class PaperEncoder(Encoder):
 
     def block(self, index: int, x: Tensor, seen: Seen, first: int, cached: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
         """(b n d) -> (b n-first d), and keys and values of the shared tokens."""
-        (attention_norm, *_), attention, _ = self.layers[2 * index]  # pyright: ignore[reportGeneralTypeIssues]
+        (attention_norm, *_), attend, _ = self.layers[2 * index]  # pyright: ignore[reportGeneralTypeIssues]
         (feed_forward_norm, *_), feed_forward, _ = self.layers[2 * index + 1]  # pyright: ignore[reportGeneralTypeIssues]
 
-        read, keys, values = attention(attention_norm(x), seen, first, cached)
+        read, keys, values = attend(attention_norm(x), seen, first, cached)
         x = x[:, first:] + read
         return x + feed_forward(feed_forward_norm(x)), keys, values
 

@@ -18,6 +18,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import Module
 
+from lvsm_pytorch.allocator import keep_freed_memory
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checkpoint import load_strictly, read_official, read_pretrained, save_pretrained
 from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
@@ -145,6 +146,8 @@ class LVSM(Module):
 
         if perceptual_loss_weight < 0:
             fail('perceptual_loss_weight', 'must be at least 0', perceptual_loss_weight, 'Use 0 to switch it off.')
+
+        keep_freed_memory()
 
         self.dim = dim
         self.patch_size = patch_size

@@ -68,11 +68,11 @@ def save_image(image: Tensor, path: Path) -> None:
 
 
 def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The image (3 h w) made as small or large as covers `size` (height, width), and the middle of it; with its intrinsics (3 3).
+    """The image (c h w) made as small or large as covers `size` (height, width), and the middle of it; with its intrinsics (3 3).
 
     Bicubic with antialiasing, cut off to [0, 1]: the sharpest of torch's filters that doesn't alias when it makes smaller.
     """
-    sizes = check_shape('3 h w', image = image)
+    sizes = check_shape('c h w', image = image)
     height, width = size
     scale = max(height / sizes['h'], width / sizes['w'])
     covering = max(round(sizes['h'] * scale), height), max(round(sizes['w'] * scale), width)

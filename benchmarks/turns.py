@@ -1,0 +1,87 @@
+"""Implementations in worker processes of their own, on the same cores, taking turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from case import Implementation, Work
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen = True)
+class Machine:
+    """device: as torch names it. cores: to which all workers are pinned. seed_folder: where lvsm-pytorch 0.1.6 is installed."""
+    device: str
+    cores: list[int]
+    seed_folder: Path
+
+
+@dataclass(frozen = True)
+class Measured:
+    """seconds: of each round. bytes: the most memory that steps took, beside model and data. parameters: of the network."""
+    seconds: list[float]
+    bytes: int
+    parameters: int
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Worker:
+    def __init__(self, work: Work, implementation: Implementation, machine: Machine):
+        environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+        self.process = subprocess.Popen([sys.executable, str(HERE / 'worker.py')], stdin = subprocess.PIPE, stdout = subprocess.PIPE, text = True, env = environment)
+        self.name = f'{implementation.name}: {work}'
+        self.told = dict(
+            work = asdict(work),
+            implementation = asdict(implementation),
+            device = machine.device,
+            cores = machine.cores,
+            threads = len(machine.cores) or os.cpu_count(),
+            seed_folder = str(machine.seed_folder),
+        )
+
+    def ask(self, what: object) -> dict:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+
+        with suppress(BrokenPipeError):  # that it has ended is seen below
+            print(json.dumps(what), file = self.process.stdin, flush = True)
+
+        line = self.process.stdout.readline()
+
+        if not line:
+            raise RuntimeError(f'the worker of {self.name} ended with {self.process.wait()}; what it said stands above')
+
+        return json.loads(line)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def take_turns(work: Work, implementations: list[Implementation], machine: Machine, *, rounds: int, warm_up: int = 2) -> dict[str, Measured]:
+    """Each implementation does the work once a round; the order turns around every round."""
+    with ExitStack() as ended:
+        workers = {implementation.name: Worker(work, implementation, machine) for implementation in implementations}
+
+        for worker in workers.values():
+            ended.callback(worker.end)
+
+        parameters = {name: worker.ask(worker.told)['parameters'] for name, worker in workers.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+
+        for index in range(warm_up + rounds):
+            for name in list(workers)[::1 if index % 2 == 0 else -1]:
+                seconds[name].append(workers[name].ask('time')['seconds'])
+
+        return {name: Measured(seconds[name][warm_up:], worker.ask('memory')['bytes'], parameters[name]) for name, worker in workers.items()}

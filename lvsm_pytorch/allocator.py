@@ -1,0 +1,15 @@
+"""How glibc keeps memory between two steps on the CPU."""
+
+from __future__ import annotations
+
+import torch
+
+
+def keep_freed_memory() -> None:
+    """Lets freed memory be used again, up to 64 MB of it, where glibc would hand it back and take it anew page by page in every step.
+
+    glibc keeps twice the largest block that it has ever freed, but counts none of more than 32 MB ("M_MMAP_THRESHOLD" in mallopt(3)).
+    So a block of nearly that much is taken and freed, of which nothing is touched. It makes rendering on a CPU about an eighth faster;
+    other allocators do not mind it.
+    """
+    torch.empty(2 ** 25 - 2 ** 14, dtype = torch.uint8)
