@@ -15,7 +15,8 @@ class TrainConfig:
     """Learn to see from posed photos, or without any from built-in synthetic scenes."""
 
     data: Path | None = None
-    """Folder with a transforms.json and its photos. Every eighth by name is held out. Left out: built-in synthetic scenes without end."""
+    """Posed photos: a folder with a transforms.json, a COLMAP model, RealEstate10K chunks or the LVSM authors' JSON files, or with such
+    folders. Of one scene every eighth view by name is held out, of several every eighth scene. Left out: built-in synthetic scenes without end."""
     out: Path = Path('lvsm-run')
     """Folder of the run: config.yaml, the model (config.json, model.safetensors), metrics.jsonl, comparison.png."""
     overwrite: bool = False
@@ -27,10 +28,14 @@ class TrainConfig:
     """Views that the model sees."""
     num_targets: int = 1
     """Views that are asked for at once."""
+    min_frame_distance: int = 25
+    """Of videos: least number of frames from the first to the last view of a sample. Shorter videos are used whole."""
+    max_frame_distance: int = 192
+    """Of videos: most frames from the first to the last view of a sample."""
 
     pose_frame: Literal['scene', 'inputs'] | None = None
     """World of the rays. scene: one for all samples, that of the mean training camera. inputs: that of each sample's mean
-    input camera, as a model for many scenes needs it. Left out: scene for a folder, inputs for synthetic scenes."""
+    input camera, as a model for many scenes needs it. Left out: scene where there is one, inputs where there are many."""
 
     patch_size: int = 8
     """Height and width of a patch, in pixels."""
@@ -65,10 +70,6 @@ class TrainConfig:
     device: str = 'auto'
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
-    def __post_init__(self):
-        if self.pose_frame is None:
-            object.__setattr__(self, 'pose_frame', 'inputs' if self.data is None else 'scene')
-
     def check(self) -> None:
         """Errors: ValueError for values out of range. Not in the constructor: the command line would cut the message short."""
         for name in ('image_size', 'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'evaluate_every'):
@@ -78,8 +79,11 @@ class TrainConfig:
         if self.image_size % self.patch_size != 0:
             fail('image_size', f'must be a multiple of patch_size {self.patch_size}', self.image_size, f'For example {max(self.image_size // self.patch_size, 1) * self.patch_size}.')
 
-        if self.pose_frame not in ('scene', 'inputs'):
+        if self.pose_frame not in ('scene', 'inputs', None):
             fail('pose_frame', 'must be scene or inputs', self.pose_frame, 'Left out, it fits the data.')
+
+        if not 1 <= self.min_frame_distance <= self.max_frame_distance:
+            fail('min_frame_distance, max_frame_distance', 'must be at least 1, in this order', (self.min_frame_distance, self.max_frame_distance), 'RealEstate10K is trained with 25 and 192.')
 
         if self.learning_rate <= 0 or self.max_grad_norm <= 0:
             fail('learning_rate, max_grad_norm', 'must be above 0', (self.learning_rate, self.max_grad_norm), 'Left out, they have defaults that work.')

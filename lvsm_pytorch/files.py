@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -21,8 +22,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok = True)
 
 
-def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: Any = 'cpu') -> Any:
+def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """What `torch.save` wrote into a file, as far as it is tensors and plain values.
+
+    mmap: tensors stay in the file until they are used, where the file is of the format that torch writes since 1.6.
 
     Errors: ValueError that names `argument` for a file that is missing, broken or holds anything else; nothing in it is run.
     """
@@ -30,6 +33,6 @@ def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: A
         raise ValueError(f'{argument}: must be a file that is there, but got {str(path)!r}. Give the path of a file that torch.save wrote.')
 
     try:
-        return torch.load(path, map_location = map_location, weights_only = True)
+        return torch.load(path, map_location = map_location, weights_only = True, mmap = mmap and is_zipfile(path))
     except Exception as error:  # whatever a broken or malicious file makes the unpickler say; torch's text advises to run it
         raise ValueError(f'{argument}: must be a file of tensors and plain values, but got {path}, which is none ({type(error).__name__}). Nothing in it was run.') from error

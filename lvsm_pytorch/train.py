@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig
-from lvsm_pytorch.data import SceneSource, Source, SyntheticSource, read_scene
+from lvsm_pytorch.data import DatasetSource, Problems, SceneSource, Source, SyntheticSource, open_dataset, split_dataset
 from lvsm_pytorch.evaluate import figures, guesses, paint, score
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.pictures import save_comparison
@@ -35,7 +36,9 @@ def train(config: TrainConfig) -> dict[str, float]:
 
     torch.manual_seed(config.seed)
     device = pick_device(config.device)
-    source = source_of(config)
+    problems = Problems()
+    source = source_of(config, problems)
+    config = replace(config, pose_frame = source.frame)
     model = model_of(config).to(device)
     optimizer = optimizer_of(model, config)
 
@@ -87,14 +90,30 @@ def train(config: TrainConfig) -> dict[str, float]:
             metrics.flush()
             bar.set_postfix(loss = f'{record["loss"]:.4f}', held_out = f'{latest["model_psnr"]:.2f} dB' if latest else '…')
 
-    print(table(latest))
+    for text in filter(None, (problems.summary(), table(latest))):
+        print(text)
+
     print(f'{run}: look at comparison.png')
     return latest
 
 
-def source_of(config: TrainConfig) -> Source:
-    options: dict[str, Any] = dict(num_inputs = config.num_inputs, num_targets = config.num_targets, image_size = config.image_size, frame = config.pose_frame, seed = config.seed)
-    return SyntheticSource(**options) if config.data is None else SceneSource(read_scene(config.data), **options)
+def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
+    """Where the config's batches come from; what can't be used is noted in `problems`."""
+    options: dict[str, Any] = dict(num_inputs = config.num_inputs, num_targets = config.num_targets, image_size = config.image_size, seed = config.seed)
+
+    if config.pose_frame is not None:
+        options.update(frame = config.pose_frame)
+
+    if config.data is None:
+        return SyntheticSource(**options)
+
+    dataset = open_dataset(config.data, problems)
+    print(f'{config.data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}')
+
+    if len(dataset) == 1:
+        return SceneSource(dataset[0], problems = problems, **options)
+
+    return DatasetSource(split_dataset(config.data, problems), frame_distances = (config.min_frame_distance, config.max_frame_distance), **options)
 
 
 def optimizer_of(model: LVSM, config: TrainConfig) -> torch.optim.Optimizer:

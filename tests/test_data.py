@@ -10,7 +10,7 @@ from PIL import Image
 
 from lvsm_pytorch import plucker_rays
 from lvsm_pytorch.cameras import opencv_to_opengl, pose
-from lvsm_pytorch.data import Scene, SceneSource, SyntheticSource, View, hold_out, read_scene, synthetic_scene, synthetic_scenes, write_transforms
+from lvsm_pytorch.data import Problems, Scene, SceneSource, SyntheticSource, View, hold_out, read_scene, read_transforms, synthetic_scene, synthetic_scenes, write_transforms
 from lvsm_pytorch.data.images import load_image, resize_and_crop, save_image
 from lvsm_pytorch.losses import psnr
 
@@ -151,15 +151,16 @@ def test_intrinsics_stated_for_a_larger_image_are_scaled(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(k1 = 0.1), "undistorted pinhole.*'k1': 0.1"),
-    (dict(p2 = -1e-4), 'undistorted pinhole'),
-    (dict(camera_model = 'OPENCV_FISHEYE'), 'undistorted pinhole.*OPENCV_FISHEYE'),
-    (dict(is_fisheye = True), 'undistorted pinhole'),
+    (dict(camera_model = 'EQUIRECTANGULAR'), 'must be of a pinhole.*EQUIRECTANGULAR'),
+    (dict(k7 = 0.1), "must be of a pinhole.*'k7': 0.1"),
+    (dict(is_fisheye = True, p1 = 0.1), "must be of a pinhole.*'p1': 0.1"),
+    (dict(k1 = 'much'), "finite number as k1, but got 'much'"),
     (dict(fl_x = 'wide'), "finite number as fl_x, but got 'wide'"),
     (dict(fl_x = math.nan), 'finite number as fl_x'),
     (dict(fl_x = -3.), 'above 0'),
     (dict(w = 12, h = 16), 'swapped'),
     (dict(frames = []), 'list `frames`'),
+    (dict(frames = [3]), 'list `frames`'),
 ])
 def test_what_cannot_be_trusted_is_refused(tmp_path, change, message):
     content, _ = photo_folder(tmp_path)
@@ -168,27 +169,47 @@ def test_what_cannot_be_trusted_is_refused(tmp_path, change, message):
         read_scene(tmp_path)
 
 
+@pytest.mark.parametrize('path', ['../secret.png', '/etc/passwd'])
+def test_a_path_out_of_the_dataset_is_refused(tmp_path, path):
+    content, _ = photo_folder(tmp_path)
+    content['frames'][1]['file_path'] = path
+    write_json(tmp_path, content)
+    with pytest.raises(ValueError, match = 'frame 1: must have its image inside the folder'):
+        read_scene(tmp_path)
+
+
 @pytest.mark.parametrize('change, message', [
-    (dict(k3 = 0.1), 'undistorted pinhole'),
-    (dict(file_path = '../secret.png'), 'inside the folder'),
-    (dict(file_path = '/etc/passwd'), 'inside the folder'),
     (dict(file_path = 'missing.png'), 'image that exists'),
     (dict(file_path = None), 'file_path'),
     (dict(transform_matrix = None), 'transform_matrix'),
     (dict(transform_matrix = [[1., 2.]]), 'transform_matrix'),
-    (dict(transform_matrix = [[math.nan] * 4] * 4), 'transform_matrix'),
+    (dict(transform_matrix = [[math.nan] * 4] * 4), 'finite numbers'),
+    (dict(transform_matrix = (2 * torch.eye(4)).tolist()), r'rotation and a translation, but got axes of lengths \[2.0, 2.0, 2.0\]'),
+    (dict(transform_matrix = torch.diag(torch.tensor([1., 1., -1., 1.])).tolist()), 'determinant -1'),
 ])
-def test_a_bad_frame_is_named(tmp_path, change, message):
+def test_a_bad_frame_is_skipped_and_named(tmp_path, change, message):
     content, _ = photo_folder(tmp_path)
     content['frames'][1].update(change)
     write_json(tmp_path, content)
-    with pytest.raises(ValueError, match = f'frame 1: .*{message}'):
-        read_scene(tmp_path)
+    problems = Problems()
+    with pytest.warns(UserWarning, match = f'skipped .*transforms.json, frame 1: .*{message}'):
+        scene = read_transforms(tmp_path, problems)
+    assert [view.name for view in scene.views] == ['0.png', '2.png']
+    assert '1 skipped:' in problems.summary()
+
+    # named once, and where nothing is left it is an error
+
+    read_transforms(tmp_path, problems)
+    content['frames'] = content['frames'][1:2]
+    write_json(tmp_path, content)
+    problems.found[f'{tmp_path / "transforms.json"}, frame 0'] = 'known'
+    with pytest.raises(ValueError, match = r'at least one frame that can be used[\s\S]*known'):
+        read_transforms(tmp_path, problems)
 
 
 def test_pinholes_by_other_names_are_taken(tmp_path):
     content, _ = photo_folder(tmp_path)
-    write_json(tmp_path, dict(content, camera_model = 'OPENCV', k1 = 0., k2 = 0.))
+    write_json(tmp_path, dict(content, camera_model = 'OPENCV', k1 = 0., k2 = 0., p1 = 0))
     assert len(read_scene(tmp_path).views) == 3
 
 
@@ -200,8 +221,8 @@ def test_doubles_and_broken_files_are_named(tmp_path):
     (tmp_path / 'transforms.json').write_text('{')
     with pytest.raises(ValueError, match = 'readable JSON'):
         read_scene(tmp_path)
-    for missing in (tmp_path / 'nowhere', tmp_path.parent):
-        with pytest.raises(ValueError, match = 'data: must be a folder with a transforms.json'):
+    for missing in (tmp_path / 'nowhere', tmp_path / '0.png'):
+        with pytest.raises(ValueError, match = 'data: must be a transforms.json'):
             read_scene(missing)
 
 

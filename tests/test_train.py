@@ -51,7 +51,7 @@ def test_a_run_leaves_its_files(trained, photos):
     assert {'model_psnr', 'model_ssim', 'copy_psnr', 'blur_psnr'} <= set(records[-1])
 
     config, model = load_run(trained)
-    assert config == TrainConfig(data = photos, out = trained, **TINY)
+    assert config == TrainConfig(data = photos, out = trained, pose_frame = 'scene', **TINY)
     assert not model.training
     assert model.trained_for == ('scene', (16, 16), 2)
     assert size_of(trained / 'comparison.png')[0] > 400
@@ -115,8 +115,8 @@ def test_norms_have_no_weight_decay(trained):
 # config
 
 def test_a_config_round_trips(photos):
-    assert TrainConfig().pose_frame == 'inputs'
-    assert TrainConfig(data = photos).pose_frame == 'scene'
+    assert source_of(TrainConfig()).frame == 'inputs'
+    assert source_of(TrainConfig(data = photos)).frame == 'scene'
     for config in (TrainConfig(), TrainConfig(data = photos, learning_rate = 1e-5, steps = 3, pose_frame = 'inputs')):
         assert config_from_yaml(config_to_yaml(config)) == config
 
@@ -128,6 +128,7 @@ def test_a_config_round_trips(photos):
     ('image_size: 60', 'image_size: must be a multiple of patch_size 8, but got 60. For example 56'),
     ('steps: 0', 'steps: must be at least 1'),
     ('learning_rate: -1', 'above 0'),
+    ('min_frame_distance: 300', 'min_frame_distance, max_frame_distance: must be at least 1, in this order'),
     ('pose_frame: world', 'pose_frame: must be scene or inputs'),
 ])
 def test_wrong_configs_are_named(text, message):
@@ -182,7 +183,7 @@ def test_the_command_imports_official_checkpoints(tmp_path):
 
 @pytest.mark.parametrize('arguments, message', [
     (('import-official', 'nowhere.pt', 'out'), 'lvsm: checkpoint: must be a file'),
-    (('train', '--data', 'nowhere'), 'lvsm: data: must be a folder with a transforms.json'),
+    (('train', '--data', 'nowhere'), 'lvsm: data: must be a transforms.json'),
     (('render', '--run', 'nowhere'), 'lvsm: run: must be a folder that `lvsm train` wrote'),
     (('train', '--steps', '0'), 'lvsm: steps: must be at least 1'),
     (('train', '--stepps', '3'), 'stepps'),

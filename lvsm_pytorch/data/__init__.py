@@ -1,40 +1,58 @@
-"""Posed images. `read_scene` takes what it finds in a folder; every format is a file of its own."""
+"""Posed images. `open_dataset` takes what it finds; every format is a file of its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.data.sampling import Batch, SceneSource, Source, SyntheticSource
+from lvsm_pytorch.data.chunks import Chunks, write_chunks
+from lvsm_pytorch.data.colmap import read_colmap, write_colmap
+from lvsm_pytorch.data.dataset import Dataset, Split, open_dataset, shuffled_order, split_dataset
+from lvsm_pytorch.data.lvsm_json import read_lvsm, write_lvsm
+from lvsm_pytorch.data.problems import BadView, Problems
+from lvsm_pytorch.data.sampling import Batch, DatasetSource, SceneSource, Source, SyntheticSource
 from lvsm_pytorch.data.scene import Scene, View, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scene, synthetic_scenes
-from lvsm_pytorch.data.transforms_json import FILE, read_transforms, write_transforms
+from lvsm_pytorch.data.transforms_json import read_transforms, write_transforms
 
 __all__ = [
+    'BadView',
     'Batch',
+    'Chunks',
+    'Dataset',
+    'DatasetSource',
+    'Problems',
     'Scene',
     'SceneSource',
     'Source',
+    'Split',
     'SyntheticSource',
     'View',
     'hold_out',
+    'open_dataset',
+    'read_colmap',
+    'read_lvsm',
     'read_scene',
     'read_transforms',
+    'shuffled_order',
+    'split_dataset',
     'synthetic_scene',
     'synthetic_scenes',
+    'write_chunks',
+    'write_colmap',
+    'write_lvsm',
     'write_transforms',
 ]
 
 
 def read_scene(path: str | Path) -> Scene:
-    """The scene of a folder (or of a JSON file) in any format that this library reads.
+    """The one scene of a folder (or of a file) in any format that this library reads.
 
-    Errors: ValueError for a folder in none of them, and for what the format's reader finds.
+    Errors: ValueError for what is in none of them, for several scenes, and for what the format's reader finds.
     """
-    path = Path(path)
+    dataset = open_dataset(path)
 
-    if not (path / FILE).is_file() and not (path.is_file() and path.suffix == '.json'):
-        there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'no such folder'
-        fail('data', f'must be a folder with a {FILE}', f'{path}: {there}', 'nerfstudio, instant-ngp and Blender write one; the README says what stands in it.')
+    if len(dataset) != 1:
+        fail('data', 'must have one scene', f'{len(dataset)} in {path}', 'Read them with open_dataset(path)[number].')
 
-    return read_transforms(path)
+    return dataset[0]

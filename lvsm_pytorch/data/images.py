@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from lvsm_pytorch.cameras import crop_intrinsics, scale_intrinsics
 from lvsm_pytorch.checks import check_shape, fail
+from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.files import write_whole
 
 
@@ -23,41 +26,44 @@ def image_library():
     return Image
 
 
-def load_image(path: Path) -> Tensor:
-    """An image file as (3 h w) in [0, 1]: transparency on white, grey and palettes as colours.
+def load_image(source: Path | bytes, name: str = '') -> Tensor:
+    """An image file, or its bytes, as (3 h w) in [0, 1]: transparency on white, grey and palettes as colours.
 
     Pixels come as they are stored: an EXIF orientation is not applied, since cameras are those of the stored pixels.
-    Errors: ValueError for a file that is missing, broken or has more than 8 bits a channel.
+    name: for messages, where there is no path.
+    Errors: BadView (a ValueError) for a file that is missing, broken, far too large, or has more than 8 bits a channel.
     """
     import numpy as np
 
-    Image = image_library()
+    with opened(source, name) as file:
+        if file.mode.startswith(('I', 'F')):
+            fail('image', 'must have 8 bits a channel', f'{name or source} of mode {file.mode}', 'Convert it to 8 bits.', BadView)
 
-    try:
-        with Image.open(path) as file:
-            if file.mode.startswith(('I', 'F')):
-                fail('image', 'must have 8 bits a channel', f'{path} of mode {file.mode}', 'Convert it to 8 bits.')
-
-            if file.has_transparency_data:
-                image = file.convert('RGBA')
-                image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
-            else:
-                image = file.convert('RGB')
-    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f'image: must be a readable image file, but got {path}: {error}. Replace it, or take it out of the scene.') from error
+        if file.has_transparency_data:
+            image = file.convert('RGBA')
+            image = image_library().alpha_composite(image_library().new('RGBA', image.size, 'white'), image).convert('RGB')
+        else:
+            image = file.convert('RGB')
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file; its pixels are not read."""
+def image_size(source: Path | bytes, name: str = '') -> tuple[int, int]:
+    """(height, width) of an image file or its bytes; its pixels are not read. Errors: BadView as in `load_image`."""
+    with opened(source, name) as file:
+        return file.height, file.width
+
+
+@contextmanager
+def opened(source: Path | bytes, name: str):
+    """A Pillow image. What Pillow can't read, or is large enough to be a decompression bomb, is a BadView."""
     Image = image_library()
 
     try:
-        with Image.open(path) as file:
-            return file.height, file.width
-    except OSError as error:
-        raise ValueError(f'image: must be a readable image file, but got {path}: {error}. Replace it, or take it out of the scene.') from error
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as file:
+            yield file
+    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadView(f'image: must be a readable image file, but got {name or source}: {error}. Replace it, or take it out of the scene.') from error
 
 
 def save_image(image: Tensor, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import warnings
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -10,7 +12,9 @@ from torch import Generator, Tensor
 
 from lvsm_pytorch.cameras import Cameras, normalize_poses, plucker_rays
 from lvsm_pytorch.checks import fail
+from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
 from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 
@@ -36,7 +40,11 @@ Frame = Literal['scene', 'inputs']
 
 
 class Source(Protocol):
-    """Where batches come from. A training batch is a function of its step, so that a run can be repeated from any step."""
+    """Where batches come from. A training batch is a function of its step, so that a run can be repeated from any step.
+
+    frame: of the rays, as it was asked for or as fits the data.
+    """
+    frame: Frame
 
     def training_batch(self, step: int, batch_size: int) -> Batch: ...
 
@@ -64,8 +72,10 @@ class SceneSource:
     frame: of the rays. The scene's own is that of its mean training camera.
     """
 
-    def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0):
-        training, held_out = hold_out(scene)
+    def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0, problems: Problems | None = None):
+        problems = Problems() if problems is None else problems
+        loaded = {view.name: problems.attempt(f'{scene.name}, {view.name}', view.load) for view in scene.views}
+        training, held_out = hold_out(replace(scene, views = tuple(view for view in scene.views if loaded[view.name] is not None)))
 
         if len(training.views) <= num_inputs:
             fail('num_inputs', f'must be below the number of training views {len(training.views)}', num_inputs, 'Ask for fewer inputs or add photos.')
@@ -78,7 +88,7 @@ class SceneSource:
 
         views = (*training.views, *held_out.views)
         self.names = [view.name for view in views]
-        images, intrinsics = zip(*(resize_and_crop(view.load(), view.intrinsics, (image_size, image_size)) for view in views), strict = True)
+        images, intrinsics = zip(*(resize_and_crop(image, view.intrinsics, (image_size, image_size)) for view in views if (image := loaded.pop(view.name)) is not None), strict = True)
         self.images = torch.stack(images)
 
         poses = torch.stack([view.camera_to_world for view in views])
@@ -125,6 +135,141 @@ def camera_distance(camera_to_world: Tensor) -> Tensor:
     apart = torch.cdist(centres, centres)
     angle = (forward @ forward.mT).clamp(-1, 1).acos()
     return apart / apart.median().clamp(min = 1e-12) + angle
+
+
+class DatasetSource:
+    """Batches of many scenes, each of another one: every scene once an epoch, in a shuffled order.
+
+    split: scenes to train with, and those held out.
+    num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
+    frame_distances: of videos, least and most frames between the first and the last view of a sample.
+    frame: of the rays.
+
+    What can't be used is skipped and noted in the dataset's `problems`: in place of a scene the next one is taken, in place of an image
+    the scene's views are drawn again. So a batch is a function of its step alone, whatever was met before.
+    """
+
+    def __init__(self, split: Split, *, num_inputs: int, num_targets: int, image_size: int, frame_distances: tuple[int, int] = (25, 192), frame: Frame = 'inputs', seed: int = 0):
+        self.split = split
+        self.num_inputs = num_inputs
+        self.num_targets = num_targets
+        self.size = image_size, image_size
+        self.frame_distances = frame_distances
+        self.frame: Frame = frame
+        self.seed = seed
+        self.order = lru_cache(maxsize = 2)(lambda epoch: shuffled_order(split.training, epoch, seed))
+        self.training_scene = lru_cache(maxsize = 64)(partial(self.read, split.training))
+
+    def training_batch(self, step: int, batch_size: int) -> Batch:
+        return collate([self.training_sample(step * batch_size + index) for index in range(batch_size)])
+
+    def training_sample(self, number: int) -> Batch:
+        """The sample of that number, of all that there ever are; a batch of one. Errors: ValueError where no scene can be used."""
+        epoch, position = divmod(number, len(self.split.training))
+        order = self.order(epoch)
+        generator = Generator().manual_seed(self.seed * 1_000_003 + number)
+
+        scenes = (self.training_scene(index) for index in (*order[position:], *order[:position]))
+        samples = (self.sample(self.split.training, scene, self.num_targets, generator) for scene in scenes if scene is not None)
+        sample = next((sample for sample in samples if sample is not None), None)
+
+        if sample is None:
+            fail('data', 'must have at least one scene that can be used', f'none of {len(order)}', self.split.training.problems.summary())
+
+        return sample
+
+    def held_out_batch(self) -> Batch:
+        """Of each held-out scene views that are always the same, and one target."""
+        held_out = self.split.held_out
+        scenes = [self.read(held_out, index) for index in range(len(held_out))]
+        samples = [self.sample(held_out, scene, 1, Generator().manual_seed(0)) for scene in scenes if scene is not None]
+        samples = [sample for sample in samples if sample is not None]
+
+        if not samples:
+            fail('data', 'must have at least one held-out scene that can be used', f'none of {len(held_out)}', held_out.problems.summary())
+
+        return collate(samples)
+
+    def read(self, dataset: Dataset, index: int) -> Scene | None:
+        def long_enough() -> Scene:
+            scene = dataset[index]
+
+            if len(scene.views) <= self.num_inputs:
+                fail(scene.name, f'must have more views than the {self.num_inputs} inputs of a sample', len(scene.views), 'Ask for fewer inputs.', BadView)
+
+            if scene.is_video and len(scene.views) <= self.frame_distances[0]:
+                warn_short(self.frame_distances[0])
+
+            return scene
+
+        return dataset.problems.attempt(f'scene {index} of {dataset.group(index) or "the dataset"}', long_enough)
+
+    def sample(self, dataset: Dataset, scene: Scene, num_targets: int, generator: Generator) -> Batch | None:
+        """None where no draw of views has readable images."""
+        for _ in range(10):
+            indices = draw_views(scene, num_inputs = self.num_inputs, num_targets = num_targets, frame_distances = self.frame_distances, generator = generator)
+            views = [scene.views[index] for index in indices]
+            images = [dataset.problems.attempt(f'{scene.name}, {view.name}', view.load) for view in views]
+
+            if all(image is not None for image in images):
+                fitted = [resize_and_crop(image, view.intrinsics, self.size) for image, view in zip(images, views, strict = True) if image is not None]
+                pixels, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
+                cameras = Cameras(self.poses(scene, indices).unsqueeze(0), intrinsics)
+                return make_batch(pixels, cameras, self.num_inputs, [f'{scene.name}, {views[self.num_inputs].name}'], frame = self.frame)
+
+        dataset.problems.skip(scene.name, 'its images can not be read')
+        return None
+
+    def poses(self, scene: Scene, indices: list[int]) -> Tensor:
+        """In the mean camera and the unit of the scene; of a video, in those of the inputs, since it may go on for long."""
+        poses = torch.stack([view.camera_to_world for view in scene.views])
+        inputs = poses[indices[:self.num_inputs]] if scene.is_video else poses
+        _, normalized = normalize_poses(inputs, poses[indices])
+        assert normalized is not None
+        return normalized
+
+
+def warn_short(least: int) -> None:
+    """Python shows a warning from one place once."""
+    warnings.warn(f'some videos have fewer than {least} frames: their views are drawn from all that there are', stacklevel = 2)
+
+
+def draw_views(scene: Scene, *, num_inputs: int, num_targets: int, frame_distances: tuple[int, int], generator: Generator) -> list[int]:
+    """Numbers of views, inputs first.
+
+    Of a video: a stretch of a random length within `frame_distances` (least, most; shorter where the video is), its ends and views between
+    them as inputs, and any of it as targets, inputs too. Of photos: a target at random, inputs among the views nearest to it, and further
+    targets among these.
+    """
+    total = len(scene.views)
+
+    def draw(count: int, of: int) -> list[int]:
+        return torch.randperm(of, generator = generator)[:count].tolist()
+
+    def between(least: int, most: int) -> int:
+        return int(torch.randint(least, most + 1, (), generator = generator))
+
+    if scene.is_video:
+        least, most = (max(min(distance, total - 1), num_inputs - 1) for distance in frame_distances)
+        length = between(least, most)
+        first = between(0, total - 1 - length)
+        inner = sorted(1 + index for index in draw(max(num_inputs - 2, 0), length - 1))
+        inputs = [first, *(first + index for index in inner), first + length] if num_inputs > 1 else [first + between(0, length)]
+        targets = draw(num_targets, length + 1)
+        return inputs + [first + targets[index % len(targets)] for index in range(num_targets)]
+
+    target = between(0, total - 1)
+    poses = torch.stack([view.camera_to_world for view in scene.views])
+    nearest = [index for index in camera_distance(poses)[target].argsort().tolist() if index != target][:max(3 * num_inputs, num_inputs + num_targets - 1)]
+    near = [nearest[index] for index in draw(len(nearest), len(nearest))]
+    further = near[num_inputs:] + near[:num_inputs]
+    return near[:num_inputs] + [target] + [further[index % len(further)] for index in range(num_targets - 1)]
+
+
+def collate(samples: list[Batch]) -> Batch:
+    """Batches of one as one."""
+    images, rays, target_images, target_rays = (torch.cat(each) for each in zip(*(sample[:4] for sample in samples), strict = True))
+    return Batch(images, rays, target_images, target_rays, [name for sample in samples for name in sample.names])
 
 
 class SyntheticSource:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from lvsm_pytorch.checks import fail
+from lvsm_pytorch.data.problems import BadView
 
 
 @dataclass(frozen = True)
@@ -27,21 +29,44 @@ class View:
 
 @dataclass(frozen = True)
 class Scene:
-    """Views in one world frame. name: stays the same wherever the data lies."""
+    """Views in one world frame.
+
+    name: stays the same wherever the data lies.
+    views: sorted by name.
+    is_video: whether they follow each other in time, so that those with near numbers see about the same.
+    held_out: names of the views that the dataset itself sets aside for tests.
+    """
     name: str
     views: tuple[View, ...]
+    is_video: bool = False
+    held_out: frozenset[str] = frozenset()
 
 
 def hold_out(scene: Scene, *, every: int = 8) -> tuple[Scene, Scene]:
-    """The scene's views for training, and those held out: by name, the first and every `every`-th after it.
+    """The scene's views for training, and those held out: the scene's own, or by name the first and every `every`-th after it.
 
     Errors: ValueError where fewer than three views are left to train with.
     """
     views = sorted(scene.views, key = lambda view: view.name)
-    held_out = views[::every]
-    training = [view for index, view in enumerate(views) if index % every != 0]
+    names = scene.held_out or {view.name for view in views[::every]}
+    held_out = tuple(view for view in views if view.name in names)
+    training = tuple(view for view in views if view.name not in names)
 
     if len(training) < 3:
-        fail('scene', f'must have at least three views beside every {every}th, which is held out', f'{len(views)} views in {scene.name}', 'Add photos.')
+        fail('scene', f'must have at least three views beside those held out, {"its own" if scene.held_out else f"every {every}th"}', f'{len(views)} views in {scene.name}', 'Add photos.')
 
-    return Scene(scene.name, tuple(training)), Scene(scene.name, tuple(held_out))
+    return replace(scene, views = training), replace(scene, views = held_out)
+
+
+def check_pose(where: str, pose: Tensor) -> Tensor:
+    """The pose (4 4), camera to world or back, if it is a rotation and a place. Errors: BadView for others."""
+    rotation = pose[:3, :3]
+
+    if not pose.isfinite().all():
+        fail(where, 'must have a pose of finite numbers', 'inf or nan', 'Take out what has no camera.', BadView)
+
+    if (rotation.mT @ rotation - torch.eye(3, dtype = pose.dtype)).abs().max() > 1e-2 or torch.linalg.det(rotation) < 0:
+        fail(where, 'must have a pose of a rotation and a translation', f'axes of lengths {[round(x, 3) for x in rotation.norm(dim = 0).tolist()]} and determinant {torch.linalg.det(rotation):.3f}',
+             'A scale belongs to the translations, and a mirrored world has to be turned back.', BadView)
+
+    return pose

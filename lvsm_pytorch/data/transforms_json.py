@@ -1,13 +1,16 @@
-"""transforms.json folders: nerfstudio, instant-ngp, Blender.
+"""transforms.json folders: nerfstudio, instant-ngp, Blender, DL3DV.
 
-A JSON file beside the images says of each its camera to world (4 4, OpenGL axes) and, for it or for all, a pinhole's
-fl_x, fl_y, cx, cy, w, h in pixels or Blender's camera_angle_x in radians. Pixel centres lie at +0.5.
+A JSON file beside the images says of each its camera to world (4 4, OpenGL axes) and, for it or for all, fl_x, fl_y, cx, cy, w, h in
+pixels or Blender's camera_angle_x in radians; and how its lens distorts: k1 k2 k3 p1 p2 as OpenCV has them, or k1 … k4 of a fisheye.
+Pixel centres lie at +0.5. Blender has a file each for train, val and test. Where images are there in a smaller size alone, as in
+DL3DV (`images_4` for `images`), those are taken.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,34 +21,75 @@ from torch import Tensor
 from lvsm_pytorch.cameras import opencv_to_opengl, opengl_to_opencv, scale_intrinsics
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.images import image_size, load_image, save_image
-from lvsm_pytorch.data.scene import Scene, View
+from lvsm_pytorch.data.problems import BadView, Problems
+from lvsm_pytorch.data.scene import Scene, View, check_pose
+from lvsm_pytorch.data.undistort import Distortion, undistort, undistorted_intrinsics
 from lvsm_pytorch.files import write_whole
 
 FILE = 'transforms.json'
-DISTORTION = ('k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'p1', 'p2')
-PINHOLES = ('PINHOLE', 'SIMPLE_PINHOLE', 'OPENCV')
+SPLITS = tuple(f'transforms_{split}.json' for split in ('train', 'val', 'test'))
+
+# what else a camera may be called: instant-ngp says nothing but is_fisheye, nerfstudio the name
+
+FISHEYES = ('OPENCV_FISHEYE', 'FISHEYE')
+PINHOLES = ('PINHOLE', 'SIMPLE_PINHOLE', 'OPENCV', 'PERSPECTIVE', 'SIMPLE_RADIAL', 'RADIAL', 'FULL_OPENCV')
+OPENCV_ORDER = ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6')
+FISHEYE_ORDER = ('k1', 'k2', 'k3', 'k4')
 
 
-def read_transforms(folder: Path) -> Scene:
-    """The scene of a folder with a `transforms.json`, or of such a file. Images are decoded when they are loaded.
+def transforms_files(path: Path) -> list[Path]:
+    """The JSON files of a folder that this format has; of a JSON file, itself."""
+    if path.is_file():
+        return [path] if path.suffix == '.json' else []
 
-    Errors: ValueError for what is missing, broken, distorted or outside of the folder, naming file and frame.
+    if (path / FILE).is_file():
+        return [path / FILE]
+
+    return [path / name for name in SPLITS if (path / name).is_file()]
+
+
+def read_transforms(path: Path, problems: Problems | None = None) -> Scene:
+    """The scene of a folder with a `transforms.json`, or one each for train, val and test, or of such a file. Images are decoded when they are loaded.
+
+    Frames whose image is missing or broken, or whose pose is none, are skipped, and noted in `problems`.
+    Errors: ValueError for what is broken or outside of the folder, naming file and frame, and where no frame is left.
     """
-    path = folder / FILE if folder.is_dir() else folder
-    shared = read_json(path)
-    frames = shared.get('frames')
+    problems = Problems() if problems is None else problems
+    folder = path if path.is_dir() else path.parent
+    views: list[View] = []
+    held_out: set[str] = set()
 
-    if not isinstance(frames, list) or not frames:
-        fail(str(path), 'must have a list `frames` of at least one image', type(frames).__name__ if frames is None else frames, 'It says where each image was taken from.')
+    for file in transforms_files(path):
+        shared = read_json(file)
+        frames = shared.get('frames')
 
-    views = [read_frame(path, index, {**shared, **frame}) for index, frame in enumerate(frames)]
+        if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
+            fail(str(file), 'must have a list `frames` of at least one image', type(frames).__name__ if frames is None else frames, 'It says where each image was taken from.')
+
+        tests = set(shared.get('test_filenames') or ())
+
+        for index, frame in enumerate(frames):
+            where = f'{file}, frame {index}'
+            view = problems.attempt(where, partial(read_frame, where, file, {**shared, **frame}))
+
+            if view is None:
+                continue
+
+            views.append(view)
+
+            if file.name == 'transforms_test.json' or frame.get('file_path') in tests:
+                held_out.add(view.name)
+
+    if not views:
+        fail(str(path), 'must have at least one frame that can be used', 'none', problems.summary(), BadView)
+
     names = [view.name for view in views]
 
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         fail(str(path), 'must name every image once', twice[:3], 'Take the doubles out.')
 
-    return Scene(path.parent.resolve().name, tuple(sorted(views, key = lambda view: view.name)))
+    return Scene(folder.resolve().name, tuple(sorted(views, key = lambda view: view.name)), held_out = frozenset(held_out))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -60,18 +104,28 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_frame(path: Path, index: int, frame: dict[str, Any]) -> View:
+def read_frame(where: str, path: Path, frame: dict[str, Any]) -> View:
     """frame: its own entries over those that all frames share."""
-    where = f'{path}, frame {index}'
     name = frame.get('file_path')
 
     if not isinstance(name, str):
-        fail(where, 'must have a `file_path`', name, 'It is the image, relative to the JSON file.')
+        fail(where, 'must have a `file_path`', name, 'It is the image, relative to the JSON file.', BadView)
 
     image = image_path(where, path.parent, name)
-    refuse_distortion(where, frame)
-    camera_to_world = opengl_to_opencv(read_pose(where, frame))
-    return View(image.relative_to(path.parent.resolve()).as_posix(), camera_to_world, read_intrinsics(where, frame, image_size(image)), partial(load_image, image))
+    size = image_size(image)
+    intrinsics = read_intrinsics(where, frame, size)
+    distortion = read_distortion(where, frame)
+    load = partial(load_image, image)
+
+    if distortion is not None:
+        pinhole = undistorted_intrinsics(intrinsics, distortion, size)
+        intrinsics, load = pinhole, partial(load_undistorted, image, intrinsics, distortion, pinhole)
+
+    return View(image.relative_to(path.parent.resolve()).as_posix(), opengl_to_opencv(read_pose(where, frame)), intrinsics, load)
+
+
+def load_undistorted(image: Path, intrinsics: Tensor, distortion: Distortion, pinhole: Tensor) -> Tensor:
+    return undistort(load_image(image), intrinsics, distortion, pinhole)
 
 
 def image_path(where: str, folder: Path, name: str) -> Path:
@@ -85,21 +139,40 @@ def image_path(where: str, folder: Path, name: str) -> Path:
         path = path.with_name(path.name + '.png')  # Blender leaves the ending out
 
     if not path.is_file():
-        fail(where, 'must name an image that exists', name, f'Looked for {path}.')
+        smaller = [path.parent.with_name(f'{path.parent.name}_{factor}') / path.name for factor in (2, 4, 8)]
+        path = next((each for each in smaller if each.is_file()), path)
+
+    if not path.is_file():
+        fail(where, 'must name an image that exists', name, f'Looked for {path}.', BadView)
 
     return path
 
 
-def refuse_distortion(where: str, frame: dict[str, Any]) -> None:
-    distortion = {key: frame[key] for key in DISTORTION if frame.get(key)}
-    model = frame.get('camera_model', 'PINHOLE')
+def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
+    """How the lens distorts; None for a pinhole. Errors: ValueError for camera models that OpenCV has no formula of."""
+    model = frame.get('camera_model') or 'PINHOLE'
+    is_fisheye = bool(frame.get('is_fisheye')) or model in FISHEYES
+    given = {key: number(where, frame, key, 0.) for key in {*OPENCV_ORDER, *FISHEYE_ORDER} | {key for key in frame if re.fullmatch(r'[kps]\d', key)} if frame.get(key)}
+    order = FISHEYE_ORDER if is_fisheye else OPENCV_ORDER
 
-    if distortion or model not in PINHOLES or frame.get('is_fisheye'):
-        fail(where, 'must be an undistorted pinhole image', f'camera_model {model} with {distortion}',
+    if (model not in PINHOLES and not is_fisheye) or not set(given) <= set(order):
+        fail(where, 'must be of a pinhole, or of a lens with k1 … k6, p1, p2 or a fisheye with k1 … k4', f'camera_model {model} with {given}',
              'Undistort the images first, for example with `colmap image_undistorter`, and write the pinhole cameras that it gives.')
+
+    if is_fisheye:
+        return Distortion('fisheye', tuple(given.get(key, 0.) for key in order))
+
+    if not given:
+        return None
+
+    # OpenCV takes four, five or eight
+
+    length = 4 if not {'k3', 'k4', 'k5', 'k6'} & set(given) else 5 if not {'k4', 'k5', 'k6'} & set(given) else 8
+    return Distortion('opencv', tuple(given.get(key, 0.) for key in order[:length]))
 
 
 def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
+    """(4 4), as it stands there."""
     try:
         matrix = torch.tensor(frame.get('transform_matrix'), dtype = torch.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -108,10 +181,10 @@ def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
     if matrix.shape == (3, 4):
         matrix = torch.cat((matrix, torch.tensor([[0., 0., 0., 1.]], dtype = torch.float64)))
 
-    if matrix.shape != (4, 4) or not matrix.isfinite().all():
-        fail(where, 'must have a `transform_matrix` of 4 × 4 finite numbers', frame.get('transform_matrix'), 'It is the camera to world matrix, OpenGL axes.')
+    if matrix.shape != (4, 4):
+        fail(where, 'must have a `transform_matrix` of 4 × 4 finite numbers', frame.get('transform_matrix'), 'It is the camera to world matrix, OpenGL axes.', BadView)
 
-    return matrix.float()
+    return check_pose(where, matrix).float()
 
 
 def read_intrinsics(where: str, frame: dict[str, Any], size: tuple[int, int]) -> Tensor:

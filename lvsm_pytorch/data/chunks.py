@@ -1,0 +1,197 @@
+"""RealEstate10K and ACID as pixelSplat has them: `.torch` files of some dozens of scenes each, and an `index.json` that says which scene is where.
+
+A file is a list of dicts: `key`, `timestamps` (v), `cameras` (v 18: fx fy cx cy as fractions of width and height, two unused, and world
+to camera 3 × 4, OpenCV axes) and `images`, the encoded bytes of a JPEG each. Files are mapped into memory: of a scene, the images that are
+used are read and decoded, and no others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.checks import fail
+from lvsm_pytorch.data.images import image_library, image_size, load_image
+from lvsm_pytorch.data.problems import BadView, Problems
+from lvsm_pytorch.data.scene import Scene, View, check_pose
+from lvsm_pytorch.files import read_tensors, write_whole
+
+INDEX = 'index.json'
+
+
+class Chunks:
+    """The scenes of a folder of `.torch` files, by number; those of one file follow each other.
+
+    The index says how many scenes a file has; without one, files are opened once to count. What can't be used is noted in `problems`.
+    Errors: ValueError for an index that is broken or names files that are not there, and where no file can be read.
+    """
+
+    format = 'RealEstate10K chunks'
+    KEPT_OPEN = 16
+
+    def __init__(self, folder: Path, problems: Problems):
+        self.problems = problems
+        self.open: OrderedDict[Path, list[dict[str, Any]]] = OrderedDict()
+        counts = self.counts(folder)
+        self.places = [(path, position) for path, count in counts.items() for position in range(count)]
+
+        if not self.places:
+            fail('data', 'must have at least one scene in its .torch files', folder, problems.summary() or 'They are empty.')
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def group(self, index: int) -> str:
+        """The file of a scene: scenes of one are read faster one after the other."""
+        return self.places[index][0].name
+
+    def __getitem__(self, index: int) -> Scene:
+        """Errors: BadView for a scene that can't be used."""
+        path, position = self.places[index]
+        where = f'{path}, scene {position}'
+        content = self.content(path)
+
+        if position >= len(content):
+            fail(where, f'must be there, as {INDEX} says', f'{len(content)} scenes', 'Make the index anew.', BadView)
+
+        return read_example(where, content[position], self.problems)
+
+    def counts(self, folder: Path) -> dict[Path, int]:
+        files = sorted(folder.glob('*.torch'))
+
+        if not (folder / INDEX).is_file():
+            contents = {path: self.problems.attempt(str(path), partial(self.content, path)) for path in files}
+            return {path: len(content) for path, content in contents.items() if content is not None}
+
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding = 'utf-8'))
+            names = list(index.values())
+        except (OSError, ValueError, AttributeError) as error:
+            raise ValueError(f'{folder / INDEX}: must be a JSON object of scenes and their files, but got {error}. Make it anew, or take it away.') from error
+
+        missing = sorted(set(map(str, names)) - {path.name for path in files})
+
+        if missing:
+            fail(str(folder / INDEX), 'must name files that are beside it', missing[:3], 'Copy them there, or take the index away.')
+
+        return {path: count for path in files if (count := names.count(path.name))}
+
+    def content(self, path: Path) -> list[dict[str, Any]]:
+        if path not in self.open:
+            try:
+                content = read_tensors(path, argument = 'data', mmap = True)
+            except ValueError as error:
+                raise BadView(str(error)) from error
+
+            if not isinstance(content, list) or not all(isinstance(example, dict) for example in content):
+                fail(str(path), 'must be a list of scenes', type(content).__name__, 'pixelSplat\'s conversion of RealEstate10K writes it.', BadView)
+
+            self.open[path] = content
+
+        self.open.move_to_end(path)
+
+        while len(self.open) > self.KEPT_OPEN:
+            self.open.popitem(last = False)
+
+        return self.open[path]
+
+
+def read_example(where: str, example: dict[str, Any], problems: Problems) -> Scene:
+    key, cameras, images, timestamps = (example.get(name) for name in ('key', 'cameras', 'images', 'timestamps'))
+
+    if not isinstance(key, str) or not isinstance(images, list) or not isinstance(cameras, Tensor) or cameras.shape != (len(images), 18):
+        fail(where, 'must have a `key`, `images` and `cameras` (v 18)', sorted(map(str, example)), 'pixelSplat\'s conversion of RealEstate10K writes them.', BadView)
+
+    times = timestamps.tolist() if isinstance(timestamps, Tensor) and timestamps.shape == (len(images),) else list(range(len(images)))
+    size = next((size for image in images if (size := size_of(image)) is not None), None)
+
+    if size is None:
+        fail(where, 'must have at least one image that can be read', f'none of {len(images)}', 'Download it anew.', BadView)
+
+    read = [problems.attempt(f'{where} ({key}), time {time}', partial(read_view, f'{where} ({key}), time {time}', time, camera, image, size))
+            for time, camera, image in zip(times, cameras.double(), images, strict = True)]
+    return Scene(key, tuple(sorted((view for view in read if view is not None), key = lambda view: view.name)), is_video = True)
+
+
+def size_of(image: Any) -> tuple[int, int] | None:
+    try:
+        return image_size(bytes_of(image))
+    except BadView:
+        return None
+
+
+def bytes_of(image: Any) -> bytes:
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 1:
+        raise BadView('image: must be bytes in a uint8 tensor')
+
+    return image.numpy().tobytes()
+
+
+def read_view(where: str, time: int, camera: Tensor, image: Any, size: tuple[int, int]) -> View:
+    """size: (height, width) of all images of the scene; it is looked at again when an image is loaded."""
+    height, width = size
+    fx, fy, cx, cy = camera[:4].tolist()
+    world_to_camera = torch.cat((camera[6:].view(3, 4), camera.new_tensor([[0., 0., 0., 1.]])))
+
+    if not camera.isfinite().all() or fx <= 0 or fy <= 0:
+        fail(where, 'must have a camera of finite numbers, and focal lengths above 0', camera[:4].tolist(), 'Take it out.', BadView)
+
+    intrinsics = torch.tensor([[fx * width, 0., cx * width], [0., fy * height, cy * height], [0., 0., 1.]])
+    return View(f'{time:012d}', torch.linalg.inv(check_pose(where, world_to_camera)).float(), intrinsics, partial(load, where, image, size))
+
+
+def load(where: str, image: Any, size: tuple[int, int]) -> Tensor:
+    pixels = load_image(bytes_of(image), where)
+
+    if pixels.shape[1:] != size:
+        fail(where, f'must have the size of its scene, {size[1]} × {size[0]}', f'{pixels.shape[2]} × {pixels.shape[1]}', 'Download it anew.', BadView)
+
+    return pixels
+
+
+def write_chunks(scenes: list[Scene], folder: Path, *, scenes_per_file: int = 50, with_index: bool = True) -> None:
+    """Writes scenes as files of JPEGs, and their index. Errors: ValueError where there is such a file already, and for names that come twice."""
+    if any(folder.glob('*.torch')):
+        fail('folder', 'must have no .torch files yet', folder, 'Choose another folder.')
+
+    if len({scene.name for scene in scenes}) < len(scenes):
+        fail('scenes', 'must have names of their own', [scene.name for scene in scenes], 'They are the keys of the index.')
+
+    folder.mkdir(parents = True, exist_ok = True)
+    index = {}
+
+    for start in range(0, len(scenes), scenes_per_file):
+        name = f'{start // scenes_per_file:06d}.torch'
+        examples = [example_of(scene) for scene in scenes[start:start + scenes_per_file]]
+        write_whole(folder / name, lambda temporary, examples = examples: torch.save(examples, temporary))
+        index |= {example['key']: name for example in examples}
+
+    if with_index:
+        write_whole(folder / INDEX, lambda temporary: temporary.write_text(json.dumps(index), encoding = 'utf-8'))
+
+
+def example_of(scene: Scene) -> dict[str, Any]:
+    cameras, images = [], []
+
+    for view in scene.views:
+        pixels = view.load()
+        height, width = pixels.shape[1:]
+        (fx, _, cx), (_, fy, cy), _ = view.intrinsics.tolist()
+        world_to_camera = torch.linalg.inv(view.camera_to_world.double())[:3].flatten().tolist()
+        cameras.append([fx / width, fy / height, cx / width, cy / height, 0., 0., *world_to_camera])
+        images.append(jpeg_of(pixels))
+
+    return dict(key = scene.name, url = '', timestamps = torch.arange(len(images)), cameras = torch.tensor(cameras), images = images)
+
+
+def jpeg_of(pixels: Tensor) -> Tensor:
+    stream = BytesIO()
+    image_library().fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy()).save(stream, format = 'JPEG', quality = 95, subsampling = 0)
+    return torch.frombuffer(bytearray(stream.getvalue()), dtype = torch.uint8)

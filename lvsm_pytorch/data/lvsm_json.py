@@ -1,0 +1,156 @@
+"""Scenes as the LVSM authors' processing writes them: a JSON file each, of the frames of a video, and a list of such files.
+
+A file has `scene_name` and `frames`, each with `image_path`, `fxfycxcy` in pixels of the image and `w2c`, world to camera (4 4), OpenCV
+axes. Image paths are as its writer saw them: of such a path, the longest end that is there under the dataset is taken.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.checks import fail
+from lvsm_pytorch.data.images import load_image, save_image
+from lvsm_pytorch.data.problems import BadView, Problems
+from lvsm_pytorch.data.scene import Scene, View, check_pose
+from lvsm_pytorch.files import write_whole
+
+LIST = 'full_list.txt'
+
+
+def lvsm_files(path: Path) -> list[Path]:
+    """The scenes' files: those in a list file, or in a folder with such a list, or in a folder or its `metadata` itself; none where this is another format."""
+    if path.is_file() and path.suffix == '.txt':
+        return listed(path)
+
+    if (path / LIST).is_file():
+        return listed(path / LIST)
+
+    files = [path] if path.is_file() else sorted(path.glob('*.json')) or sorted((path / 'metadata').glob('*.json'))
+    return files if files and is_scene(files[0]) else []
+
+
+def listed(path: Path) -> list[Path]:
+    lines = [line.strip() for line in path.read_text(encoding = 'utf-8').splitlines()]
+    files = [inside(path.parent, line) for line in lines if line]
+
+    for line, file in zip([line for line in lines if line], files, strict = True):
+        if file is None:
+            fail(str(path), 'must list files that are there, in its folder', line, 'Move them there, or write their paths relative to the list.')
+
+    return [file for file in files if file is not None]
+
+
+def is_scene(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding = 'utf-8'))
+    except (OSError, ValueError):
+        return False
+
+    return isinstance(content, dict) and 'scene_name' in content and 'frames' in content
+
+
+def inside(root: Path, path: str) -> Path | None:
+    """The file under `root` at the longest end of `path` that is there."""
+    root = root.resolve()
+    parts = [part for part in Path(path).parts if part not in ('/', '.')]
+
+    for start in range(len(parts)):
+        file = root.joinpath(*parts[start:]).resolve()
+
+        if file.is_relative_to(root) and file.is_file():
+            return file
+
+    return None
+
+
+def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = None) -> Scene:
+    """The scene of one file. root: the folder of the dataset, in which its images are; left out, that of the file.
+
+    Frames that can't be used are skipped, and noted in `problems`.
+    Errors: ValueError for what is no such file and for images outside of the root; BadView where no frame is left.
+    """
+    problems = Problems() if problems is None else problems
+    root = (path.parent if root is None else root).resolve()
+
+    try:
+        content = json.loads(path.read_text(encoding = 'utf-8'))
+    except (OSError, ValueError) as error:
+        raise BadView(f'{path}: must be a readable JSON file, but got {error}. Write it anew.') from error
+
+    if not isinstance(content, dict) or not isinstance(content.get('frames'), list) or not isinstance(content.get('scene_name'), str):
+        fail(str(path), 'must be a JSON object with `scene_name` and a list `frames`', type(content).__name__, 'The LVSM authors\' processing writes it.', BadView)
+
+    places = [f'{path}, frame {index}' for index in range(len(content['frames']))]
+    read = [problems.attempt(where, partial(read_frame, where, index, root, frame)) for index, (where, frame) in enumerate(zip(places, content['frames'], strict = True))]
+    views = [view for view in read if view is not None]
+
+    if not views:
+        fail(str(path), 'must have at least one frame that can be used', 'none', 'See the warnings above.', BadView)
+
+    return Scene(content['scene_name'], tuple(views), is_video = True)
+
+
+def read_frame(where: str, index: int, root: Path, frame: Any) -> View:
+    name = frame.get('image_path') if isinstance(frame, dict) else None
+
+    if not isinstance(name, str):
+        fail(where, 'must have an `image_path`', name, 'It is where the image is in the dataset.', BadView)
+
+    path = inside(root, name)
+
+    if path is None:
+        is_outside = not (root / name).resolve().is_relative_to(root)
+        fail(where, f'must have its image in {root}', name, 'It is not there.' if not is_outside else 'Paths that lead out of the dataset are not followed.', BadView)
+
+    fx, fy, cx, cy = numbers(where, frame, 'fxfycxcy', (4,)).tolist()
+
+    if fx <= 0 or fy <= 0:
+        fail(where, 'must have focal lengths above 0', (fx, fy), 'They are in pixels of the image.', BadView)
+
+    world_to_camera = check_pose(where, numbers(where, frame, 'w2c', (4, 4)))
+    intrinsics = torch.tensor([[fx, 0., cx], [0., fy, cy], [0., 0., 1.]])
+    return View(f'{index:06d} {path.name}', torch.linalg.inv(world_to_camera).float(), intrinsics, partial(load_image, path))
+
+
+def numbers(where: str, frame: dict[str, Any], key: str, shape: tuple[int, ...]) -> Tensor:
+    try:
+        values = torch.tensor(frame.get(key), dtype = torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        values = torch.tensor(0.)
+
+    if values.shape != shape or not values.isfinite().all():
+        fail(where, f'must have finite numbers {" × ".join(map(str, shape))} as {key}', frame.get(key), 'The LVSM authors\' processing writes them.', BadView)
+
+    return values
+
+
+def write_lvsm(scenes: list[Scene], folder: Path) -> None:
+    """Writes scenes as PNG images in `images`, a JSON file each in `metadata`, and `full_list.txt`. Errors: ValueError where there is such a list already."""
+    if (folder / LIST).exists():
+        fail('folder', f'must have no {LIST} yet', folder, 'Choose another folder.')
+
+    (folder / 'metadata').mkdir(parents = True, exist_ok = True)
+    lines = []
+
+    for scene in scenes:
+        name = scene.name.replace('/', '_')
+        (folder / 'images' / name).mkdir(parents = True, exist_ok = True)
+        frames = []
+
+        for index, view in enumerate(scene.views):
+            image_path = f'images/{name}/{index:05d}.png'
+            save_image(view.load(), folder / image_path)
+            (fx, _, cx), (_, fy, cy), _ = view.intrinsics.tolist()
+            frames.append(dict(image_path = image_path, fxfycxcy = [fx, fy, cx, cy], w2c = torch.linalg.inv(view.camera_to_world.double()).tolist()))
+
+        content = json.dumps(dict(scene_name = scene.name, frames = frames))
+        lines.append(f'metadata/{name}.json')
+        write_whole(folder / lines[-1], lambda temporary, content = content: temporary.write_text(content, encoding = 'utf-8'))
+
+    write_whole(folder / LIST, lambda temporary: temporary.write_text('\n'.join(lines) + '\n', encoding = 'utf-8'))
