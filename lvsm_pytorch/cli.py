@@ -27,6 +27,23 @@ def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -
     return run
 
 
+def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int = 8, pairs: int = 12) -> Callable[[], object]:
+    """Print what a dataset holds, check its cameras against its pictures, and draw them.
+
+    Args:
+        data: Posed photos in any format that `lvsm train --data` takes.
+        out: The picture: cameras with thumbnails, from a side and from above, and epipolar lines of a pair of photos.
+        scenes: Most scenes to look at; they are spread over the dataset.
+        pairs: Most pairs of photos of a scene to match.
+    """
+    def run() -> object:
+        from lvsm_pytorch.inspect import inspect
+
+        return inspect(data, out, scenes = scenes, pairs = pairs)
+
+    return run
+
+
 def main() -> None:
     try:
         from tyro.extras import subcommand_cli_from_dict
@@ -35,7 +52,7 @@ def main() -> None:
         from lvsm_pytorch.render import RenderConfig, render
         from lvsm_pytorch.train import train
 
-        commands = {'train': TrainConfig, 'render': RenderConfig, 'import-official': import_official}
+        commands = {'train': TrainConfig, 'render': RenderConfig, 'inspect': inspect_cameras, 'import-official': import_official}
         chosen = subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.')
 
         if isinstance(chosen, TrainConfig):

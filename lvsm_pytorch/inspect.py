@@ -1,0 +1,199 @@
+"""What a dataset holds, and whether its cameras are right: figures, and a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.cameras import Cameras
+from lvsm_pytorch.checks import fail
+from lvsm_pytorch.data import Problems, Scene, open_dataset
+from lvsm_pytorch.data.epipolar import Agreement, Matches, agreement, fundamental
+from lvsm_pytorch.data.sampling import camera_distance
+from lvsm_pytorch.files import write_whole
+
+
+@dataclass(frozen = True)
+class Inspected:
+    scene: Scene
+    agreement: Agreement
+    matches: list[Matches]
+    cameras: Cameras
+    photos: list[Tensor]
+
+
+def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12) -> list[Inspected]:
+    """Prints the figures of each scene and draws the first.
+
+    data: posed photos in any format that `open_dataset` takes. out: the picture.
+    scenes: most scenes to look at, spread over the dataset. pairs: most pairs of photos of a scene to match.
+    Errors: ValueError for what is no dataset, or all bad.
+    """
+    from tqdm import tqdm
+
+    for name, value in dict(scenes = scenes, pairs = pairs).items():
+        if value < 1:
+            fail(name, 'must be at least 1', value, 'Left out, it has a default that works.')
+
+    problems = Problems()
+    dataset = open_dataset(data, problems)
+    numbers = list(range(0, len(dataset), max(len(dataset) // scenes, 1)))[:scenes]
+    print(f'{data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}' + (f', of which {len(numbers)} are looked at' if len(numbers) < len(dataset) else ''))
+
+    inspected = []
+
+    for number in tqdm(numbers, unit = 'scene', disable = len(numbers) == 1, leave = False):
+        found = problems.attempt(f'scene {number}', lambda number = number: look_at(dataset[number], pairs))
+
+        if found is not None:
+            tqdm.write(report(found))
+            inspected.append(found)
+
+    if not inspected:
+        fail('data', 'must have at least one scene that can be used', f'none of {len(numbers)}', problems.summary())
+
+    if problems.found:
+        print(problems.summary())
+
+    draw(inspected[0], out)
+    print(f'look at {out}')
+    return inspected
+
+
+def look_at(scene: Scene, num_pairs: int) -> Inspected:
+    return Inspected(scene, *agreement(scene, num_pairs = num_pairs))
+
+
+def report(found: Inspected) -> str:
+    """Lines of a scene's sizes, focal lengths and baselines, and of its agreement."""
+    scene, checked = found.scene, found.agreement
+    sizes = sorted({f'{photo.shape[2]} × {photo.shape[1]}' for photo in found.photos if photo.numel() > 0})
+    intrinsics = torch.stack([view.intrinsics for view in scene.views])
+    centres = torch.stack([view.camera_to_world[:3, 3] for view in scene.views])
+    widths = 2 * intrinsics[:, 0, 2]
+    angles = (2 * torch.atan(widths / 2 / intrinsics[:, 0, 0])).rad2deg()
+    apart = torch.cdist(centres, centres)
+    nearest = apart.masked_fill(torch.eye(len(centres), dtype = torch.bool), torch.inf).amin(dim = 1)
+    lines = [
+        f'\n{scene.name}: {len(scene.views)} views{" of a video" if scene.is_video else ""}',
+        f'  compared at        {", ".join(sizes[:4])} pixels',
+        f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
+        f'  baselines          {span(nearest)} to the nearest view, {apart.max():.3g} at most, in units of the dataset',
+        f'  epipolar distance  {checked.given:.2f} pixels in the median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
+        f'  verdict            {checked.verdict}',
+    ]
+    return '\n'.join(lines)
+
+
+def span(values: Tensor) -> str:
+    low, high = values.min().item(), values.max().item()
+    return f'{low:.4g}' if high - low <= 1e-3 * abs(high) else f'{low:.4g} to {high:.4g}'
+
+
+def draw(found: Inspected, path: Path) -> None:
+    """Cameras from a side, with thumbnails, and from above; and a pair of photos with epipolar lines of what was matched."""
+    from matplotlib.figure import Figure
+
+    poses, size = upright(found.cameras.camera_to_world), frustum_size(found.cameras.camera_to_world)
+    figure = Figure(figsize = (14, 11), layout = 'constrained')
+    grid = figure.add_gridspec(2, 2, height_ratios = (1.4, 1))
+    side = figure.add_subplot(grid[0, 0], projection = '3d')
+    above = figure.add_subplot(grid[0, 1])
+    pair = figure.add_subplot(grid[1, :])
+
+    for number, view in enumerate(found.scene.views):
+        corners = frustum(poses[number], view.intrinsics, size)
+        centre = poses[number, :3, 3]
+        outline = torch.cat((corners, corners[:1], centre[None], corners[1:2], corners[2:3], centre[None], corners[3:4]))
+        side.plot(*outline.T.numpy(), color = f'C{number % 10}', linewidth = 0.8)
+        above.plot(*outline[:, :2].T.numpy(), color = f'C{number % 10}', linewidth = 0.8)
+
+        if len(poses) <= 40 or number % (len(poses) // 20) == 0:
+            above.annotate(str(number), (centre[0].item(), centre[1].item()), fontsize = 7)
+
+    thumbnails(side, found, poses, size)
+    side.set_aspect('equal')
+    side.set_title(f'{found.scene.name}: {len(poses)} cameras, the mean camera\'s up is up')
+    above.set_aspect('equal')
+    above.set_title('from above, by number of the view')
+    draw_pair(pair, found)
+    write_whole(path, lambda temporary: figure.savefig(temporary, format = 'png', dpi = 80))
+
+
+def upright(camera_to_world: Tensor) -> Tensor:
+    """Poses turned so that the mean camera's up is z, and what it looks along is y."""
+    up = -camera_to_world[:, :3, 1].mean(dim = 0)
+    forward = camera_to_world[:, :3, 2].mean(dim = 0)
+    up = up / up.norm().clamp(min = 1e-9)
+    right = torch.linalg.cross(forward, up)
+    right = right / right.norm() if right.norm() > 1e-6 else torch.linalg.cross(torch.eye(3)[up.abs().argmin()], up)
+    right = right / right.norm()
+    rotation = torch.eye(4)
+    rotation[:3, :3] = torch.stack((right, torch.linalg.cross(up, right), up))
+    return rotation @ camera_to_world
+
+
+def frustum_size(camera_to_world: Tensor) -> float:
+    """How far from its camera a frustum ends: about as far as the nearest camera."""
+    apart = camera_distance(camera_to_world)
+    centres = camera_to_world[:, :3, 3]
+    gaps = torch.cdist(centres, centres).masked_fill(torch.eye(len(apart), dtype = torch.bool), torch.inf).amin(dim = 1)
+    gap = gaps[gaps.isfinite()].median().item() if len(apart) > 1 else 1.
+    return max(gap, 1e-6)
+
+
+def frustum(pose: Tensor, intrinsics: Tensor, depth: float, steps: int = 2) -> Tensor:
+    """Points of the image plane at a depth, (4 3) its corners in order, or for more steps a grid (steps steps 3)."""
+    width, height = (2 * intrinsics[:2, 2]).tolist()
+
+    if steps == 2:
+        pixels = torch.tensor([[0., 0.], [width, 0.], [width, height], [0., height]])
+    else:
+        pixels = torch.cartesian_prod(torch.linspace(0, height, steps), torch.linspace(0, width, steps)).flip(-1)
+
+    rays = torch.cat((pixels, torch.ones(len(pixels), 1)), dim = 1) @ torch.linalg.inv(intrinsics).mT
+    points = (rays * depth) @ pose[:3, :3].mT + pose[:3, 3]
+    return points if steps == 2 else points.unflatten(0, (steps, steps))
+
+
+def thumbnails(axes, found: Inspected, poses: Tensor, size: float, steps: int = 13) -> None:
+    """Photos in their frusta, of those that were loaded for matching."""
+    for number, photo in enumerate(found.photos):
+        if photo.numel() == 0:
+            continue
+
+        small = torch.nn.functional.interpolate(photo.unsqueeze(0), (steps - 1, steps - 1), mode = 'area')[0].permute(1, 2, 0).clamp(0, 1)
+        x, y, z = frustum(poses[number], found.cameras.intrinsics[number], size, steps).unbind(-1)
+        axes.plot_surface(x.numpy(), y.numpy(), z.numpy(), facecolors = small.numpy(), rstride = 1, cstride = 1, shade = False, linewidth = 0)
+
+
+def draw_pair(axes, found: Inspected, num_lines: int = 12) -> None:
+    """The pair with most matches: points on the left, and on the right the same with the lines that the cameras say they lie on."""
+    axes.axis('off')
+    best = max(found.matches, key = lambda each: len(each.points), default = None)
+
+    if best is None or len(best.points) == 0:
+        axes.set_title('no features were matched')
+        return
+
+    left, right = found.photos[best.first], found.photos[best.second]
+    height = max(left.shape[1], right.shape[1])
+    canvas = torch.ones(height, left.shape[2] + right.shape[2], 3)
+    canvas[:left.shape[1], :left.shape[2]] = left.permute(1, 2, 0)
+    canvas[:right.shape[1], left.shape[2]:] = right.permute(1, 2, 0)
+    axes.imshow(canvas.numpy(), extent = (0, canvas.shape[1], height, 0))
+    f = fundamental(found.cameras, best.first, best.second)
+    chosen = torch.linspace(0, len(best.points) - 1, min(num_lines, len(best.points))).long()
+
+    for color, (point, other) in enumerate(zip(best.points[chosen], best.others[chosen], strict = True)):
+        a, b, c = (f @ torch.cat((point, point.new_ones(1)))).tolist()
+        x = torch.linspace(0, right.shape[2], 200, dtype = torch.float64)
+        y = -(a * x + c) / b if abs(b) > 1e-12 else x * torch.nan
+        shown = (y >= 0) & (y <= right.shape[1])
+        axes.plot((x[shown] + left.shape[2]).numpy(), y[shown].numpy(), color = f'C{color % 10}', linewidth = 0.8)
+        axes.plot([point[0], other[0] + left.shape[2]], [point[1], other[1]], 'o', color = f'C{color % 10}', markersize = 4)
+
+    axes.set_title(f'views {best.first} and {best.second}: a point on the left lies on the line of its colour on the right, if the cameras are right. {found.agreement.verdict}', fontsize = 9)
