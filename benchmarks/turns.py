@@ -14,6 +14,7 @@ from pathlib import Path
 from case import Implementation, Work
 
 HERE = Path(__file__).parent
+TURN = 0.4  # seconds: what takes milliseconds is done several times in a turn, or it would be measured waking up
 
 
 @dataclass(frozen = True)
@@ -70,7 +71,7 @@ class Worker:
 
 
 def take_turns(work: Work, implementations: list[Implementation], machine: Machine, *, rounds: int, warm_up: int = 2) -> dict[str, Measured]:
-    """Each implementation does the work once a round; the order turns around every round."""
+    """Each implementation does the work in its turn, once or for TURN seconds, and the time of one is noted; the order turns around every round."""
     with ExitStack() as ended:
         workers = {implementation.name: Worker(work, implementation, machine) for implementation in implementations}
 
@@ -78,10 +79,12 @@ def take_turns(work: Work, implementations: list[Implementation], machine: Machi
             ended.callback(worker.end)
 
         parameters = {name: worker.ask(worker.told)['parameters'] for name, worker in workers.items()}
+        once = {name: [worker.ask(1)['seconds'] for _ in range(warm_up)][-1] for name, worker in workers.items()}
+        repeats = {name: max(round(TURN / each), 1) for name, each in once.items()}
         seconds: dict[str, list[float]] = {name: [] for name in workers}
 
-        for index in range(warm_up + rounds):
+        for index in range(rounds):
             for name in list(workers)[::1 if index % 2 == 0 else -1]:
-                seconds[name].append(workers[name].ask('time')['seconds'])
+                seconds[name].append(workers[name].ask(repeats[name])['seconds'])
 
-        return {name: Measured(seconds[name][warm_up:], worker.ask('memory')['bytes'], parameters[name]) for name, worker in workers.items()}
+        return {name: Measured(seconds[name], worker.ask('memory')['bytes'], parameters[name]) for name, worker in workers.items()}

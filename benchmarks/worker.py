@@ -1,6 +1,6 @@
 """One implementation in a process of its own: does its work when asked, and says how long it took. Started by `compare.py`.
 
-A line of JSON in says what to do, at the start and then `time` or `memory`; a line of JSON out says how it went.
+A line of JSON in says what to do, at the start and then `memory`, or how often to do the work; a line of JSON out says how it went.
 """
 
 from __future__ import annotations
@@ -41,17 +41,21 @@ def main() -> None:
     answer(parameters = parameters, torch = torch.__version__, device = str(device))
 
     for line in sys.stdin:
-        if json.loads(line) == 'memory':
+        asked = json.loads(line)
+
+        if asked == 'memory':
             answer(bytes = memory.peak())
             continue
 
         start = time.perf_counter()
-        step()
+
+        for _ in range(asked):
+            step()
 
         if device.type == 'cuda':
             torch.cuda.synchronize()
 
-        answer(seconds = time.perf_counter() - start)
+        answer(seconds = (time.perf_counter() - start) / asked)
 
 
 class Memory:

@@ -89,12 +89,12 @@ class ViewAttention(Module):
             shared_k, shared_v = (t.to(k.dtype) for t in cached)
             read = None
 
-        # one batch entry a target, each with keys and values of its scene before its own
+        # one batch entry a target, each with keys and values of its scene before its own: from (b h t·n d) to (b t h n d)
 
-        q, k, v = (rearrange(t, 'b h (t n) d -> b t h n d', t = seen.targets) for t in (q, k, v))
-        k, v = (torch.cat((repeat(shared, 'b h n d -> b t h n d', t = seen.targets), own), dim = 3) for shared, own in ((shared_k, k), (shared_v, v)))
+        q, k, v = (t.unflatten(2, (seen.targets, -1)).transpose(1, 2) for t in (q, k, v))
+        k, v = (torch.cat((shared.unsqueeze(1).expand(-1, seen.targets, -1, -1, -1), own), dim = 3) for shared, own in ((shared_k, k), (shared_v, v)))
         out = attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), seen.by_targets)
-        out = rearrange(out, '(b t) n d -> b (t n) d', t = seen.targets)
+        out = out.unflatten(0, (-1, seen.targets)).flatten(1, 2)
         return self.to_out(out if read is None else torch.cat((read, out), dim = 1)), shared_k, shared_v
 
     def split(self, x: Tensor) -> Tensor:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.data import Problems, Scene, open_dataset
-from lvsm_pytorch.data.epipolar import Agreement, Matches, agreement, fundamental
+from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
+from lvsm_pytorch.data.epipolar import Compared, compare, fundamental
 from lvsm_pytorch.data.sampling import camera_distance
 from lvsm_pytorch.files import write_whole
 
 
-@dataclass(frozen = True)
-class Inspected:
+class Inspected(NamedTuple):
     scene: Scene
-    agreement: Agreement
-    matches: list[Matches]
-    cameras: Cameras
-    photos: list[Tensor]
+    compared: Compared
 
 
 def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12) -> list[Inspected]:
@@ -64,22 +59,22 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12) -> list[
 
 
 def look_at(scene: Scene, num_pairs: int) -> Inspected:
-    return Inspected(scene, *agreement(scene, num_pairs = num_pairs))
+    return Inspected(scene, compare(scene, num_pairs = num_pairs))
 
 
 def report(found: Inspected) -> str:
     """Lines of a scene's sizes, focal lengths and baselines, and of its agreement."""
-    scene, checked = found.scene, found.agreement
-    sizes = sorted({f'{photo.shape[2]} × {photo.shape[1]}' for photo in found.photos if photo.numel() > 0})
-    intrinsics = torch.stack([view.intrinsics for view in scene.views])
-    centres = torch.stack([view.camera_to_world[:3, 3] for view in scene.views])
+    scene, checked = found.scene, found.compared.agreement
+    sizes = dict.fromkeys(f'{width} × {height}' for height, width in found.compared.sizes)
+    poses, intrinsics = cameras_of(scene.views)
+    centres = poses[:, :3, 3]
     widths = 2 * intrinsics[:, 0, 2]
     angles = (2 * torch.atan(widths / 2 / intrinsics[:, 0, 0])).rad2deg()
     apart = torch.cdist(centres, centres)
     nearest = apart.masked_fill(torch.eye(len(centres), dtype = torch.bool), torch.inf).amin(dim = 1)
     lines = [
         f'\n{scene.name}: {len(scene.views)} views{" of a video" if scene.is_video else ""}',
-        f'  compared at        {", ".join(sizes[:4])} pixels',
+        f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos looked at',
         f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
         f'  baselines          {span(nearest)} to the nearest view, {apart.max():.3g} at most, in units of the dataset',
         f'  epipolar distance  {checked.given:.2f} pixels in the median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
@@ -97,7 +92,7 @@ def draw(found: Inspected, path: Path) -> None:
     """Cameras from a side, with thumbnails, and from above; and a pair of photos with epipolar lines of what was matched."""
     from matplotlib.figure import Figure
 
-    poses, size = upright(found.cameras.camera_to_world), frustum_size(found.cameras.camera_to_world)
+    poses, size = upright(found.compared.cameras.camera_to_world), frustum_size(found.compared.cameras.camera_to_world)
     figure = Figure(figsize = (14, 11), layout = 'constrained')
     grid = figure.add_gridspec(2, 2, height_ratios = (1.4, 1))
     side = figure.add_subplot(grid[0, 0], projection = '3d')
@@ -161,31 +156,28 @@ def frustum(pose: Tensor, intrinsics: Tensor, depth: float, steps: int = 2) -> T
 
 def thumbnails(axes, found: Inspected, poses: Tensor, size: float, steps: int = 13) -> None:
     """Photos in their frusta, of those that were loaded for matching."""
-    for number, photo in enumerate(found.photos):
-        if photo.numel() == 0:
-            continue
-
+    for number, photo in found.compared.photos.items():
         small = torch.nn.functional.interpolate(photo.unsqueeze(0), (steps - 1, steps - 1), mode = 'area')[0].permute(1, 2, 0).clamp(0, 1)
-        x, y, z = frustum(poses[number], found.cameras.intrinsics[number], size, steps).unbind(-1)
+        x, y, z = frustum(poses[number], found.compared.cameras.intrinsics[number], size, steps).unbind(-1)
         axes.plot_surface(x.numpy(), y.numpy(), z.numpy(), facecolors = small.numpy(), rstride = 1, cstride = 1, shade = False, linewidth = 0)
 
 
 def draw_pair(axes, found: Inspected, num_lines: int = 12) -> None:
     """The pair with most matches: points on the left, and on the right the same with the lines that the cameras say they lie on."""
     axes.axis('off')
-    best = max(found.matches, key = lambda each: len(each.points), default = None)
+    best = max(found.compared.matches, key = lambda each: len(each.points), default = None)
 
     if best is None or len(best.points) == 0:
         axes.set_title('no features were matched')
         return
 
-    left, right = found.photos[best.first], found.photos[best.second]
+    left, right = found.compared.photos[best.first], found.compared.photos[best.second]
     height = max(left.shape[1], right.shape[1])
     canvas = torch.ones(height, left.shape[2] + right.shape[2], 3)
     canvas[:left.shape[1], :left.shape[2]] = left.permute(1, 2, 0)
     canvas[:right.shape[1], left.shape[2]:] = right.permute(1, 2, 0)
     axes.imshow(canvas.numpy(), extent = (0, canvas.shape[1], height, 0))
-    f = fundamental(found.cameras, best.first, best.second)
+    f = fundamental(found.compared.cameras, best.first, best.second)
     chosen = torch.linspace(0, len(best.points) - 1, min(num_lines, len(best.points))).long()
 
     for color, (point, other) in enumerate(zip(best.points[chosen], best.others[chosen], strict = True)):
@@ -196,4 +188,4 @@ def draw_pair(axes, found: Inspected, num_lines: int = 12) -> None:
         axes.plot((x[shown] + left.shape[2]).numpy(), y[shown].numpy(), color = f'C{color % 10}', linewidth = 0.8)
         axes.plot([point[0], other[0] + left.shape[2]], [point[1], other[1]], 'o', color = f'C{color % 10}', markersize = 4)
 
-    axes.set_title(f'views {best.first} and {best.second}: a point on the left lies on the line of its colour on the right, if the cameras are right. {found.agreement.verdict}', fontsize = 9)
+    axes.set_title(f'views {best.first} and {best.second}: a point on the left lies on the line of its colour on the right, if the cameras are right. {found.compared.agreement.verdict}', fontsize = 9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from lvsm_pytorch import plucker_rays
 from lvsm_pytorch.cameras import opencv_to_opengl
 from lvsm_pytorch.data import (
+    BadView,
     Chunks,
     DatasetSource,
     Problems,
@@ -170,6 +172,23 @@ def test_distorted_photos_of_a_transforms_json_are_undistorted(tmp_path):
     assert torch.equal(view.intrinsics, undistorted_intrinsics(intrinsics, distortion, (60, 80)))
     assert torch.equal(view.load(), undistort(load_image(tmp_path / 'a.png'), intrinsics, distortion, view.intrinsics))
     assert not torch.allclose(view.load(), load_image(tmp_path / 'a.png'), atol = 0.01)
+
+
+@pytest.mark.parametrize('missing, extra', [('cv2', 'opencv'), ('pycolmap', 'colmap')])
+def test_a_missing_package_names_its_extra(tmp_path, monkeypatch, missing, extra):
+    write_colmap(synthetic_scene(0, num_views = 2, image_size = 8), tmp_path / 'colmap')
+    save_image(torch.rand(3, 8, 8), tmp_path / 'a.png')
+    (tmp_path / 'transforms.json').write_text(json.dumps(dict(fl_x = 5., k1 = 0.1, frames = [dict(file_path = 'a.png', transform_matrix = torch.eye(4).tolist())])))
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match = rf'pip install "lvsm-pytorch\[{extra}\]"'):
+        read_scene(tmp_path if missing == 'cv2' else tmp_path / 'colmap')
+
+
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
+    save_image(torch.rand(3, 40, 40), tmp_path / 'a.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 700)
+    with pytest.raises(BadView, match = 'a.png: .*decompression bomb'):
+        load_image(tmp_path / 'a.png')
 
 
 # COLMAP

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data import Scene, View, read_scene, synthetic_scene, write_colmap, write_lvsm, write_transforms
-from lvsm_pytorch.data.epipolar import FLIP, MISTAKES, Agreement, Matches, agreement, epipolar_distances, swapped
+from lvsm_pytorch.data.epipolar import FLIP, MISTAKES, Agreement, Matches, compare, epipolar_distances, swapped
 from lvsm_pytorch.inspect import inspect, upright
 
 
@@ -22,7 +22,7 @@ def scene():
 
 
 def verdict(scene):
-    return agreement(scene, num_pairs = 8)[0].verdict
+    return compare(scene, num_pairs = 8).agreement.verdict
 
 
 def changed(scene, change):
@@ -37,12 +37,13 @@ WRONG = {
 
 
 def test_right_cameras_agree(scene):
-    found, matches, cameras, photos = agreement(scene, num_pairs = 8)
+    found, matches, cameras, photos, sizes = compare(scene, num_pairs = 8)
     assert found.verdict == 'cameras agree with the pictures'
     assert found.given < 1 < 3 < found.shifted
     assert found.num_matches == sum(len(each.points) for each in matches) > 50
     assert cameras.camera_to_world.shape == (16, 4, 4)
-    assert sum(photo.numel() > 0 for photo in photos) >= 8
+    assert len(photos) == len(sizes) >= 8
+    assert set(sizes) == {(192, 192)}
 
 
 @pytest.mark.parametrize('name', WRONG)

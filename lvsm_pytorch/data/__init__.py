@@ -7,11 +7,11 @@ from pathlib import Path
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.chunks import Chunks, write_chunks
 from lvsm_pytorch.data.colmap import read_colmap, write_colmap
-from lvsm_pytorch.data.dataset import Dataset, Split, open_dataset, shuffled_order, split_dataset
+from lvsm_pytorch.data.dataset import Dataset, Part, Split, open_dataset, shuffled_order, split_dataset
 from lvsm_pytorch.data.lvsm_json import read_lvsm, write_lvsm
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.sampling import Batch, DatasetSource, SceneSource, Source, SyntheticSource
-from lvsm_pytorch.data.scene import Scene, View, hold_out
+from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scene, synthetic_scenes
 from lvsm_pytorch.data.transforms_json import read_transforms, write_transforms
 
@@ -21,6 +21,7 @@ __all__ = [
     'Chunks',
     'Dataset',
     'DatasetSource',
+    'Part',
     'Problems',
     'Scene',
     'SceneSource',
@@ -28,6 +29,7 @@ __all__ = [
     'Split',
     'SyntheticSource',
     'View',
+    'cameras_of',
     'hold_out',
     'open_dataset',
     'read_colmap',

@@ -14,7 +14,7 @@ from torch import Tensor
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.sampling import camera_distance
-from lvsm_pytorch.data.scene import Scene
+from lvsm_pytorch.data.scene import Scene, cameras_of
 from lvsm_pytorch.data.undistort import opencv
 
 LARGEST = 640  # pixels: larger photos are made smaller before features are looked for
@@ -72,19 +72,30 @@ def swapped(intrinsics: Tensor) -> Tensor:
     return intrinsics[..., [1, 0, 2], :][..., [1, 0, 2]]
 
 
-def agreement(scene: Scene, *, num_pairs: int = 12) -> tuple[Agreement, list[Matches], Cameras, list[Tensor]]:
-    """How well a scene's cameras agree with its pictures, by features matched between neighbours.
+class Compared(NamedTuple):
+    """What was compared, and how it agrees.
 
-    Returns also the matches of each pair, and cameras and photos as they were compared: photos of at most LARGEST pixels a side, by number of the view.
+    matches: of each pair. cameras: of the photos as they were compared. photos: by number of the view, those that were looked at, of at
+    most LARGEST pixels a side. sizes: (height, width) that these have in the dataset.
     """
+    agreement: Agreement
+    matches: list[Matches]
+    cameras: Cameras
+    photos: dict[int, Tensor]
+    sizes: list[tuple[int, int]]
+
+
+def compare(scene: Scene, *, num_pairs: int = 12) -> Compared:
+    """How well a scene's cameras agree with its pictures, by features matched between neighbours."""
     views = scene.views
-    poses = torch.stack([view.camera_to_world for view in views])
+    poses, intrinsics = cameras_of(views)
     pairs = neighbours(poses, num_pairs)
-    intrinsics = torch.stack([view.intrinsics for view in views])
-    photos: list[Tensor] = [torch.empty(0)] * len(views)
+    photos: dict[int, Tensor] = {}
+    sizes = []
 
     for index in sorted({index for pair in pairs for index in pair}):
         photo = views[index].load()
+        sizes.append((photo.shape[1], photo.shape[2]))
         scale = min(1., LARGEST / max(photo.shape[1:]))
         size = round(photo.shape[1] * scale), round(photo.shape[2] * scale)
         photos[index], intrinsics[index] = resize_and_crop(photo, intrinsics[index], size)
@@ -98,7 +109,8 @@ def agreement(scene: Scene, *, num_pairs: int = 12) -> tuple[Agreement, list[Mat
         return distances.median().item() if len(distances) > 0 else float('nan')
 
     others = {name: median(Cameras(*mistake(poses, intrinsics))) for name, mistake in MISTAKES.items()}
-    return Agreement(median(given), median(given._replace(camera_to_world = poses[following])), others, sum(len(each.points) for each in matches)), matches, given, photos
+    shifted = median(given._replace(camera_to_world = poses[following]))
+    return Compared(Agreement(median(given), shifted, others, sum(len(each.points) for each in matches)), matches, given, photos, sizes)
 
 
 def neighbours(poses: Tensor, num_pairs: int) -> list[tuple[int, int]]:
@@ -112,7 +124,7 @@ def neighbours(poses: Tensor, num_pairs: int) -> list[tuple[int, int]]:
     return list(dict.fromkeys((min(pair), max(pair)) for pair in pairs))[:num_pairs]
 
 
-def match(photos: list[Tensor], first: int, second: int) -> Matches:
+def match(photos: dict[int, Tensor], first: int, second: int) -> Matches:
     """SIFT features (Lowe 2004), matched where each is the other's nearest and clearly nearer than the next."""
     cv2: Any = opencv()
     sift = cv2.SIFT_create(2000)

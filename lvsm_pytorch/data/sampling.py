@@ -15,7 +15,7 @@ from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.scene import Scene, hold_out
+from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 
 
@@ -222,7 +222,7 @@ class DatasetSource:
 
     def poses(self, scene: Scene, indices: list[int]) -> Tensor:
         """In the mean camera and the unit of the scene; of a video, in those of the inputs, since it may go on for long."""
-        poses = torch.stack([view.camera_to_world for view in scene.views])
+        poses = cameras_of(scene.views).camera_to_world
         inputs = poses[indices[:self.num_inputs]] if scene.is_video else poses
         _, normalized = normalize_poses(inputs, poses[indices])
         assert normalized is not None
@@ -259,7 +259,7 @@ def draw_views(scene: Scene, *, num_inputs: int, num_targets: int, frame_distanc
         return inputs + [first + targets[index % len(targets)] for index in range(num_targets)]
 
     target = between(0, total - 1)
-    poses = torch.stack([view.camera_to_world for view in scene.views])
+    poses = cameras_of(scene.views).camera_to_world
     nearest = [index for index in camera_distance(poses)[target].argsort().tolist() if index != target][:max(3 * num_inputs, num_inputs + num_targets - 1)]
     near = [nearest[index] for index in draw(len(nearest), len(nearest))]
     further = near[num_inputs:] + near[:num_inputs]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.problems import BadView
 
@@ -40,6 +41,11 @@ class Scene:
     views: tuple[View, ...]
     is_video: bool = False
     held_out: frozenset[str] = frozenset()
+
+
+def cameras_of(views: Sequence[View]) -> Cameras:
+    """Their camera_to_world (n 4 4) and intrinsics (n 3 3)."""
+    return Cameras(torch.stack([view.camera_to_world for view in views]), torch.stack([view.intrinsics for view in views]))
 
 
 def hold_out(scene: Scene, *, every: int = 8) -> tuple[Scene, Scene]:
