@@ -5,12 +5,15 @@ A line of JSON in says what to do, at the start and then `memory`, or how often 
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -70,6 +73,7 @@ class Memory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
         else:
+            give_back_freed_memory()
             self.before = self.of_process('VmRSS')
 
     def peak(self) -> int:
@@ -85,6 +89,14 @@ class Memory:
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def give_back_freed_memory() -> None:
+    """What glibc has kept of the preparations would hide as much of what steps need."""
+    gc.collect()
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL('libc.so.6').malloc_trim(0)
 
 
 def prepare(work: Work, implementation: Implementation, device, seed_folder: Path) -> tuple[Callable[[], object], int]:

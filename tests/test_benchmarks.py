@@ -74,6 +74,13 @@ def test_a_worker_that_fails_says_whose_it_was(tmp_path):
         take_turns(Work('render'), [Implementation('0.1.6', kind = 'seed')], Machine('cpu', [], tmp_path / 'missing'), rounds = 1)
 
 
+def test_a_model_keeps_freed_memory(monkeypatch):
+    called = []
+    monkeypatch.setattr('lvsm_pytorch.lvsm.keep_freed_memory', lambda: called.append(True))
+    tiny_model()
+    assert called
+
+
 FAULTS = '''
 import json, resource, torch
 from lvsm_pytorch.allocator import keep_freed_memory

@@ -198,6 +198,24 @@ def test_a_scene_is_saved_moved_and_cast(mode, tmp_path):
         assert scene.to('meta').is_real.device.type == 'meta'
 
 
+def test_a_scene_is_rendered_in_the_precision_of_the_model():
+    model = cacheable()
+    images, rays, target_rays, _ = batch()
+    with torch.no_grad():
+        scene, expected = model.encode(images, rays), model(images, rays, target_rays)
+        assert (model.render(scene.to(torch.bfloat16), target_rays) - expected).abs().max() < 0.05
+        assert (model.bfloat16().render(scene, target_rays) - expected).abs().max() < 0.1
+
+
+def test_padding_is_seen_by_nobody_where_images_are_masked():
+    model = cacheable()
+    images, rays, _, _ = batch()
+    mask = torch.tensor([[False, True, False], [True, False, False]])
+    padded = model.tokens(images, rays, image_mask = mask, num_images = torch.tensor([2, 2]))
+    alone = model.tokens(images[:, :2], rays[:, :2], image_mask = mask[:, :2])
+    assert torch.allclose(padded[:, :2], alone, atol = 1e-5)
+
+
 class Malicious:
     def __init__(self, path):
         self.path = path

@@ -90,6 +90,11 @@ def test_with_checkpointing_memory_grows_with_depth_by_one_activation_a_block(mo
     assert without > 10 * grown
 
 
+def test_an_encoder_that_runs_itself_keeps_less_too():
+    flags = dict(depth = 4, decoder_kwargs = dict(add_value_residual = True))
+    assert kept(tiny_model(gradient_checkpointing = True, **flags)) < 0.5 * kept(tiny_model(**flags))
+
+
 def flops(function):
     with FlopCounterMode(display = False) as counter:
         function()

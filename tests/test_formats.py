@@ -16,12 +16,13 @@ from conftest import known_cameras
 from PIL import Image
 
 from lvsm_pytorch import plucker_rays
-from lvsm_pytorch.cameras import opencv_to_opengl
+from lvsm_pytorch.cameras import normalize_poses, opencv_to_opengl
 from lvsm_pytorch.data import (
     BadView,
     Chunks,
     DatasetSource,
     Problems,
+    SceneSource,
     hold_out,
     open_dataset,
     read_colmap,
@@ -46,6 +47,11 @@ def scenes(count, num_views = 4, image_size = 16):
     return [synthetic_scene(seed, num_views = num_views, image_size = image_size) for seed in range(count)]
 
 
+def wide(scene):
+    """Without the lower part of its photos: width and height differ."""
+    return replace(scene, views = tuple(replace(view, load = lambda load = view.load: load()[:, :12]) for view in scene.views))
+
+
 WRITERS = {
     'transforms.json': lambda scenes, folder: [write_transforms(scene, folder / scene.name if len(scenes) > 1 else folder) for scene in scenes],
     'COLMAP model': lambda scenes, folder: [write_colmap(scene, folder / scene.name if len(scenes) > 1 else folder) for scene in scenes],
@@ -57,7 +63,7 @@ WRITERS = {
 @pytest.mark.parametrize('format', WRITERS)
 @pytest.mark.parametrize('count', [1, 3])
 def test_every_format_comes_back_with_the_same_rays(tmp_path, format, count):
-    written = scenes(count)
+    written = [wide(scene) for scene in scenes(count)]
     WRITERS[format](written, tmp_path)
     dataset = open_dataset(tmp_path)
     assert dataset.format == format
@@ -65,8 +71,9 @@ def test_every_format_comes_back_with_the_same_rays(tmp_path, format, count):
     for index, scene in enumerate(written):
         assert dataset[index].name == (scene.name if count > 1 or format in ('RealEstate10K chunks', "LVSM authors' JSON") else tmp_path.name)
         for a, b in zip(scene.views, dataset[index].views, strict = True):
-            assert (plucker_rays(a.camera_to_world, a.intrinsics, (16, 16)) - plucker_rays(b.camera_to_world, b.intrinsics, (16, 16))).abs().max() < 1e-5
+            assert (plucker_rays(a.camera_to_world, a.intrinsics, (12, 16)) - plucker_rays(b.camera_to_world, b.intrinsics, (12, 16))).abs().max() < 1e-5
             assert (a.load() - b.load()).abs().mean() < 0.02  # a JPEG's
+        assert dataset[index].is_video == (format in ('RealEstate10K chunks', "LVSM authors' JSON"))
     assert not dataset.problems.found
 
     if format != 'transforms.json' or count == 1:
@@ -101,6 +108,13 @@ def test_blenders_files_are_one_scene_whose_test_views_are_held_out(tmp_path):
     assert [view.name for view in held_out.views] == ['test/r_4.png', 'test/r_5.png']
     assert len(training.views) == 4
     assert scene.views[0].intrinsics[0, 0] == pytest.approx(4 / np.tan(0.35), rel = 1e-5)
+
+
+def test_nerfstudios_test_views_are_held_out(tmp_path):
+    write_transforms(synthetic_scene(0, num_views = 5, image_size = 8), tmp_path)
+    content = json.loads((tmp_path / 'transforms.json').read_text())
+    (tmp_path / 'transforms.json').write_text(json.dumps(dict(content, test_filenames = ['images/0003.png'])))
+    assert [view.name for view in hold_out(read_scene(tmp_path))[1].views] == ['images/0003.png']
 
 
 def test_images_that_are_there_in_a_smaller_size_are_taken(tmp_path):
@@ -247,6 +261,36 @@ def test_distorting_colmap_cameras_are_made_pinholes(tmp_path, model, parameters
     assert off.abs().max() < 0.3
 
 
+def test_a_colmap_camera_is_made_that_of_a_smaller_photo(tmp_path):
+    write_colmap(synthetic_scene(2, num_views = 2, image_size = 32), tmp_path)
+    whole = read_scene(tmp_path).views[0]
+    (tmp_path / 'images').rename(tmp_path / 'whole')
+    (tmp_path / 'images_4').mkdir()
+    for path in (tmp_path / 'whole').iterdir():
+        with Image.open(path) as file:
+            file.resize((8, 8)).save(tmp_path / 'images_4' / path.name)
+    small = read_scene(tmp_path).views[0]
+    assert small.load().shape == (3, 8, 8)
+    assert torch.allclose(small.intrinsics[:2], whole.intrinsics[:2] / 4)
+
+
+def test_images_that_were_not_registered_are_left_out(tmp_path):
+    write_colmap(synthetic_scene(2, num_views = 3, image_size = 16), tmp_path)
+    model = pycolmap.Reconstruction(str(tmp_path / 'sparse' / '0'))
+    model.deregister_frame(model.images[2].frame_id)
+    model.write(str(tmp_path / 'sparse' / '0'))
+    assert [view.name for view in read_scene(tmp_path).views] == ['0000.png', '0002.png']
+
+
+def test_a_colmap_image_out_of_its_folder_is_refused(tmp_path):
+    write_colmap(synthetic_scene(2, num_views = 2, image_size = 16), tmp_path)
+    model = pycolmap.Reconstruction(str(tmp_path / 'sparse' / '0'))
+    model.images[1].name = '../sparse/secret.png'
+    model.write(str(tmp_path / 'sparse' / '0'))
+    with pytest.raises(ValueError, match = 'must have its image inside of the folder of images, but got ../sparse/secret.png'):
+        read_scene(tmp_path)
+
+
 def test_what_colmap_cannot_undistort_is_named():
     camera = pycolmap.Camera.create_from_model_name(1, 'EQUIRECTANGULAR', 1., 80, 40)
     with pytest.raises(ValueError, match = 'here: must be of a camera that COLMAP undistorts, but got EQUIRECTANGULAR'):
@@ -336,7 +380,13 @@ def test_every_scene_comes_once_an_epoch_over_any_number_of_processes(tmp_path):
     for processes in (2, 3, 5):
         assert sorted(index for rank in range(processes) for index in first[rank::processes]) == list(range(24))
 
-    # few files at a time
+    # files are shuffled, and scenes in them; few files are open at a time
+
+    assert first != sorted(first)
+    one_by_one = [dataset.group(index) for index in shuffled_order(dataset, 0, seed = 3, together = 1)]
+    assert len(set(one_by_one[:4])) == 1
+    assert one_by_one != sorted(one_by_one)
+    assert shuffled_order(dataset, 0, seed = 3, together = 1)[:4] != sorted(shuffled_order(dataset, 0, seed = 3, together = 1)[:4])
 
     order = shuffled_order(dataset, 0, seed = 3, together = 2)
     groups = [dataset.group(index) for index in order]
@@ -352,6 +402,31 @@ def test_views_that_are_not_used_are_not_decoded(tmp_path, monkeypatch):
     scene.views[2].load()
     assert len(decoded) == 1
     assert 'synthetic-1' in decoded[0]
+
+
+def test_chunks_of_the_older_kind_of_file_are_read(tmp_path):
+    write_chunks(scenes(2), tmp_path)
+    content = torch.load(tmp_path / '000000.torch')
+    torch.save(content, tmp_path / '000000.torch', _use_new_zipfile_serialization = False)
+    assert open_dataset(tmp_path)[1].views[0].load().shape == (3, 16, 16)
+
+
+def test_few_chunks_are_kept_open(tmp_path):
+    write_chunks(scenes(20, num_views = 1, image_size = 8), tmp_path, scenes_per_file = 1)
+    dataset = Chunks(tmp_path, Problems())
+    assert [dataset[index].name for index in (*range(20), 0)][-1] == 'synthetic-0'
+    assert len(dataset.open) == Chunks.KEPT_OPEN < 20
+
+
+def test_a_photo_of_another_size_than_its_video_is_bad(tmp_path):
+    write_chunks(scenes(1), tmp_path)
+    content = torch.load(tmp_path / '000000.torch')
+    content[0]['images'][2] = chunks_module.jpeg_of(torch.rand(3, 8, 16))
+    torch.save(content, tmp_path / '000000.torch')
+    views = read_scene(tmp_path).views
+    assert views[1].load().shape == (3, 16, 16)
+    with pytest.raises(BadView, match = 'must have the size of its scene, 16 × 16, but got 16 × 8'):
+        views[2].load()
 
 
 class Malicious:
@@ -370,6 +445,7 @@ def test_bad_chunks_and_scenes_are_skipped(tmp_path):
 
     content = torch.load(tmp_path / '000001.torch')
     content[0]['cameras'][1, 7] = torch.nan
+    content[0]['cameras'][2, 0] = torch.nan
     content[1]['images'][0] = content[1]['images'][0][:50]
     del content[1]['url']
     torch.save([*content, dict(key = 'broken')], tmp_path / '000001.torch')
@@ -377,15 +453,15 @@ def test_bad_chunks_and_scenes_are_skipped(tmp_path):
     problems = Problems()
     with pytest.warns(UserWarning, match = '00000[034].torch'):
         dataset = open_dataset(tmp_path, problems)
-    with pytest.warns(UserWarning, match = r'synthetic-2\), time 1'):
-        assert [len(dataset[index].views) for index in (0, 1, 3, 4)] == [3, 4, 4, 4]
+    with pytest.warns(UserWarning, match = r'synthetic-2\), time [12]'):
+        assert [len(dataset[index].views) for index in (0, 1, 3, 4)] == [2, 4, 4, 4]
     assert len(dataset) == 5
     with pytest.raises(ValueError, match = 'scene 2: must have a `key`'):
         dataset[2]
     with pytest.raises(ValueError, match = 'image: must be a readable image file'):
         dataset[1].views[0].load()
     assert not (tmp_path / 'owned').exists()
-    assert '4 skipped' in problems.summary()
+    assert '5 skipped' in problems.summary()
     assert all(name in problems.summary() for name in ('000000.torch', '000003.torch', '000004.torch', 'synthetic-2), time 1'))
 
 
@@ -478,6 +554,26 @@ def test_short_videos_are_used_whole_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match = 'some videos have fewer than 25 frames'):
         batch = source_of(tmp_path).training_batch(0, 2)
     assert batch.input_images.shape == (2, 2, 3, 16, 16)
+
+
+def test_the_unit_is_that_of_a_videos_inputs_and_of_all_photos_of_a_set(tmp_path):
+    video = replace(synthetic_scene(0, num_views = 8, image_size = 8), is_video = True)
+    write_lvsm(scenes(2), tmp_path)
+    source = source_of(tmp_path)
+    for scene, defining in ((video, [2, 5]), (replace(video, is_video = False), list(range(8)))):
+        poses = source.poses(scene, [2, 5, 4])
+        expected, _ = normalize_poses(torch.stack([scene.views[index].camera_to_world for index in defining]))
+        assert torch.allclose(poses[:2], expected[[defining.index(2), defining.index(5)]], atol = 1e-6)
+
+
+def test_a_broken_photo_of_the_only_scene_is_left_out(tmp_path):
+    write_transforms(synthetic_scene(0, num_views = 6, image_size = 16), tmp_path)
+    (tmp_path / 'images' / '0002.png').write_bytes((tmp_path / 'images' / '0002.png').read_bytes()[:-100])
+    problems = Problems()
+    with pytest.warns(UserWarning, match = 'skipped .*images/0002.png'):
+        source = SceneSource(read_scene(tmp_path), num_inputs = 2, num_targets = 1, image_size = 16, problems = problems)
+    assert source.names == [f'images/{index:04d}.png' for index in (1, 3, 4, 5, 0)]
+    assert len(problems.found) == 1
 
 
 @pytest.mark.parametrize('num_inputs', [1, 2, 4])

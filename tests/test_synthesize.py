@@ -41,6 +41,16 @@ def test_photos_that_fit_are_painted_as_by_forward(mode):
     assert (single - expected[1]).abs().max() < 1e-5
 
 
+def test_chunks_bound_how_many_views_are_painted_at_a_time(monkeypatch):
+    model = model_of()
+    images, cameras, targets = photos()
+    painted = []
+    render = model.render
+    monkeypatch.setattr(model, 'render', lambda scene, rays: painted.append(rays.shape[1]) or render(scene, rays))
+    synthesize(model, images, cameras, targets, SIZE, chunk_size = 2)
+    assert painted == [2, 2, 1]
+
+
 def test_where_the_world_is_and_how_it_is_measured_changes_nothing():
     model = model_of()
     images, cameras, targets = photos()
@@ -116,7 +126,7 @@ def test_the_input_size_is_that_of_training():
 
 
 def test_the_model_is_left_as_it_was():
-    model = model_of(dropout_input_ray_prob = 0.9).train()
+    model = model_of(decoder_kwargs = dict(ff_dropout = 0.5)).train()
     images, cameras, targets = photos()
     views = synthesize(model, images, cameras, targets, SIZE)
     assert model.training

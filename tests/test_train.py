@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.checkpoint import to_official
 from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
-from lvsm_pytorch.data import synthetic_scene, write_transforms
+from lvsm_pytorch.data import synthetic_scene, write_lvsm, write_transforms
 from lvsm_pytorch.evaluate import paint, score
 from lvsm_pytorch.render import RenderConfig, render
 from lvsm_pytorch.runs import load_run, model_of, pick_device
@@ -110,6 +110,26 @@ def test_norms_have_no_weight_decay(trained):
     assert all(p.ndim == 1 for p in vectors['params'])
     assert (matrices['weight_decay'], vectors['weight_decay']) == (0.05, 0)
     assert len(matrices['params']) + len(vectors['params']) == len(list(model.parameters()))
+
+
+def test_the_model_is_as_the_config_says():
+    model = model_of(TrainConfig(**{**TINY, 'input_attends_target': False, 'gradient_checkpointing': True}))
+    assert not model.input_attends_target
+    assert model.decoder.gradient_checkpointing
+    assert model_of(TrainConfig(**TINY)).input_attends_target
+
+
+def test_a_run_on_many_scenes(tmp_path, capsys):
+    write_lvsm([synthetic_scene(seed, num_views = 5, image_size = 16) for seed in range(4)], tmp_path / 'data')
+    image = sorted((tmp_path / 'data' / 'images' / 'synthetic-2').iterdir())[1]
+    image.write_bytes(b'broken')
+    with pytest.warns(UserWarning, match = 'skipped synthetic-2, 000001'):
+        figures = train(TrainConfig(data = tmp_path / 'data', out = tmp_path / 'run', num_targets = 2, min_frame_distance = 2, max_frame_distance = 4, **TINY))
+    assert figures['model_psnr'] > 5
+    printed = capsys.readouterr().out
+    assert "LVSM authors' JSON, 4 scenes" in printed
+    assert '1 skipped:\n  synthetic-2, 000001 00001.png' in printed
+    assert load_run(tmp_path / 'run')[0].pose_frame == 'inputs'
 
 
 # config

@@ -162,13 +162,7 @@ def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
     if is_fisheye:
         return Distortion('fisheye', tuple(given.get(key, 0.) for key in order))
 
-    if not given:
-        return None
-
-    # OpenCV takes four, five or eight
-
-    length = 4 if not {'k3', 'k4', 'k5', 'k6'} & set(given) else 5 if not {'k4', 'k5', 'k6'} & set(given) else 8
-    return Distortion('opencv', tuple(given.get(key, 0.) for key in order[:length]))
+    return Distortion('opencv', tuple(given.get(key, 0.) for key in order)) if given else None
 
 
 def read_pose(where: str, frame: dict[str, Any]) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Distortion(NamedTuple):
-    """OpenCV's models. opencv: k1 k2 p1 p2, and if there are any k3 k4 k5 k6 (Brown-Conrady, rational). fisheye: k1 k2 k3 k4 (Kannala-Brandt)."""
+    """OpenCV's models. opencv: k1 k2 p1 p2 k3 k4 k5 k6 (Brown-Conrady, rational), of which the last ones may be left out as OpenCV allows. fisheye: k1 k2 k3 k4 (Kannala-Brandt)."""
     model: Literal['opencv', 'fisheye']
     coefficients: tuple[float, ...]
 
