@@ -62,7 +62,8 @@ def main() -> None:
 
         chosen()
     except ImportError as error:
-        sys.exit(f'lvsm: {error}. The command needs what pip install "lvsm-pytorch[train]" installs.')
+        told = 'pip install' in str(error)
+        sys.exit(f'lvsm: {error}' if told else f'lvsm: {error}. The command needs what pip install "lvsm-pytorch[train]" installs.')
     except (ValueError, OSError) as error:
         sys.exit(f'lvsm: {error}')
     except KeyboardInterrupt:

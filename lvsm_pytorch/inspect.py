@@ -73,7 +73,7 @@ def report(found: Inspected) -> str:
     apart = torch.cdist(centres, centres)
     nearest = apart.masked_fill(torch.eye(len(centres), dtype = torch.bool), torch.inf).amin(dim = 1)
     lines = [
-        f'\n{scene.name}: {len(scene.views)} views{" of a video" if scene.is_video else ""}',
+        f'\n{scene.name}: {len(scene.views)} view{"s" if len(scene.views) != 1 else ""}{" of a video" if scene.is_video else ""}',
         f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos looked at',
         f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
         f'  baselines          {span(nearest)} to the nearest view, {apart.max():.3g} at most, in units of the dataset',

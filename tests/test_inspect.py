@@ -114,7 +114,7 @@ def test_a_dataset_is_inspected_and_drawn(tmp_path, scene, capsys):
     printed = capsys.readouterr().out
     assert "LVSM authors' JSON, 2 scenes" in printed
     assert 'synthetic-3: 6 views of a video' in printed
-    assert 'single: 1 views' in printed
+    assert 'single: 1 view of a video' in printed
     assert 'too few matches to say' in printed
     with Image.open(tmp_path / 'cameras.png') as file:
         assert min(file.size) > 500

@@ -62,9 +62,6 @@ def read_colmap(folder: Path, problems: Problems | None = None) -> Scene:
     for image in reconstruction.images.values():
         where = f'{model}, image {image.name}'
 
-        if not image.has_pose:
-            continue
-
         view = problems.attempt(where, partial(read_image, where, folder, model, image))
 
         if view is not None:

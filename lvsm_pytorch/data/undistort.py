@@ -18,7 +18,7 @@ def opencv():
     try:
         import cv2
     except ImportError as error:
-        raise ImportError('distorted photos need OpenCV to be undistorted: pip install "lvsm-pytorch[opencv]"') from error
+        raise ImportError('undistorting photos and matching their features need OpenCV: pip install "lvsm-pytorch[opencv]"') from error
 
     return cv2
 
