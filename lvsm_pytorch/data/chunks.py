@@ -20,7 +20,7 @@ from torch import Tensor
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.images import image_library, image_size, load_image
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.scene import Scene, View, check_pose
+from lvsm_pytorch.data.scene import Scene, View, check_pose, is_rigid
 from lvsm_pytorch.files import read_tensors, write_whole
 
 INDEX = 'index.json'
@@ -115,9 +115,38 @@ def read_example(where: str, example: dict[str, Any], problems: Problems) -> Sce
     if size is None:
         fail(where, 'must have at least one image that can be read', f'none of {len(images)}', 'Download it anew.', BadView)
 
-    read = [problems.attempt(f'{where} ({key}), time {time}', partial(read_view, f'{where} ({key}), time {time}', time, camera, image, size))
-            for time, camera, image in zip(times, cameras.double(), images, strict = True)]
-    return Scene(key, tuple(sorted((view for view in read if view is not None), key = lambda view: view.name)), is_video = True)
+    # all cameras at once: one by one they would take longer than decoding the views that are used
+
+    cameras = cameras.double()
+    world_to_camera = torch.eye(4, dtype = torch.float64).repeat(len(images), 1, 1)
+    world_to_camera[:, :3] = cameras[:, 6:].unflatten(1, (3, 4))
+    is_good = cameras[:, :4].isfinite().all(dim = 1) & (cameras[:, :2] > 0).all(dim = 1) & is_rigid(world_to_camera)
+    names = [f'{where} ({key}), time {time}' for time in times]
+
+    for index in (~is_good).nonzero().flatten().tolist():
+        problems.attempt(names[index], partial(check_camera, names[index], cameras[index], world_to_camera[index]))
+
+    camera_to_world = torch.linalg.inv(world_to_camera[is_good]).float()
+    intrinsics = intrinsics_of(cameras[is_good], size)
+    good = is_good.nonzero().flatten().tolist()
+    views = [View(f'{times[index]:012d}', pose, matrix, partial(load, names[index], images[index], size)) for index, pose, matrix in zip(good, camera_to_world, intrinsics, strict = True)]
+    return Scene(key, tuple(sorted(views, key = lambda view: view.name)), is_video = True)
+
+
+def intrinsics_of(cameras: Tensor, size: tuple[int, int]) -> Tensor:
+    """(v 18) -> (v 3 3) in pixels of images of `size` (height, width)."""
+    height, width = size
+    fx, fy, cx, cy = cameras[:, :4].float().unbind(dim = 1)
+    intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
+    intrinsics[:, 0, 0], intrinsics[:, 0, 2] = fx * width, cx * width
+    intrinsics[:, 1, 1], intrinsics[:, 1, 2] = fy * height, cy * height
+    return intrinsics
+
+
+def check_camera(where: str, camera: Tensor, world_to_camera: Tensor) -> None:
+    """Errors: BadView that says what is wrong with it."""
+    check_pose(where, world_to_camera)
+    fail(where, 'must have a camera of finite numbers, and focal lengths above 0', camera[:4].tolist(), 'Take it out.', BadView)
 
 
 def size_of(image: Any) -> tuple[int, int] | None:
@@ -132,19 +161,6 @@ def bytes_of(image: Any) -> bytes:
         raise BadView('image: must be bytes in a uint8 tensor')
 
     return image.numpy().tobytes()
-
-
-def read_view(where: str, time: int, camera: Tensor, image: Any, size: tuple[int, int]) -> View:
-    """size: (height, width) of all images of the scene; it is looked at again when an image is loaded."""
-    height, width = size
-    fx, fy, cx, cy = camera[:4].tolist()
-    world_to_camera = torch.cat((camera[6:].view(3, 4), camera.new_tensor([[0., 0., 0., 1.]])))
-
-    if not camera.isfinite().all() or fx <= 0 or fy <= 0:
-        fail(where, 'must have a camera of finite numbers, and focal lengths above 0', camera[:4].tolist(), 'Take it out.', BadView)
-
-    intrinsics = torch.tensor([[fx * width, 0., cx * width], [0., fy * height, cy * height], [0., 0., 1.]])
-    return View(f'{time:012d}', torch.linalg.inv(check_pose(where, world_to_camera)).float(), intrinsics, partial(load, where, image, size))
 
 
 def load(where: str, image: Any, size: tuple[int, int]) -> Tensor:

@@ -64,6 +64,13 @@ def hold_out(scene: Scene, *, every: int = 8) -> tuple[Scene, Scene]:
     return replace(scene, views = training), replace(scene, views = held_out)
 
 
+def is_rigid(poses: Tensor) -> Tensor:
+    """Which poses (... 4 4) are a rotation and a translation, up to 1e-2: (...) bool."""
+    rotation = poses[..., :3, :3]
+    off = (rotation.mT @ rotation - torch.eye(3, dtype = poses.dtype)).abs().amax(dim = (-2, -1))
+    return poses.isfinite().all(dim = -1).all(dim = -1) & (off < 1e-2) & (torch.linalg.det(rotation) > 0)
+
+
 def check_pose(where: str, pose: Tensor) -> Tensor:
     """The pose (4 4), camera to world or back, if it is a rotation and a place. Errors: BadView for others."""
     rotation = pose[:3, :3]
@@ -71,7 +78,7 @@ def check_pose(where: str, pose: Tensor) -> Tensor:
     if not pose.isfinite().all():
         fail(where, 'must have a pose of finite numbers', 'inf or nan', 'Take out what has no camera.', BadView)
 
-    if (rotation.mT @ rotation - torch.eye(3, dtype = pose.dtype)).abs().max() > 1e-2 or torch.linalg.det(rotation) < 0:
+    if not is_rigid(pose):
         fail(where, 'must have a pose of a rotation and a translation', f'axes of lengths {[round(x, 3) for x in rotation.norm(dim = 0).tolist()]} and determinant {torch.linalg.det(rotation):.3f}',
              'A scale belongs to the translations, and a mirrored world has to be turned back.', BadView)
 
