@@ -258,7 +258,8 @@ def test_distorting_colmap_cameras_are_made_pinholes(tmp_path, model, parameters
     rays = torch.einsum('ij,jhw->ihw', torch.linalg.inv(torch.from_numpy(pinhole.calibration_matrix()).float()), torch.cat((pixels, torch.ones_like(pixels[:1]))))
     expected = torch.from_numpy(np.stack([camera.img_from_cam(ray) for ray in rays.flatten(1).T.double().numpy()])).T.reshape(2, *shown.shape[1:])
     off = (shown[:2].double() * torch.tensor([80., 60.]).view(2, 1, 1) - expected)[:, 3:-3, 3:-3]
-    assert off.abs().max() < 0.3
+    assert off.abs().max() < 0.5  # a grey level of 255 is 0.3 pixels
+    assert off.mean().abs() < 0.2
 
 
 def test_a_colmap_camera_is_made_that_of_a_smaller_photo(tmp_path):
@@ -291,6 +292,7 @@ def test_a_colmap_image_out_of_its_folder_is_refused(tmp_path):
         read_scene(tmp_path)
 
 
+@pytest.mark.skipif('EQUIRECTANGULAR' not in pycolmap.CameraModelId.__members__, reason = 'this COLMAP undistorts all cameras that it knows')
 def test_what_colmap_cannot_undistort_is_named():
     camera = pycolmap.Camera.create_from_model_name(1, 'EQUIRECTANGULAR', 1., 80, 40)
     with pytest.raises(ValueError, match = 'here: must be of a camera that COLMAP undistorts, but got EQUIRECTANGULAR'):
