@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,16 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f'the reference data is missing: {SHARED}')
     return SHARED
+
+
+class Malicious:
+    """Makes a folder when it is unpickled by something that runs what is in a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
 
 
 def tiny_model(**changes) -> LVSM:

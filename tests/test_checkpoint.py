@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import known_cameras, tiny_model
+from conftest import Malicious, known_cameras, tiny_model
 from plain_lvsm import plain_lvsm, plain_rays, random_weights
 from safetensors.torch import load_file
 
@@ -171,14 +170,6 @@ def test_files_and_their_wrappings(tmp_path):
         assert model.max_image_size == 256
         assert not model.training
         assert model(torch.rand(1, 1, 3, 64, 256), torch.randn(1, 1, 6, 64, 256), torch.randn(1, 6, 64, 256)).shape == (1, 3, 64, 256)
-
-
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
 
 
 def test_a_checkpoint_never_runs_code(tmp_path):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 
 import pytest
 import torch
-from conftest import known_views, tiny_model
+from conftest import Malicious, known_views, tiny_model
 from einops import rearrange, repeat
 from x_transformers import Encoder
 
@@ -214,14 +213,6 @@ def test_padding_is_seen_by_nobody_where_images_are_masked():
     padded = model.tokens(images, rays, image_mask = mask, num_images = torch.tensor([2, 2]))
     alone = model.tokens(images[:, :2], rays[:, :2], image_mask = mask[:, :2])
     assert torch.allclose(padded[:, :2], alone, atol = 1e-5)
-
-
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
 
 
 def test_a_file_that_is_no_scene_is_refused(tmp_path):

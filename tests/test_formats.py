@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
-from conftest import known_cameras
+from conftest import Malicious, known_cameras
 from PIL import Image
 
 from lvsm_pytorch import plucker_rays
@@ -429,14 +428,6 @@ def test_a_photo_of_another_size_than_its_video_is_bad(tmp_path):
     assert views[1].load().shape == (3, 16, 16)
     with pytest.raises(BadView, match = 'must have the size of its scene, 16 × 16, but got 16 × 8'):
         views[2].load()
-
-
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
 
 
 def test_bad_chunks_and_scenes_are_skipped(tmp_path):
