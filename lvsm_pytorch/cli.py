@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,8 @@ def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int 
 
 
 def main() -> None:
+    warnings.formatwarning = lambda message, *_, **__: f'lvsm: {message}\n'  # a line of source tells a reader nothing
+
     try:
         from tyro.extras import subcommand_cli_from_dict
 

@@ -40,7 +40,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12) -> list[
 
     inspected = []
 
-    for number in tqdm(numbers, unit = 'scene', disable = len(numbers) == 1, leave = False):
+    for number in tqdm(numbers, unit = 'scene', disable = True if len(numbers) == 1 else None, leave = False):
         found = problems.attempt(f'scene {number}', lambda number = number: look_at(dataset[number], pairs))
 
         if found is not None:
@@ -48,7 +48,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12) -> list[
             inspected.append(found)
 
     if not inspected:
-        fail('data', 'must have at least one scene that can be used', f'none of {len(numbers)}', problems.summary())
+        fail('data', 'must have at least one scene that can be used', f'none of {len(numbers)}', problems.summary(most = 5))
 
     if problems.found:
         print(problems.summary())

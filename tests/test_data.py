@@ -289,6 +289,14 @@ def test_synthetic_scenes_are_hard_but_not_too_hard():
     assert 15 < copied < 18
 
 
+def test_a_summary_of_many_problems_can_be_short():
+    problems = Problems()
+    problems.found.update({f'scene {index}': 'is broken' for index in range(9)})
+    assert len(problems.summary().splitlines()) == 10
+    assert problems.summary(most = 2).splitlines() == ['9 skipped:', '  scene 0: is broken', '  scene 1: is broken', '  and 7 more']
+    assert Problems().summary() == ''
+
+
 # sampling
 
 def test_every_eighth_view_by_name_is_held_out():

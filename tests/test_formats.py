@@ -480,9 +480,9 @@ def source_of(folder, **changes):
 def test_held_out_scenes_are_never_trained_on(tmp_path):
     write_lvsm(scenes(10), tmp_path)
     source = source_of(tmp_path, frame_distances = (1, 3))
-    held_out = {name.split(',')[0] for name in source.held_out_batch().names}
+    held_out = {name.split('/')[0] for name in source.held_out_batch().names}
     assert held_out == {'synthetic-0', 'synthetic-8'}
-    trained = [name.split(',')[0] for step in range(2) for name in source.training_batch(step, 4).names]
+    trained = [name.split('/')[0] for step in range(2) for name in source.training_batch(step, 4).names]
     assert len(set(trained)) == 8
     assert not held_out & set(trained)
 
@@ -510,10 +510,10 @@ def test_an_unreadable_image_changes_no_other_batch_and_is_listed(tmp_path):
     images = sorted((tmp_path / 'images' / 'synthetic-1').iterdir())
     images[1].write_bytes(images[1].read_bytes()[:-200])
     source = source_of(tmp_path, frame_distances = (1, 3))
-    with pytest.warns(UserWarning, match = 'skipped synthetic-1, 000001 00001.png'):
+    with pytest.warns(UserWarning, match = 'skipped synthetic-1/000001 00001.png'):
         names = [source.training_batch(step, 3).names for step in range(12)]
     assert '000001 00001.png' in source.split.training.problems.summary()
-    assert not any('synthetic-1, 000001' in name for batch in names for name in batch)
+    assert not any('synthetic-1/000001' in name for batch in names for name in batch)
 
     again = source_of(tmp_path, frame_distances = (1, 3))
     with pytest.warns(UserWarning, match = 'skipped'):
@@ -538,7 +538,7 @@ def test_scenes_that_are_too_short_are_skipped(tmp_path):
     write_lvsm([*scenes(2, num_views = 5), replace(synthetic_scene(7, num_views = 2, image_size = 16), name = 'short')], tmp_path)
     source = source_of(tmp_path, num_inputs = 3, frame_distances = (3, 4))
     with pytest.warns(UserWarning, match = 'must have more views than the 3 inputs of a sample, but got 2'):
-        names = {name.split(',')[0] for step in range(3) for name in source.training_batch(step, 2).names}
+        names = {name.split('/')[0] for step in range(3) for name in source.training_batch(step, 2).names}
     assert names == {'synthetic-1'}
 
 

@@ -123,12 +123,12 @@ def test_a_run_on_many_scenes(tmp_path, capsys):
     write_lvsm([synthetic_scene(seed, num_views = 5, image_size = 16) for seed in range(4)], tmp_path / 'data')
     image = sorted((tmp_path / 'data' / 'images' / 'synthetic-2').iterdir())[1]
     image.write_bytes(b'broken')
-    with pytest.warns(UserWarning, match = 'skipped synthetic-2, 000001'):
+    with pytest.warns(UserWarning, match = 'skipped synthetic-2/000001'):
         figures = train(TrainConfig(data = tmp_path / 'data', out = tmp_path / 'run', num_targets = 2, min_frame_distance = 2, max_frame_distance = 4, **TINY))
     assert figures['model_psnr'] > 5
     printed = capsys.readouterr().out
     assert "LVSM authors' JSON, 4 scenes" in printed
-    assert '1 skipped:\n  synthetic-2, 000001 00001.png' in printed
+    assert '1 skipped:\n  synthetic-2/000001 00001.png' in printed
     assert load_run(tmp_path / 'run')[0].pose_frame == 'inputs'
 
 

@@ -43,7 +43,7 @@ class Chunks:
         self.places = [(path, position) for path, count in counts.items() for position in range(count)]
 
         if not self.places:
-            fail('data', 'must have at least one scene in its .torch files', folder, problems.summary() or 'They are empty.')
+            fail('data', 'must have at least one scene in its .torch files', folder, problems.summary(most = 5) or 'They are empty.')
 
     def __len__(self) -> int:
         return len(self.places)

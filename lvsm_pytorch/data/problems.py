@@ -32,9 +32,11 @@ class Problems:
             self.skip(what, str(error).removeprefix(f'{what}: '))
             return None
 
-    def summary(self) -> str:
-        """A line for each, or nothing."""
+    def summary(self, most: int | None = None) -> str:
+        """A line for each, or for the first so many of them; nothing where nothing was skipped."""
         if not self.found:
             return ''
 
-        return '\n'.join([f'{len(self.found)} skipped:', *(f'  {what}: {why}' for what, why in self.found.items())])
+        lines = [f'  {what}: {why}' for what, why in self.found.items()]
+        more = [] if most is None or len(lines) <= most else [f'  and {len(lines) - most} more']
+        return '\n'.join([f'{len(lines)} skipped:', *lines[:most], *more])

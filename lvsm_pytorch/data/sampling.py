@@ -74,7 +74,7 @@ class SceneSource:
 
     def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0, problems: Problems | None = None):
         problems = Problems() if problems is None else problems
-        loaded = {view.name: problems.attempt(f'{scene.name}, {view.name}', view.load) for view in scene.views}
+        loaded = {view.name: problems.attempt(f'{scene.name}/{view.name}', view.load) for view in scene.views}
         training, held_out = hold_out(replace(scene, views = tuple(view for view in scene.views if loaded[view.name] is not None)))
 
         if len(training.views) <= num_inputs:
@@ -174,7 +174,7 @@ class DatasetSource:
         sample = next((sample for sample in samples if sample is not None), None)
 
         if sample is None:
-            fail('data', 'must have at least one scene that can be used', f'none of {len(order)}', self.split.training.problems.summary())
+            fail('data', 'must have at least one scene that can be used', f'none of {len(order)}', self.split.training.problems.summary(most = 5))
 
         return sample
 
@@ -186,7 +186,7 @@ class DatasetSource:
         samples = [sample for sample in samples if sample is not None]
 
         if not samples:
-            fail('data', 'must have at least one held-out scene that can be used', f'none of {len(held_out)}', held_out.problems.summary())
+            fail('data', 'must have at least one held-out scene that can be used', f'none of {len(held_out)}', held_out.problems.summary(most = 5))
 
         return collate(samples)
 
@@ -209,13 +209,13 @@ class DatasetSource:
         for _ in range(10):
             indices = draw_views(scene, num_inputs = self.num_inputs, num_targets = num_targets, frame_distances = self.frame_distances, generator = generator)
             views = [scene.views[index] for index in indices]
-            images = [dataset.problems.attempt(f'{scene.name}, {view.name}', view.load) for view in views]
+            images = [dataset.problems.attempt(f'{scene.name}/{view.name}', view.load) for view in views]
 
             if all(image is not None for image in images):
                 fitted = [resize_and_crop(image, view.intrinsics, self.size) for image, view in zip(images, views, strict = True) if image is not None]
                 pixels, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
                 cameras = Cameras(self.poses(scene, indices).unsqueeze(0), intrinsics)
-                return make_batch(pixels, cameras, self.num_inputs, [f'{scene.name}, {views[self.num_inputs].name}'], frame = self.frame)
+                return make_batch(pixels, cameras, self.num_inputs, [f'{scene.name}/{views[self.num_inputs].name}'], frame = self.frame)
 
         dataset.problems.skip(scene.name, 'its images can not be read')
         return None

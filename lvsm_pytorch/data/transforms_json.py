@@ -81,7 +81,7 @@ def read_transforms(path: Path, problems: Problems | None = None) -> Scene:
                 held_out.add(view.name)
 
     if not views:
-        fail(str(path), 'must have at least one frame that can be used', 'none', problems.summary(), BadView)
+        fail(str(path), 'must have at least one frame that can be used', 'none', problems.summary(most = 5), BadView)
 
     names = [view.name for view in views]
 
