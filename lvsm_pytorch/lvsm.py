@@ -54,10 +54,12 @@ class TrainedFor(NamedTuple):
 
     pose_frame: how poses were normalised, in words.
     image_size: (height, width) in pixels. num_inputs: views that the model saw.
+    unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
     """
     pose_frame: str
     image_size: tuple[int, int]
     num_inputs: int
+    unit: float | None = None
 
 
 # Arguments of LVSM by name. Beside them, what the paper's tables have for each, as PSNR / SSIM / LPIPS: on RealEstate10K at
@@ -235,7 +237,10 @@ class LVSM(Module):
         load_strictly(model, weights)
 
         if trained_for is not None:
-            model.trained_for = TrainedFor(trained_for['pose_frame'], tuple(trained_for['image_size']), trained_for['num_inputs'])
+            if not isinstance(trained_for, dict) or set(trained_for) != set(TrainedFor._fields):
+                fail('folder_or_hub_id', f'must have {TrainedFor._fields} in trained_for of its config.json', trained_for, 'Save the model anew, or make trained_for null.')
+
+            model.trained_for = TrainedFor(**{**trained_for, 'image_size': tuple(trained_for['image_size'])})
 
         return model.eval()
 

@@ -8,6 +8,7 @@ import torch
 
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
+from lvsm_pytorch.data import SyntheticSource
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.lvsm import LVSM, TrainedFor
 
@@ -25,7 +26,8 @@ def model_of(config: TrainConfig) -> LVSM:
         input_attends_target = config.input_attends_target,
         gradient_checkpointing = config.gradient_checkpointing,
     )
-    model.trained_for = TrainedFor(str(config.pose_frame), (config.image_size, config.image_size), config.num_inputs)
+    unit = SyntheticSource.UNIT if config.data is None and config.pose_frame == 'inputs' else None
+    model.trained_for = TrainedFor(str(config.pose_frame), (config.image_size, config.image_size), config.num_inputs, unit)
     return model
 
 

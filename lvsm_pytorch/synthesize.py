@@ -39,7 +39,8 @@ def synthesize(
         size that the model was trained for, or else its `max_image_size` squared.
     pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is: for a model that has learnt one
         scene, in the frame that it was trained in. Left out, it is 'inputs', unless the model says that it was trained in another.
-    unit: with 'inputs', the length of the world that becomes 1. Left out, it is taken from the photos' cameras (`normalize_poses`).
+    unit: with 'inputs', the length of the world that becomes 1. Left out, it is the model's, if it was trained with one for all scenes, as
+        with the built-in ones, or else taken from the photos' cameras (`normalize_poses`).
     chunk_size: so many views at a time, which bounds the memory.
     progress: show a bar (needs tqdm, of the extra `train`).
 
@@ -70,6 +71,7 @@ def synthesize(
     poses, target_poses = cameras.camera_to_world, target_cameras.camera_to_world.to(cameras.camera_to_world.device)
 
     if frame_of(model, pose_frame) == 'inputs':
+        unit = model.trained_for.unit if unit is None and model.trained_for is not None else unit
         poses, target_poses = normalize_poses(poses, target_poses, unit = unit)
         assert target_poses is not None
 

@@ -236,7 +236,7 @@ def inputs(size = (16, 16), v = 2):
 
 def test_a_saved_model_comes_back_exactly(tmp_path):
     model = tiny_model(decoder_kwargs = dict(ff_glu = True, add_value_residual = True), channels = 3, dropout_input_ray_prob = 0.25).eval()
-    model.trained_for = TrainedFor('inputs', (16, 16), 2)
+    model.trained_for = TrainedFor('inputs', (16, 16), 2, unit = 3.)
     model.save_pretrained(tmp_path / 'new' / 'model')
     assert sorted(p.name for p in (tmp_path / 'new' / 'model').iterdir()) == ['config.json', 'model.safetensors']
 
@@ -246,6 +246,17 @@ def test_a_saved_model_comes_back_exactly(tmp_path):
     assert other.config == model.config
     assert other.trained_for == model.trained_for
     assert not other.training
+
+
+def test_a_broken_trained_for_is_named(tmp_path):
+    model = tiny_model()
+    model.trained_for = TrainedFor('inputs', (16, 16), 2)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / 'config.json').read_text())
+    del config['trained_for']['num_inputs']
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(ValueError, match = 'folder_or_hub_id: must have .*num_inputs.* in trained_for'):
+        LVSM.from_pretrained(tmp_path)
 
 
 def test_the_format_stays_readable(tmp_path):

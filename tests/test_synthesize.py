@@ -6,7 +6,11 @@ from conftest import known_cameras, random_rotation, tiny_model
 
 from lvsm_pytorch import Cameras, plucker_rays, synthesize
 from lvsm_pytorch.cameras import normalize_poses, scale_intrinsics
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.data import cameras_of, synthetic_scene
 from lvsm_pytorch.lvsm import TrainedFor
+from lvsm_pytorch.runs import model_of as model_as_configured
+from lvsm_pytorch.train import source_of
 
 V, T, SIZE = 3, 5, (16, 24)
 MODES = [True, False]
@@ -72,6 +76,27 @@ def test_where_the_world_is_and_how_it_is_measured_changes_nothing():
     by_unit = synthesize(model, images, cameras, targets, SIZE, unit = 2.)
     assert (by_unit - expected).abs().max() > 1e-3
     assert (synthesize(model, images, moved(cameras), moved(targets), SIZE, unit = 2. * scale) - by_unit).abs().max() < 1e-4
+
+
+def test_the_unit_is_that_of_training():
+    model = model_of()
+    images, cameras, targets = photos()
+    by_unit = synthesize(model, images, cameras, targets, SIZE, unit = 2.)
+    model.trained_for = TrainedFor('inputs', SIZE, V, unit = 2.)
+    assert torch.equal(synthesize(model, images, cameras, targets, SIZE), by_unit)
+    assert not torch.allclose(synthesize(model, images, cameras, targets, SIZE, unit = 3.), by_unit, atol = 1e-4)
+
+
+def test_a_model_of_synthetic_scenes_is_asked_as_it_was_trained():
+    """By photos of another size, cut from the middle, at the cameras of a training batch: the same views."""
+    config = TrainConfig(image_size = 32, dim = 32, depth = 1, dim_head = 16, pose_frame = 'inputs')
+    model = model_as_configured(config)
+    batch = source_of(config).held_out_batch()
+    scene = synthetic_scene(0, num_views = 6, image_size = 32)
+    inputs, asked = scene.views[:2], scene.views[2:3]
+    view = synthesize(model, [view.load() for view in inputs], cameras_of(inputs), cameras_of(asked), (32, 32))
+    expected = model.eval()(batch.input_images[:1], batch.input_rays[:1], batch.target_rays[:1])
+    assert torch.allclose(view, expected[0], atol = 1e-4)
 
 
 def test_asking_for_more_changes_nothing():
