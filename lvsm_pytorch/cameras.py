@@ -6,7 +6,7 @@ function takes any leading dimensions, is differentiable, and computes in float3
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -264,6 +264,25 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
         return pose(turned, moved / scale[..., None, None])
 
     return NormalizedPoses(normalized(inputs), None if further is None else normalized(further))
+
+
+def move_poses(similarity: Tensor, camera_to_world: Tensor) -> Tensor:
+    """Poses (... 4 4) in a world that is turned, scaled and shifted by (4 4): its upper left 3 × 3 is a rotation times a scale. Axes stay of length 1."""
+    check_shape('4 4', similarity = similarity)
+    check_shape('... 4 4', camera_to_world = camera_to_world)
+    moved = einsum(similarity, camera_to_world, 'i j, ... j k -> ... i k')
+    scale = similarity[:3, :3].norm(dim = 0).mean()
+    return pose(moved[..., :3, :3] / scale, moved[..., :3, 3])
+
+
+def normalization(inputs: Tensor, **options: Any) -> Tensor:
+    """What `normalize_poses` does to a world, as a similarity (4 4) for `move_poses`. inputs: (v 4 4); options: protocol and unit."""
+    probes = torch.eye(4, dtype = inputs.dtype, device = inputs.device).repeat(2, 1, 1)
+    probes[1, 0, 3] = 1.
+    _, moved = normalize_poses(inputs, probes, **options)
+    assert moved is not None
+    scale = (moved[1, :3, 3] - moved[0, :3, 3]).norm()
+    return pose(moved[0, :3, :3] * scale, moved[0, :3, 3])
 
 
 def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:

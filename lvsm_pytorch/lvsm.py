@@ -55,11 +55,13 @@ class TrainedFor(NamedTuple):
     pose_frame: how poses were normalised, in words.
     image_size: (height, width) in pixels. num_inputs: views that the model saw.
     unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
+    world: of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `cameras.move_poses`.
     """
     pose_frame: str
     image_size: tuple[int, int]
     num_inputs: int
     unit: float | None = None
+    world: list[list[float]] | None = None
 
 
 # Arguments of LVSM by name. Beside them, what the paper's tables have for each, as PSNR / SSIM / LPIPS: on RealEstate10K at

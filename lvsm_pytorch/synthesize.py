@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras, normalize_poses, plucker_rays
+from lvsm_pytorch.cameras import Cameras, move_poses, normalize_poses, plucker_rays
 from lvsm_pytorch.checks import check_floating, check_shape, fail
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.lvsm import LVSM
@@ -37,8 +37,8 @@ def synthesize(
     size: (height, width) of the views in pixels, up to the model's `max_image_size`; it need be no multiple of `patch_size`.
     input_size: (height, width) that photos are resized and cropped to, in the middle, their intrinsics with them. Left out, it is the
         size that the model was trained for, or else its `max_image_size` squared.
-    pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is: for a model that has learnt one
-        scene, in the frame that it was trained in. Left out, it is 'inputs', unless the model says that it was trained in another.
+    pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was
+        trained: a model of one scene remembers where that lies in the world of its dataset, and cameras are those of this world.
     unit: with 'inputs', the length of the world that becomes 1. Left out, it is the model's, if it was trained with one for all scenes, as
         with the built-in ones, or else taken from the photos' cameras (`normalize_poses`).
     chunk_size: so many views at a time, which bounds the memory.
@@ -70,7 +70,11 @@ def synthesize(
     photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
     poses, target_poses = cameras.camera_to_world, target_cameras.camera_to_world.to(cameras.camera_to_world.device)
 
-    if frame_of(model, pose_frame) == 'inputs':
+    frame, world = frame_of(model, pose_frame)
+
+    if world is not None:
+        poses, target_poses = (move_poses(world.to(each.device), each.double()) for each in (poses, target_poses))
+    elif frame == 'inputs':
         unit = model.trained_for.unit if unit is None and model.trained_for is not None else unit
         poses, target_poses = normalize_poses(poses, target_poses, unit = unit)
         assert target_poses is not None
@@ -112,18 +116,22 @@ def whole_patches(length: int, patch_size: int) -> int:
     return -(-length // patch_size) * patch_size
 
 
-def frame_of(model: LVSM, pose_frame: str | None) -> str:
+def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:
+    """The frame, and of a model of one scene the similarity (4 4) that leads into its own."""
     if pose_frame not in ('inputs', 'given', None):
         fail('pose_frame', 'must be inputs or given', repr(pose_frame), 'Left out, it fits the model.')
 
     if pose_frame is not None:
-        return pose_frame
+        return pose_frame, None
 
-    if model.trained_for is not None and model.trained_for.pose_frame != 'inputs':
-        fail('pose_frame', 'must be said for a model that was trained in a frame of its own', f'None, and trained_for {model.trained_for.pose_frame!r}',
+    if model.trained_for is None or model.trained_for.pose_frame == 'inputs':
+        return 'inputs', None
+
+    if model.trained_for.world is None:
+        fail('pose_frame', 'must be said for a model that was trained in a frame that it does not know', f'None, and trained_for {model.trained_for.pose_frame!r}',
              "Move the cameras into that frame and say pose_frame = 'given', or take pose_frame = 'inputs' as it may be.")
 
-    return 'inputs'
+    return 'given', torch.tensor(model.trained_for.world, dtype = torch.float64)
 
 
 def check_photos(model: LVSM, images: Sequence[Tensor] | Tensor, cameras: Cameras) -> None:

@@ -40,6 +40,10 @@ def train(config: TrainConfig) -> dict[str, float]:
     source = source_of(config, problems)
     config = replace(config, pose_frame = source.frame)
     model = model_of(config).to(device)
+
+    if isinstance(source, SceneSource) and source.frame == 'scene' and model.trained_for is not None:
+        model.trained_for = model.trained_for._replace(world = source.world.tolist())
+
     optimizer = optimizer_of(model, config)
 
     run.mkdir(parents = True, exist_ok = True)

@@ -12,6 +12,8 @@ from lvsm_pytorch.cameras import (
     crop_intrinsics,
     interpolate_poses,
     look_at,
+    move_poses,
+    normalization,
     normalize_poses,
     opencv_to_colmap,
     opencv_to_opengl,
@@ -376,3 +378,12 @@ def test_all_camera_maths_ignores_autocast(name):
 
     for a, b in zip((expected,) if torch.is_tensor(expected) else expected, (result,) if torch.is_tensor(result) else result, strict = True):
         assert b is None if a is None else torch.equal(a, b)
+
+
+def test_normalization_as_a_similarity():
+    poses, further = known_cameras(5).camera_to_world, known_cameras(3).camera_to_world
+    for options in (dict(), dict(unit = 7.)):
+        expected, moved = normalize_poses(poses, further, **options)
+        similarity = normalization(poses, **options)
+        assert torch.allclose(move_poses(similarity, poses), expected, atol = 1e-5)
+        assert torch.allclose(move_poses(similarity, further), moved, atol = 1e-5)

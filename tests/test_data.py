@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -366,6 +367,13 @@ def test_the_frame_of_the_rays():
     near, far = source.batch(torch.tensor([[0, 1, 5]])), source.batch(torch.tensor([[0, 3, 5]]))
     gap_of_near, gap_of_far = ((views.input_rays[0, 0, 3:] - views.input_rays[0, 1, 3:]).norm(dim = 0).max() for views in (near, far))
     assert gap_of_far / gap_of_near == pytest.approx(3, rel = 1e-3)
+
+
+def test_a_scene_far_from_the_origin_of_its_world_is_the_same():
+    near = line_of_views(20)
+    far = replace(near, views = tuple(replace(view, camera_to_world = view.camera_to_world + torch.tensor([0., 0., 0., 4096.]).expand(4, 4) * torch.tensor([[1.], [1.], [1.], [0.]])) for view in near.views))
+    a, b = (SceneSource(scene, num_inputs = 2, num_targets = 1, image_size = 8).held_out_batch() for scene in (near, far))
+    assert torch.allclose(a.input_rays, b.input_rays, atol = 1e-5)
 
 
 def test_held_out_synthetic_scenes_are_never_trained_on():

@@ -4,13 +4,13 @@ import pytest
 import torch
 from conftest import known_cameras, random_rotation, tiny_model
 
-from lvsm_pytorch import Cameras, plucker_rays, synthesize
+from lvsm_pytorch import LVSM, Cameras, plucker_rays, synthesize
 from lvsm_pytorch.cameras import normalize_poses, scale_intrinsics
 from lvsm_pytorch.config import TrainConfig
-from lvsm_pytorch.data import cameras_of, synthetic_scene
+from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene, write_transforms
 from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.runs import model_of as model_as_configured
-from lvsm_pytorch.train import source_of
+from lvsm_pytorch.train import source_of, train
 
 V, T, SIZE = 3, 5, (16, 24)
 MODES = [True, False]
@@ -97,6 +97,24 @@ def test_a_model_of_synthetic_scenes_is_asked_as_it_was_trained():
     view = synthesize(model, [view.load() for view in inputs], cameras_of(inputs), cameras_of(asked), (32, 32))
     expected = model.eval()(batch.input_images[:1], batch.input_rays[:1], batch.target_rays[:1])
     assert torch.allclose(view, expected[0], atol = 1e-4)
+
+
+def test_a_model_of_one_scene_is_asked_in_the_world_of_its_dataset(tmp_path):
+    write_transforms(synthetic_scene(1, num_views = 12, image_size = 24), tmp_path / 'photos')
+    tiny = dict(image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 2, batch_size = 2, warmup_steps = 1, device = 'cpu')
+    config = TrainConfig(data = tmp_path / 'photos', out = tmp_path / 'run', **tiny)
+    train(config)
+    model = LVSM.from_pretrained(tmp_path / 'run')
+    batch = source_of(config).held_out_batch()
+    expected = model(batch.input_images, batch.input_rays, batch.target_rays)
+    scene = {view.name: view for view in read_scene(tmp_path / 'photos').views}
+    source = source_of(config)
+    for index, name in enumerate(batch.names):
+        inputs = [scene[source.names[number]] for number in source.nearest[source.names.index(name), :2].tolist()]
+        asked = cameras_of([scene[name]])
+        asked = asked._replace(intrinsics = scale_intrinsics(asked.intrinsics, (24, 24), (16, 16)))
+        view = synthesize(model, [view.load() for view in inputs], cameras_of(inputs), asked, (16, 16))
+        assert torch.allclose(view, expected[index], atol = 1e-4)
 
 
 def test_asking_for_more_changes_nothing():
@@ -195,6 +213,6 @@ def test_a_model_of_one_scene_wants_to_be_told_the_frame():
     model = model_of()
     model.trained_for = TrainedFor('scene', SIZE, V)
     images, cameras, targets = photos()
-    with pytest.raises(ValueError, match = "pose_frame: must be said for a model that was trained in a frame of its own, but got None, and trained_for 'scene'"):
+    with pytest.raises(ValueError, match = "pose_frame: must be said for a model that was trained in a frame that it does not know, but got None, and trained_for 'scene'"):
         synthesize(model, images, cameras, targets, SIZE)
     assert synthesize(model, images, cameras, targets, SIZE, pose_frame = 'given').isfinite().all()

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
-from lvsm_pytorch.cameras import Cameras, normalize_poses, plucker_rays
+from lvsm_pytorch.cameras import Cameras, move_poses, normalization, normalize_poses, plucker_rays
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
 from lvsm_pytorch.data.images import resize_and_crop
@@ -69,7 +69,7 @@ class SceneSource:
 
     scene: all its views; every eighth by name is held out, and seen neither as target nor as input.
     num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
-    frame: of the rays. The scene's own is that of its mean training camera.
+    frame: of the rays. The scene's own is that of its mean training camera; `world` (4 4) is the similarity that leads there.
     """
 
     def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0, problems: Problems | None = None):
@@ -91,10 +91,11 @@ class SceneSource:
         images, intrinsics = zip(*(resize_and_crop(image, view.intrinsics, (image_size, image_size)) for view in views if (image := loaded.pop(view.name)) is not None), strict = True)
         self.images = torch.stack(images)
 
-        poses = torch.stack([view.camera_to_world for view in views])
-        trained_poses, further_poses = normalize_poses(poses[:self.num_training], poses[self.num_training:])
-        assert further_poses is not None
-        self.cameras = Cameras(torch.cat((trained_poses, further_poses)), torch.stack(intrinsics))
+        # in float64: the scene may be far from the origin of its world
+
+        poses = torch.stack([view.camera_to_world for view in views]).double()
+        self.world = normalization(poses[:self.num_training])
+        self.cameras = Cameras(move_poses(self.world, poses).float(), torch.stack(intrinsics))
 
         # training views by their distance to each view, itself left out
 
