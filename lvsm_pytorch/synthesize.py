@@ -68,12 +68,12 @@ def synthesize(
 
     fitted = [resize_and_crop(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(images[0].device), strict = True)]
     photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
-    poses, target_poses = cameras.camera_to_world, target_cameras.camera_to_world.to(cameras.camera_to_world.device)
+    poses, target_poses = cameras.camera_to_world.cpu(), target_cameras.camera_to_world.cpu()  # where there is float64
 
     frame, world = frame_of(model, pose_frame)
 
     if world is not None:
-        poses, target_poses = (move_poses(world.to(each.device), each.double()) for each in (poses, target_poses))
+        poses, target_poses = (move_poses(world, each.double()) for each in (poses, target_poses))
     elif frame == 'inputs':
         unit = model.trained_for.unit if unit is None and model.trained_for is not None else unit
         poses, target_poses = normalize_poses(poses, target_poses, unit = unit)
