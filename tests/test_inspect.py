@@ -68,8 +68,7 @@ def test_mistakes_in_real_photos_are_named(shared, name):
     assert verdict(right) == 'cameras agree with the pictures'
     assert verdict(changed(right, lambda view: dict(camera_to_world = view.camera_to_world @ FLIP))).startswith('WRONG: the y and z axes')
     assert verdict(changed(right, lambda view: dict(camera_to_world = torch.linalg.inv(view.camera_to_world)))).startswith('WRONG: poses are inverted (world')
-    if name != 'buddha':
-        assert verdict(changed(right, lambda view: dict(intrinsics = swapped(view.intrinsics)))).startswith('WRONG: width and height')
+    assert verdict(changed(right, lambda view: dict(intrinsics = swapped(view.intrinsics)))).startswith('WRONG: width and height')
 
 
 def test_photos_without_features_are_not_judged():
