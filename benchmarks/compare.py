@@ -17,7 +17,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -66,26 +65,26 @@ GROWTH = {
 }
 
 
-def peers(machine: Machine, rounds: int, say: Callable[[str], None]) -> Results:
-    return {name: in_turn(name, work, implementations, machine, rounds, say) for name, (work, implementations) in PEERS.items()}
+def peers(machine: Machine, rounds: int) -> Results:
+    return {name: in_turn(name, work, implementations, machine, rounds) for name, (work, implementations) in PEERS.items()}
 
 
-def modes(machine: Machine, rounds: int, say: Callable[[str], None]) -> Results:
-    return {name: in_turn(name, work, implementations, machine, 2 * rounds, say) for name, (work, implementations) in MODES.items()}
+def modes(machine: Machine, rounds: int) -> Results:
+    return {name: in_turn(name, work, implementations, machine, 2 * rounds) for name, (work, implementations) in MODES.items()}
 
 
-def flags(machine: Machine, rounds: int, say: Callable[[str], None]) -> Results:
+def flags(machine: Machine, rounds: int) -> Results:
     results = {}
 
     for mode, targets in (('paper', 1), ('cacheable', 6)):
         work = Work('train', targets = targets)
         of_mode = [replace(each, cacheable = mode == 'cacheable') for each in FLAGS]
-        results[f'train, {mode}, {targets} targets'] = in_turn(mode, work, of_mode, machine, rounds, say)
+        results[f'train, {mode}, {targets} targets'] = in_turn(mode, work, of_mode, machine, rounds)
 
     return results
 
 
-def growth(machine: Machine, rounds: int, say: Callable[[str], None]) -> Results:
+def growth(machine: Machine, rounds: int) -> Results:
     results: Results = {}
 
     for job in ('train', 'render'):
@@ -97,13 +96,13 @@ def growth(machine: Machine, rounds: int, say: Callable[[str], None]) -> Results
                 if axis == 'depth' and job == 'train':
                     lines.append(Implementation('ours, checkpointing', checkpointing = True))
 
-                results[f'{job} {axis} {value}'] = in_turn(f'{job}, {axis} {value}', work, lines, machine, rounds, say)
+                results[f'{job} {axis} {value}'] = in_turn(f'{job}, {axis} {value}', work, lines, machine, rounds)
 
     return results
 
 
-def in_turn(name: str, work: Work, implementations: list[Implementation], machine: Machine, rounds: int, say: Callable[[str], None]) -> dict[str, dict]:
-    say(name)
+def in_turn(name: str, work: Work, implementations: list[Implementation], machine: Machine, rounds: int) -> dict[str, dict]:
+    print(f'{name} …', file = sys.stderr, flush = True)
     measured = take_turns(work, implementations, machine, rounds = rounds)
     result = {name: dict(asdict(each), median = each.median) for name, each in measured.items()}
     print(table(name, work, implementations, measured), flush = True)
@@ -159,7 +158,7 @@ def main() -> None:
         written = out / f'{part}.json'
 
         if not written.exists() or arguments.again:
-            results = PARTS[part](machine, arguments.rounds, lambda name, part = part: print(f'{part}: {name} …', file = sys.stderr, flush = True))
+            results = PARTS[part](machine, arguments.rounds)
             written.write_text(json.dumps(results, indent = 1), encoding = 'utf-8')
 
         if part in PICTURES:

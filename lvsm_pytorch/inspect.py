@@ -11,7 +11,6 @@ from torch import Tensor
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
 from lvsm_pytorch.data.epipolar import Compared, compare, fundamental
-from lvsm_pytorch.data.sampling import camera_distance
 from lvsm_pytorch.files import write_whole
 
 
@@ -70,17 +69,20 @@ def report(found: Inspected) -> str:
     centres = poses[:, :3, 3]
     widths = 2 * intrinsics[:, 0, 2]
     angles = (2 * torch.atan(widths / 2 / intrinsics[:, 0, 0])).rad2deg()
-    apart = torch.cdist(centres, centres)
-    nearest = apart.masked_fill(torch.eye(len(centres), dtype = torch.bool), torch.inf).amin(dim = 1)
     lines = [
         f'\n{scene.name}: {len(scene.views)} view{"s" if len(scene.views) != 1 else ""}{" of a video" if scene.is_video else ""}',
         f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos looked at',
         f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
-        f'  baselines          {span(nearest)} to the nearest view, {apart.max():.3g} at most, in units of the dataset',
+        f'  baselines          {span(baselines(centres))} to the nearest view, {torch.cdist(centres, centres).max():.3g} at most, in units of the dataset',
         f'  epipolar distance  {checked.given:.2f} pixels in the median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
         f'  verdict            {checked.verdict}',
     ]
     return '\n'.join(lines)
+
+
+def baselines(centres: Tensor) -> Tensor:
+    """Distances (n) from camera centres (n 3) to the nearest other one, infinite where there is none."""
+    return torch.cdist(centres, centres).fill_diagonal_(torch.inf).amin(dim = 1)
 
 
 def span(values: Tensor) -> str:
@@ -133,11 +135,7 @@ def upright(camera_to_world: Tensor) -> Tensor:
 
 def frustum_size(camera_to_world: Tensor) -> float:
     """How far from its camera a frustum ends: about as far as the nearest camera."""
-    apart = camera_distance(camera_to_world)
-    centres = camera_to_world[:, :3, 3]
-    gaps = torch.cdist(centres, centres).masked_fill(torch.eye(len(apart), dtype = torch.bool), torch.inf).amin(dim = 1)
-    gap = gaps[gaps.isfinite()].median().item() if len(apart) > 1 else 1.
-    return max(gap, 1e-6)
+    return max(baselines(camera_to_world[:, :3, 3]).median().item(), 1e-6) if len(camera_to_world) > 1 else 1.
 
 
 def frustum(pose: Tensor, intrinsics: Tensor, depth: float, steps: int = 2) -> Tensor:

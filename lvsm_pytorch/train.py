@@ -13,7 +13,7 @@ from torch import nn
 
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig
-from lvsm_pytorch.data import DatasetSource, Problems, SceneSource, Source, SyntheticSource, open_dataset, split_dataset
+from lvsm_pytorch.data import DatasetSource, Problems, SceneSource, Source, SyntheticSource, has_split, open_dataset, split_dataset, split_scenes
 from lvsm_pytorch.evaluate import figures, guesses, paint, score
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.pictures import save_comparison
@@ -111,13 +111,19 @@ def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
     if config.data is None:
         return SyntheticSource(**options)
 
-    dataset = open_dataset(config.data, problems)
-    print(f'{config.data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}')
+    if has_split(config.data):
+        split = split_dataset(config.data, problems)
+        print(f'{config.data}: {split.training.format}, {len(split.training)} scenes to train with, {len(split.held_out)} held out')
+    else:
+        dataset = open_dataset(config.data, problems)
+        print(f'{config.data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}')
 
-    if len(dataset) == 1:
-        return SceneSource(dataset[0], problems = problems, **options)
+        if len(dataset) == 1:
+            return SceneSource(dataset[0], problems = problems, **options)
 
-    return DatasetSource(split_dataset(config.data, problems), frame_distances = (config.min_frame_distance, config.max_frame_distance), **options)
+        split = split_scenes(dataset)
+
+    return DatasetSource(split, frame_distances = (config.min_frame_distance, config.max_frame_distance), **options)
 
 
 def optimizer_of(model: LVSM, config: TrainConfig) -> torch.optim.Optimizer:

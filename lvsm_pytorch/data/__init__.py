@@ -7,7 +7,7 @@ from pathlib import Path
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.chunks import Chunks, write_chunks
 from lvsm_pytorch.data.colmap import read_colmap, write_colmap
-from lvsm_pytorch.data.dataset import Dataset, Part, Split, open_dataset, shuffled_order, split_dataset
+from lvsm_pytorch.data.dataset import Dataset, Part, Split, has_split, open_dataset, shuffled_order, split_dataset, split_scenes
 from lvsm_pytorch.data.lvsm_json import read_lvsm, write_lvsm
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.sampling import Batch, DatasetSource, SceneSource, Source, SyntheticSource
@@ -30,6 +30,7 @@ __all__ = [
     'SyntheticSource',
     'View',
     'cameras_of',
+    'has_split',
     'hold_out',
     'open_dataset',
     'read_colmap',
@@ -38,6 +39,7 @@ __all__ = [
     'read_transforms',
     'shuffled_order',
     'split_dataset',
+    'split_scenes',
     'synthetic_scene',
     'synthetic_scenes',
     'write_chunks',

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.data.images import image_library, image_size, load_image
+from lvsm_pytorch.data.images import image_library, image_size, load_image, to_pixels
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, is_rigid
 from lvsm_pytorch.files import read_tensors, write_whole
@@ -209,5 +209,5 @@ def example_of(scene: Scene) -> dict[str, Any]:
 
 def jpeg_of(pixels: Tensor) -> Tensor:
     stream = BytesIO()
-    image_library().fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy()).save(stream, format = 'JPEG', quality = 95, subsampling = 0)
+    image_library().fromarray(to_pixels(pixels)).save(stream, format = 'JPEG', quality = 95, subsampling = 0)
     return torch.frombuffer(bytearray(stream.getvalue()), dtype = torch.uint8)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.data.images import image_size, load_image, save_image
+from lvsm_pytorch.data.images import image_size, load_image, save_image, to_pixels
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.scene import Scene, View, check_pose
+from lvsm_pytorch.data.scene import Scene, View, check_pose, file_name
 
 # where a model may be in a folder, and its images beside it
 
@@ -104,8 +104,7 @@ def undistorted(where: str, camera):
 def load_undistorted(path: Path, camera) -> Tensor:
     import numpy as np
 
-    pixels = (load_image(path) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    bitmap, _ = pycolmap().undistort_image(pycolmap().UndistortCameraOptions(), pycolmap().Bitmap.from_array(pixels), camera)
+    bitmap, _ = pycolmap().undistort_image(pycolmap().UndistortCameraOptions(), pycolmap().Bitmap.from_array(to_pixels(load_image(path))), camera)
     return torch.from_numpy(np.array(bitmap.to_array())).permute(2, 0, 1).float() / 255
 
 
@@ -141,7 +140,7 @@ def write_colmap(scene: Scene, folder: Path) -> None:
 
     for index, view in enumerate(scene.views, start = 1):
         pixels = view.load()
-        name = f'{view.name.removesuffix(".png").replace("/", "_")}.png'
+        name = file_name(view)
         save_image(pixels, folder / 'images' / name)
 
         (fx, _, cx), (_, fy, cy), _ = view.intrinsics.double().tolist()

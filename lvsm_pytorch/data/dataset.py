@@ -139,12 +139,20 @@ def split_dataset(path: str | Path, problems: Problems | None = None, *, every: 
     path = Path(path)
     problems = Problems() if problems is None else problems
 
-    if (path / 'train').is_dir() and (path / 'test').is_dir() and recognised(path, problems) is None:
+    if has_split(path):
         test = open_dataset(path / 'test', problems)
         return Split(open_dataset(path / 'train', problems), Part(test, range(0, len(test), max(len(test) // most_held_out, 1))[:most_held_out]))
 
-    dataset = open_dataset(path, problems)
+    return split_scenes(open_dataset(path, problems), every = every, most_held_out = most_held_out)
 
+
+def has_split(path: Path) -> bool:
+    """Whether a folder is one of `train` and `test`."""
+    return (path / 'train').is_dir() and (path / 'test').is_dir() and recognised(path, Problems()) is None
+
+
+def split_scenes(dataset: Dataset, *, every: int = 8, most_held_out: int = 64) -> Split:
+    """Every so many scenes are held out. Errors: ValueError for fewer than two scenes."""
     if len(dataset) < 2:
         fail('data', 'must have at least two scenes for some of them to be held out', len(dataset), 'Of a single scene, views are held out: `hold_out`.')
 

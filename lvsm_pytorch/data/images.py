@@ -69,8 +69,13 @@ def opened(source: Path | bytes, name: str):
 def save_image(image: Tensor, path: Path) -> None:
     """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says."""
     check_shape('3 h w', image = image)
-    pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = to_pixels(image)
     write_whole(path, lambda temporary: image_library().fromarray(pixels).save(temporary))
+
+
+def to_pixels(image: Tensor):
+    """(c h w) in [0, 1] as an array of bytes (h w c)."""
+    return (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

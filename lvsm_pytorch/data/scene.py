@@ -43,6 +43,11 @@ class Scene:
     held_out: frozenset[str] = frozenset()
 
 
+def file_name(view: View) -> str:
+    """A PNG's, for writing it into a folder of its scene."""
+    return f'{view.name.removesuffix(".png").replace("/", "_")}.png'
+
+
 def cameras_of(views: Sequence[View]) -> Cameras:
     """Their camera_to_world (n 4 4) and intrinsics (n 3 3)."""
     return Cameras(torch.stack([view.camera_to_world for view in views]), torch.stack([view.intrinsics for view in views]))

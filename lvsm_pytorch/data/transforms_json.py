@@ -22,7 +22,7 @@ from lvsm_pytorch.cameras import opencv_to_opengl, opengl_to_opencv, scale_intri
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.images import image_size, load_image, save_image
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.scene import Scene, View, check_pose
+from lvsm_pytorch.data.scene import Scene, View, check_pose, file_name
 from lvsm_pytorch.data.undistort import Distortion, undistort, undistorted_intrinsics
 from lvsm_pytorch.files import write_whole
 
@@ -152,7 +152,7 @@ def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
     """How the lens distorts; None for a pinhole. Errors: ValueError for camera models that OpenCV has no formula of."""
     model = frame.get('camera_model') or 'PINHOLE'
     is_fisheye = bool(frame.get('is_fisheye')) or model in FISHEYES
-    given = {key: number(where, frame, key, 0.) for key in {*OPENCV_ORDER, *FISHEYE_ORDER} | {key for key in frame if re.fullmatch(r'[kps]\d', key)} if frame.get(key)}
+    given = {key: number(where, frame, key, 0.) for key in frame if re.fullmatch(r'[kps]\d', key) and frame[key]}
     order = FISHEYE_ORDER if is_fisheye else OPENCV_ORDER
 
     if (model not in PINHOLES and not is_fisheye) or not set(given) <= set(order):
@@ -225,7 +225,7 @@ def write_transforms(scene: Scene, folder: Path, *, overwrite: bool = False) -> 
 
     for view in scene.views:
         image = view.load()
-        file_path = f'images/{view.name.removesuffix(".png").replace("/", "_")}.png'
+        file_path = f'images/{file_name(view)}'
         save_image(image, folder / file_path)
 
         (fl_x, _, cx), (_, fl_y, cy), _ = view.intrinsics.tolist()
