@@ -3,7 +3,7 @@
 python benchmarks/modes_quality.py OUT
 
 Arms of one seed see the same scenes. Equal time is a number of steps, by the seconds of a training step as measured at the start, the
-arms taking turns. A run that is there already is not done again, so that what was cut off goes on. Writes a run for each arm and seed,
+arms taking turns. A run that is there already is not done again, and one that was cut off goes on. Writes a run for each arm and seed,
 `results.json` and `modes_quality.png` into OUT. On one CPU core about an hour.
 """
 
@@ -13,15 +13,17 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
-from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config import TrainConfig, load_config
 from lvsm_pytorch.files import write_whole
-from lvsm_pytorch.runs import model_of
-from lvsm_pytorch.train import optimizer_of, source_of, train
+from lvsm_pytorch.logs import read_metrics
+from lvsm_pytorch.recipe import optimizer_of
+from lvsm_pytorch.runs import model_of, source_of
+from lvsm_pytorch.train import train
 
 SEEDS = (0, 1, 2)
 STEPS = 600
@@ -45,8 +47,8 @@ ARMS = (
 
 
 def config_of(arm: Arm, seed: int, steps: int, out: Path) -> TrainConfig:
-    return TrainConfig(
-        out = out, overwrite = True, steps = steps, batch_size = BATCH_SIZE, evaluate_every = 100, seed = seed,
+    return replace(
+        load_config('demo'), out = out, steps = steps, batch_size = BATCH_SIZE, seed = seed,
         num_targets = arm.num_targets, input_attends_target = arm.input_attends_target,
     )
 
@@ -77,7 +79,7 @@ def seconds_per_step(rounds: int = 7) -> dict[str, float]:
 def done(run: Path, steps: int) -> list[dict] | None:
     """What a finished run has logged."""
     try:
-        records = [json.loads(line) for line in (run / 'metrics.jsonl').read_text(encoding = 'utf-8').splitlines()]
+        records = read_metrics(run)
     except (OSError, ValueError):
         return None
 
@@ -127,7 +129,7 @@ def main() -> None:
 
             if done(run, steps[arm.name]) is None:
                 print(f'{arm.name}, seed {seed}: {steps[arm.name]} steps')
-                train(config_of(arm, seed, steps[arm.name], run))
+                train(config_of(arm, seed, steps[arm.name], run), resume = True)
 
             records = done(run, steps[arm.name])
             assert records is not None

@@ -197,8 +197,8 @@ def to_official(model: LVSM) -> dict[str, Tensor]:
 
 # models on disk
 
-def save_pretrained(model: LVSM, folder: str | PathLike[str]) -> None:
-    """As `LVSM.save_pretrained`."""
+def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None) -> None:
+    """As `LVSM.save_pretrained`. weights: the model's, where it has but a part of them itself."""
     save_file = safetensors().save_file
     folder = Path(folder)
     config = dict(
@@ -214,7 +214,7 @@ def save_pretrained(model: LVSM, folder: str | PathLike[str]) -> None:
         raise ValueError(f'decoder_kwargs: must be plain values to be saved, but got {model.decoder_kwargs}: {error}. Save model.state_dict() yourself.') from error
 
     folder.mkdir(parents = True, exist_ok = True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in (model.state_dict() if weights is None else weights).items()}
     write_whole(folder / WEIGHTS, lambda temporary: save_file(weights, temporary, metadata = dict(format = 'pt')))
     write_whole(folder / CONFIG, lambda temporary: temporary.write_text(text, encoding = 'utf-8'))
 

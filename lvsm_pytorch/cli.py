@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+
+from lvsm_pytorch.config import TrainConfig, load_config
+from lvsm_pytorch.render import RenderConfig
+from lvsm_pytorch.runs import CONFIG, load_run_config
 
 
 def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -> Callable[[], None]:
@@ -45,29 +49,69 @@ def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int 
     return run
 
 
+def render_held_out(rendering: RenderConfig) -> Callable[[], object]:
+    """Paint the held-out views of a scene with a trained run."""
+    def run() -> object:
+        from lvsm_pytorch.render import render
+
+        return render(rendering)
+
+    return run
+
+
+def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
+    """`lvsm train`, whose options change what `base` says."""
+    def command(training: TrainConfig = base, config: str = 'demo', resume: bool = False, overwrite: bool = False) -> Callable[[], object]:
+        """Learn to see from posed photos, or without any from built-in synthetic scenes.
+
+        Args:
+            config: What the other options change: demo, one-gpu, two-gpus, paper, or a YAML file. With --resume, the run's own.
+            resume: Go on with the run in --out from its last state, if there is one; else begin it.
+            overwrite: Throw away the run in --out, and begin anew.
+        """
+        def run() -> object:
+            from lvsm_pytorch.train import train
+
+            return train(training, resume = resume, overwrite = overwrite)
+
+        return run
+
+    return command
+
+
+def base_config(arguments: list[str]) -> TrainConfig:
+    """What options of `lvsm train` change: with --resume the config of the run that is gone on with, else that of --config.
+
+    Errors: ValueError for a config that isn't there, and for one that is named beside the run's own.
+    """
+    parser = ArgumentParser(add_help = False, allow_abbrev = False)
+    parser.add_argument('--config')
+    parser.add_argument('--out', type = Path, default = TrainConfig.out)
+    parser.add_argument('--resume', action = 'store_true')
+    told, _ = parser.parse_known_args(arguments)
+    named = load_config(told.config or 'demo')
+
+    if told.resume and (told.out / CONFIG).is_file():
+        return load_run_config(told.out)
+
+    return named
+
+
 def main() -> None:
     warnings.formatwarning = lambda message, *_, **__: f'lvsm: {message}\n'  # a line of source tells a reader nothing
 
     try:
+        from tyro.conf import OmitArgPrefixes
         from tyro.extras import subcommand_cli_from_dict
 
-        from lvsm_pytorch.config import TrainConfig
-        from lvsm_pytorch.render import RenderConfig, render
-        from lvsm_pytorch.train import train
-
-        commands = {'train': TrainConfig, 'render': RenderConfig, 'inspect': inspect_cameras, 'import-official': import_official}
-        chosen = subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.')
-
-        if isinstance(chosen, TrainConfig):
-            chosen = partial(train, chosen)
-        elif isinstance(chosen, RenderConfig):
-            chosen = partial(render, chosen)
-
-        chosen()
+        base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
+        commands = {'train': train_command(base), 'render': render_held_out, 'inspect': inspect_cameras, 'import-official': import_official}
+        subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.', config = (OmitArgPrefixes,))()
     except ImportError as error:
         told = 'pip install' in str(error)
         sys.exit(f'lvsm: {error}' if told else f'lvsm: {error}. The command needs what pip install "lvsm-pytorch[train]" installs.')
     except (ValueError, OSError) as error:
         sys.exit(f'lvsm: {error}')
-    except KeyboardInterrupt:
-        sys.exit('lvsm: stopped; what was saved at the last look is kept.')
+    except KeyboardInterrupt as stopped:
+        print(f'lvsm: {stopped or "stopped; go on from the last state with --resume"}', file = sys.stderr)
+        sys.exit(128 + getattr(stopped, 'signal', 2))

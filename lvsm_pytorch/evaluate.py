@@ -96,3 +96,11 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), mode = 'replicate'), kernel.view(1, 1, 1, -1))
     flat = F.conv2d(F.pad(flat, (0, 0, reach, reach), mode = 'replicate'), kernel.view(1, 1, -1, 1))
     return rearrange(flat, '(b c) 1 h w -> b c h w', b = len(images))
+
+
+def table(found: dict[str, float]) -> str:
+    """Of figures, for people."""
+    labels = dict(model = 'model', blur = 'blurred mean of the inputs', copy = 'better input, copied', trained = 'model, of views it trained on')
+    rows = [f'{"held-out views":30} {"PSNR":>9} {"SSIM":>7}']
+    rows += [f'{label:30} {found[f"{name}_psnr"]:6.2f} dB {found[f"{name}_ssim"]:7.3f}' for name, label in labels.items() if f'{name}_psnr' in found]
+    return '\n'.join(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,39 @@ from zipfile import is_zipfile
 
 import torch
 
+PARTIAL = '.partial'
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary path beside `path` (with the same ending), then puts the file in place in one step."""
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
+    """Calls `write` with a temporary path beside `path` (with the same ending), then puts the file in place in one step.
+
+    The file is on the disk, and not just on its way there, before it takes the name of the one before.
+    Errors: OSError where it can't be written; what was there before is as it was.
+    """
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}')
 
     try:
         write(temporary)
+
+        with open(temporary, 'rb') as file:
+            os.fsync(file.fileno())
+
         os.replace(temporary, path)
+    except Exception as error:
+        if not isinstance(error, OSError | RuntimeError) and type(error).__name__ != 'SafetensorError':  # as which torch and safetensors report a full disk
+            raise
+
+        room = f'{shutil.disk_usage(path.parent).free / 1e9:.1f} GB are free there' if path.parent.is_dir() else 'the folder is not there'
+        raise OSError(f'{path}: must be written whole, but got {error} ({room}). Make room or choose another folder; what was there before is as it was.') from error
     finally:
-        temporary.unlink(missing_ok = True)
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok = True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """What `write_whole` left where its process was killed."""
+    for path in folder.glob(f'.*{PARTIAL}*'):
+        path.unlink()
 
 
 def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:

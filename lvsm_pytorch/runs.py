@@ -1,49 +1,103 @@
-"""Training runs on disk: a folder with the config of the run, and the model as `LVSM.from_pretrained` reads it."""
+"""Training runs: what a config stands for, and what a run's folder holds."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
-from lvsm_pytorch.data import SyntheticSource
+from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Source, SyntheticSource, can_have_workers, has_split, open_dataset, split_dataset, split_scenes, synthetic_scene
 from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.losses import PerceptualLoss
 from lvsm_pytorch.lvsm import LVSM, TrainedFor
 
 CONFIG = 'config.yaml'
+BEST = 'best'
+STATES = 'states'
 
 
-def model_of(config: TrainConfig) -> LVSM:
-    """A new model, with random weights."""
+# what a config stands for
+
+def model_of(config: TrainConfig, *, world: Tensor | None = None) -> LVSM:
+    """A new model, with random weights. world: as `TrainedFor.world`."""
     model = LVSM(
         config.dim,
         max_image_size = config.image_size,
         patch_size = config.patch_size,
         depth = config.depth,
         dim_head = config.dim_head,
+        perceptual_loss = None if config.perceptual_loss is None else perceptual_loss(config.perceptual_loss),
+        perceptual_loss_weight = config.perceptual_loss_weight,
         input_attends_target = config.input_attends_target,
         gradient_checkpointing = config.gradient_checkpointing,
     )
     unit = SyntheticSource.UNIT if config.data is None and config.pose_frame == 'inputs' else None
-    model.trained_for = TrainedFor(str(config.pose_frame), (config.image_size, config.image_size), config.num_inputs, unit)
+    size = config.image_size, config.image_size
+    model.trained_for = TrainedFor(str(config.pose_frame), size, config.num_inputs, unit, None if world is None else world.tolist())
     return model
 
 
-def save_config(run: Path, config: TrainConfig) -> None:
-    write_whole(run / CONFIG, lambda temporary: temporary.write_text(config_to_yaml(config), encoding = 'utf-8'))
+def perceptual_loss(weights: str) -> PerceptualLoss:
+    """By what `TrainConfig.perceptual_loss` says."""
+    if weights == 'torchvision':
+        return PerceptualLoss.from_torchvision()
+
+    return PerceptualLoss.from_matconvnet(weights) if weights.endswith('.mat') else PerceptualLoss.from_torchvision(weights)
 
 
-def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
-    """The config and the trained model of a run, in eval mode on the CPU.
+def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
+    """Where the config's samples come from; what can't be used is noted in `problems`."""
+    problems = Problems() if problems is None else problems
+    options: dict[str, Any] = dict(num_inputs = config.num_inputs, num_targets = config.num_targets, image_size = config.image_size, seed = config.seed)
 
-    Errors: ValueError for a folder that is no run, or whose weights don't fit its config.
-    """
-    if not (run / CONFIG).is_file():
-        fail('run', 'must be a folder that `lvsm train` wrote', f'{run} without {CONFIG}', 'Train first: lvsm train --out RUN.')
+    if config.pose_frame is not None:
+        options.update(frame = config.pose_frame)
 
-    return config_from_yaml((run / CONFIG).read_text(encoding = 'utf-8')), LVSM.from_pretrained(run)
+    if config.overfit_one_scene:
+        return SceneSource(first_scene(config, problems), problems = problems, **options)
+
+    if config.data is None:
+        return SyntheticSource(**options)
+
+    if has_split(config.data):
+        split = split_dataset(config.data, problems)
+    else:
+        dataset = open_dataset(config.data, problems)
+
+        if len(dataset) == 1:
+            return SceneSource(dataset[0], problems = problems, **options)
+
+        split = split_scenes(dataset)
+
+    return DatasetSource(split, frame_distances = (config.min_frame_distance, config.max_frame_distance), **options)
+
+
+def first_scene(config: TrainConfig, problems: Problems, *, most_views: int = 32) -> Scene:
+    """The first that can be used, and of many views those that follow each other. Errors: ValueError where none can."""
+    if config.data is None:
+        return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = most_views, image_size = config.image_size)
+
+    dataset = split_dataset(config.data, problems).training if has_split(config.data) else open_dataset(config.data, problems)
+    scenes = (problems.attempt(f'scene {index}', lambda index = index: dataset[index]) for index in range(len(dataset)))
+    scene = next((scene for scene in scenes if scene is not None), None)
+
+    if scene is None:
+        fail('data', 'must have at least one scene that can be used', f'none of {len(dataset)}', problems.summary(most = 5))
+
+    return replace(scene, views = scene.views[:most_views], held_out = None)
+
+
+def workers_of(config: TrainConfig, device: torch.device) -> int:
+    """Processes that read data."""
+    if config.workers is not None:
+        return config.workers
+
+    return 4 if can_have_workers() and device.type != 'cpu' else 0
 
 
 def pick_device(name: str) -> torch.device:
@@ -55,3 +109,25 @@ def pick_device(name: str) -> torch.device:
         return torch.empty(0, device = name).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f'device: must be a device that is here, but got {name}: {error}. Use auto or cpu.') from error
+
+
+# what a run's folder holds
+
+def save_config(run: Path, config: TrainConfig) -> None:
+    write_whole(run / CONFIG, lambda temporary: temporary.write_text(config_to_yaml(config), encoding = 'utf-8'))
+
+
+def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
+    """The config and the trained model of a run, in eval mode on the CPU.
+
+    Errors: ValueError for a folder that is no run, or whose weights don't fit its config.
+    """
+    return load_run_config(run), LVSM.from_pretrained(run)
+
+
+def load_run_config(run: Path) -> TrainConfig:
+    """Errors: ValueError for a folder that is no run."""
+    if not (run / CONFIG).is_file():
+        fail('run', 'must be a folder that `lvsm train` wrote', f'{run} without {CONFIG}', 'Train first: lvsm train --out RUN.')
+
+    return config_from_yaml((run / CONFIG).read_text(encoding = 'utf-8'), str(run / CONFIG))

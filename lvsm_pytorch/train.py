@@ -1,147 +1,234 @@
-"""The training loop."""
+"""The training loop: of one process, or of as many as `accelerate launch` or `torchrun` start."""
 
 from __future__ import annotations
 
-import json
-import math
+import shutil
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import nn
 
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig
-from lvsm_pytorch.data import DatasetSource, Problems, SceneSource, Source, SyntheticSource, has_split, open_dataset, split_dataset, split_scenes
-from lvsm_pytorch.evaluate import figures, guesses, paint, score
-from lvsm_pytorch.lvsm import LVSM
-from lvsm_pytorch.pictures import save_comparison
-from lvsm_pytorch.runs import CONFIG, model_of, pick_device, save_config
+from lvsm_pytorch.data import Problems, Source, Views, training_views
+from lvsm_pytorch.evaluate import table
+from lvsm_pytorch.files import remove_partial_files
+from lvsm_pytorch.judge import Judge
+from lvsm_pytorch.logs import METRICS, Log, Step
+from lvsm_pytorch.recipe import is_worth_taking, learning_rate
+from lvsm_pytorch.reproducible import settle_vector_functions
+from lvsm_pytorch.runs import BEST, CONFIG, STATES, pick_device, save_config, source_of, workers_of
+from lvsm_pytorch.stopping import Stopped, StopWishes
+from lvsm_pytorch.training_state import Progress, States, Training
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MOST_SKIPPED_IN_A_ROW = 100
 
 
-def train(config: TrainConfig) -> dict[str, float]:
+def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
     """Trains a model as the config says, and returns the figures of the last look at the held-out views.
 
-    Writes into `config.out`: config.yaml and metrics.jsonl, and at every look the model (`LVSM.save_pretrained`) and comparison.png.
-    Errors: ValueError for data and settings that can't be trained with, and for a loss that is no number.
+    resume: go on with the run in `config.out`, if there is one. overwrite: throw it away and begin anew.
+
+    Writes into `config.out` what it says there. Ctrl-C and SIGTERM let the step end, and save where it is.
+    Errors: ValueError for data and settings that can't be trained with, and where nothing is learnt any more; `Stopped` for a run that was
+    asked to stop; OSError where the folder can't be written, with all that was saved before whole.
     """
-    from tqdm import tqdm
-
     config.check()
-    run = config.out
+    settle_vector_functions()
 
-    if (run / CONFIG).exists() and not config.overwrite:
-        fail('out', 'must be a new folder', f'{run}, which has a run', 'Choose another, or say --overwrite.')
+    with accelerator_of(config) as accelerator:
+        if accelerator.is_main_process:
+            claim(config, resume = resume, overwrite = overwrite)
 
-    torch.manual_seed(config.seed)
-    device = pick_device(config.device)
-    problems = Problems()
-    source = source_of(config, problems)
-    config = replace(config, pose_frame = source.frame)
-    model = model_of(config).to(device)
+        accelerator.wait_for_everyone()
+        problems = Problems()
+        source = source_of(config, problems)
+        config = replace(config, pose_frame = source.frame)
+        training = Training.begin(config, source, accelerator)
+        states = States(config.out / STATES, config.keep_states)
+        progress = training.resume(states) if resume else Progress.new()
+        views = shared_views(source, config, progress, accelerator, problems)
+        judge = Judge(source, config)
+        accelerator.print(judge.describe())
 
-    if isinstance(source, SceneSource) and source.frame == 'scene' and model.trained_for is not None:
-        model.trained_for = model.trained_for._replace(world = source.world.tolist())
+        if accelerator.is_main_process:
+            save_config(config.out, config)
 
-    optimizer = optimizer_of(model, config)
+        if progress.step:
+            accelerator.print(f'{config.out}: goes on after step {progress.step} of {config.steps}')
 
-    run.mkdir(parents = True, exist_ok = True)
-    save_config(run, config)
+        found = judge.look(training) if progress.step >= config.steps else run_steps(config, training, progress, views, judge, states)
 
-    held_out = source.held_out_batch()
-    baselines = guesses(held_out)
-    print(f'{len(held_out.names)} views held out. An input copied: {baselines.copy.means()[0]:.2f} dB. Their blurred mean: {baselines.blur.means()[0]:.2f} dB.')
+        for text in filter(None, (problems.summary(), table(found), judge.verdict(found), f'{config.out}: look at comparison.png')):
+            accelerator.print(text)
 
-    start = time.monotonic()
-    latest: dict[str, float] = {}
+    return found
 
-    with open(run / 'metrics.jsonl', 'w', encoding = 'utf-8') as metrics, tqdm(total = config.steps, unit = 'step', dynamic_ncols = True) as bar:
-        for step in range(config.steps):
-            batch = source.training_batch(step, config.batch_size)
-            loss = model(*(t.to(device) for t in (batch.input_images, batch.input_rays, batch.target_rays, batch.target_images)))
+
+def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Views], judge: Judge, states: States) -> dict[str, float]:
+    """From where the run is to its end."""
+    accelerator, network, optimizer = training.accelerator, training.network, training.optimizer
+    found: dict[str, float] = {}
+
+    with StopWishes(once = accelerator.num_processes == 1) as wishes, Log(config, progress, is_main = training.is_main) as log:
+        for step in range(progress.step, config.steps):
+            started = time.monotonic()
 
             for group in optimizer.param_groups:
                 group['lr'] = learning_rate(step, config)
 
+            # gradients, of the step's samples in as many parts as it takes
+
+            loss = error = torch.zeros((), device = accelerator.device)
+
+            for _ in range(config.accumulate):
+                batch = next(views).to(accelerator.device).batch(config.num_inputs)
+
+                with accelerator.accumulate(network):
+                    part, breakdown = network(batch.input_images, batch.input_rays, batch.target_rays, batch.target_images, return_loss_breakdown = True)
+                    accelerator.backward(part)
+
+                loss = loss + part.detach() / config.accumulate
+                error = error + breakdown.mse.detach() / config.accumulate
+
+            # the step, unless it is better not taken
+
+            gradient_norm = float(accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm))  # pyright: ignore[reportArgumentType]
+            is_taken = is_worth_taking(gradient_norm, config)
+
+            if is_taken:
+                optimizer.step()
+                training.update_average()
+
             optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            optimizer.step()
 
-            # look at the held-out views now and then, and at the end
+            # where the run is now, on which all processes agree
 
-            done = step + 1
-            is_look = done % config.evaluate_every == 0 or done == config.steps
-            bar.update()
+            loss, error, is_stopped = agreed(accelerator, loss, error, wishes.received)
+            seconds = time.monotonic() - started
+            progress = progress.after_step(config.batch_size, is_taken = is_taken, seconds = seconds)
+            log.step(progress, Step(loss, error, gradient_norm, learning_rate(step, config), seconds))
 
-            if done % 10 != 0 and not is_look:
-                continue
+            if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+                got = f'{gradient_norm} at step {progress.step}, after {MOST_SKIPPED_IN_A_ROW} in a row that were no better'
+                fail('gradient', f'must have a norm up to skip_grad_norm {config.skip_grad_norm}', got, 'Lower --learning-rate, and go on from the last state by --resume.')
 
-            record = dict(step = done, seconds = round(time.monotonic() - start, 2), learning_rate = learning_rate(step, config), loss = loss.item())
+            # a look at the held-out views, a record, a state to go on from
 
-            if not math.isfinite(record['loss']):
-                fail('loss', 'must be a number', f'{record["loss"]} at step {done}', 'Lower --learning-rate; the weights of the last look are kept.')
+            is_last = progress.step == config.steps
+            is_look = is_last or progress.step % config.evaluate_every == 0
+            is_best = False
 
             if is_look:
-                pred = paint(model, held_out, batch_size = config.batch_size)
-                latest = figures(model = score(pred, held_out.target_images), **baselines._asdict())
-                record.update(latest)
-                model.save_pretrained(run)
-                save_comparison(run / 'comparison.png', held_out, pred)
+                found = judge.look(training)
+                is_best = found['model_psnr'] > progress.best_psnr
 
-            metrics.write(json.dumps(record) + '\n')
-            metrics.flush()
-            bar.set_postfix(loss = f'{record["loss"]:.4f}', held_out = f'{latest["model_psnr"]:.2f} dB' if latest else '…')
+            if is_best:
+                progress = progress._replace(best_psnr = found['model_psnr'], best_step = progress.step)
+                judge.keep_best(training)
 
-    for text in filter(None, (problems.summary(), table(latest))):
-        print(text)
+            if is_look or progress.step % config.log_every == 0:
+                log.record(progress, found if is_look else {})
 
-    print(f'{run}: look at comparison.png')
-    return latest
+            if is_best or is_last or is_stopped or progress.step % config.save_every == 0:
+                training.save(states, progress)
 
+            if is_stopped and not is_last:
+                raise Stopped(f'stopped after step {progress.step} of {config.steps}, which is saved: go on with --resume', wishes.received or signal.SIGTERM)
 
-def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
-    """Where the config's batches come from; what can't be used is noted in `problems`."""
-    options: dict[str, Any] = dict(num_inputs = config.num_inputs, num_targets = config.num_targets, image_size = config.image_size, seed = config.seed)
-
-    if config.pose_frame is not None:
-        options.update(frame = config.pose_frame)
-
-    if config.data is None:
-        return SyntheticSource(**options)
-
-    if has_split(config.data):
-        split = split_dataset(config.data, problems)
-        print(f'{config.data}: {split.training.format}, {len(split.training)} scenes to train with, {len(split.held_out)} held out')
-    else:
-        dataset = open_dataset(config.data, problems)
-        print(f'{config.data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}')
-
-        if len(dataset) == 1:
-            return SceneSource(dataset[0], problems = problems, **options)
-
-        split = split_scenes(dataset)
-
-    return DatasetSource(split, frame_distances = (config.min_frame_distance, config.max_frame_distance), **options)
+    return found
 
 
-def optimizer_of(model: LVSM, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW as the paper has it: weight decay on matrices alone."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [dict(params = matrices, weight_decay = config.weight_decay), dict(params = vectors, weight_decay = 0.)]
-    return torch.optim.AdamW(groups, lr = config.learning_rate, betas = (0.9, 0.95))
+@contextmanager
+def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
+    """Several processes where a launcher has started them, one where none has.
+
+    Errors: ImportError without accelerate; ValueError for a device that isn't there, and for what can't be done by so many processes.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import DistributedType, GradientAccumulationPlugin
+    except ImportError as error:
+        raise ImportError('training needs accelerate: pip install "lvsm-pytorch[train]"') from error
+
+    # left to accelerate where the config is silent, so that what `accelerate config` says holds
+
+    accelerator = Accelerator(
+        cpu = config.device == 'cpu',
+        mixed_precision = 'bf16' if config.bf16 else None,
+        dynamo_backend = 'inductor' if config.compile else None,
+        gradient_accumulation_plugin = GradientAccumulationPlugin(num_steps = config.accumulate, sync_with_dataloader = False),
+    )
+
+    try:
+        if config.device != 'auto' and pick_device(config.device).type != accelerator.device.type:
+            fail('device', f'must be the one that accelerate has chosen, {accelerator.device}', config.device, 'Leave it out, or see `accelerate config`.')
+
+        if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+            fail('fsdp_version', 'must be 2 in what accelerate is told', 1, 'Set it in the file of `accelerate config`.')
+
+        if accelerator.distributed_type == DistributedType.FSDP and config.ema_decay > 0:
+            fail('ema_decay', 'must be 0 where weights are shared out by FSDP', config.ema_decay, 'Train without an average, or without FSDP.')
+
+        config.samples_at_once(accelerator.num_processes)
+        yield accelerator
+    finally:
+        # accelerate remembers its first settings for as long as Python runs; the next run may have others
+
+        accelerator.end_training()
+        AcceleratorState._reset_state(reset_partial_state = True)
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Up in a line, down in a cosine."""
-    warmup = min((step + 1) / max(config.warmup_steps, 1), 1.)
-    return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+def claim(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
+    """Makes the folder of the run. Errors: ValueError where there is a run that is neither gone on with nor thrown away."""
+    run = config.out
+
+    if (run / CONFIG).exists() and not resume and not overwrite:
+        fail('out', 'must be a new folder', f'{run}, which has a run', 'Choose another, go on with it by --resume, or throw it away by --overwrite.')
+
+    try:
+        run.mkdir(parents = True, exist_ok = True)
+    except OSError as error:
+        raise OSError(f'out: must be a folder that can be made, but got {run}: {error}. Choose another.') from error
+
+    if overwrite:
+        for folder in (STATES, BEST, 'tensorboard'):
+            shutil.rmtree(run / folder, ignore_errors = True)
+
+        (run / METRICS).unlink(missing_ok = True)
+
+    for folder in (run, run / STATES, run / BEST):
+        remove_partial_files(folder)
 
 
-def table(latest: dict[str, float]) -> str:
-    names = dict(model = 'model', blur = 'blurred mean of the inputs', copy = 'better input, copied')
-    rows = [f'{"held-out views":28} {"PSNR":>9} {"SSIM":>7}']
-    rows += [f'{label:28} {latest[f"{name}_psnr"]:6.2f} dB {latest[f"{name}_ssim"]:7.3f}' for name, label in names.items()]
-    return '\n'.join(rows)
+def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems) -> Iterator[Views]:
+    """This process's part of the samples that are left."""
+    return training_views(
+        source,
+        range(progress.samples, progress.samples + max(config.steps - progress.step, 0) * config.batch_size),
+        batch_size = config.samples_at_once(accelerator.num_processes),
+        rank = accelerator.process_index,
+        processes = accelerator.num_processes,
+        workers = workers_of(config, accelerator.device),
+        problems = problems,
+        pin_memory = accelerator.device.type == 'cuda',
+    )
+
+
+def agreed(accelerator: Accelerator, loss: torch.Tensor, error: torch.Tensor, stop: int) -> tuple[float, float, bool]:
+    """Means over all processes, and whether any was asked to stop."""
+    told = torch.stack((loss, error, loss.new_tensor(float(stop > 0))))
+
+    if accelerator.num_processes > 1:
+        told = cast(torch.Tensor, accelerator.reduce(told, 'mean'))
+
+    loss_mean, error_mean, stopped = told.tolist()
+    return loss_mean, error_mean, stopped > 0

@@ -9,15 +9,9 @@ from torch import Tensor
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.cameras import Cameras, look_at, plucker_rays
+from lvsm_pytorch.reproducible import settle_vector_functions
 
-# MKL's vector functions (sin, sqrt, ...) are now and then off by 1e-4 when several threads call them for the first time in a
-# process; called by one thread first, they are right from then on
-
-num_threads = torch.get_num_threads()
-torch.set_num_threads(1)
-for function in (torch.sin, torch.cos, torch.exp, torch.log, torch.log10, torch.sqrt, torch.tanh, torch.acos, torch.tan):
-    function(torch.rand(10_000))
-torch.set_num_threads(num_threads)
+settle_vector_functions()
 
 SHARED = Path(__file__).parents[2] / 'shared'
 

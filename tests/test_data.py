@@ -346,9 +346,13 @@ def test_a_batch_is_a_function_of_its_step():
         assert not torch.equal(a.input_rays, c.input_rays)
 
 
+def rays_of(source, views):
+    return source.collate([source.views(torch.tensor(views))]).batch(2)
+
+
 def test_what_is_asked_for_does_not_move_the_inputs():
     source = SceneSource(line_of_views(20), num_inputs = 2, num_targets = 1, image_size = 8, frame = 'inputs')
-    a, b = source.batch(torch.tensor([[0, 1, 5]])), source.batch(torch.tensor([[0, 1, 9]]))
+    a, b = (rays_of(source, views) for views in ([0, 1, 5], [0, 1, 9]))
     assert torch.equal(a.input_rays, b.input_rays)
     assert not torch.equal(a.target_rays, b.target_rays)
 
@@ -357,14 +361,14 @@ def test_the_frame_of_the_rays():
     """In the frame of the inputs a sample looks the same wherever it lies in the scene, and in that of the scene it doesn't."""
     for frame, same in (('inputs', True), ('scene', False)):
         source = SceneSource(line_of_views(20), num_inputs = 2, num_targets = 1, image_size = 8, frame = frame)
-        a, b = source.batch(torch.tensor([[0, 1, 3]])), source.batch(torch.tensor([[2, 3, 5]]))
+        a, b = (rays_of(source, views) for views in ([0, 1, 3], [2, 3, 5]))
         assert torch.allclose(a.input_rays, b.input_rays, atol = 1e-5) == same
         assert torch.allclose(a.target_rays, b.target_rays, atol = 1e-5) == same
 
     # and a scene keeps its unit of length, however near its inputs are
 
     source = SceneSource(line_of_views(20), num_inputs = 2, num_targets = 1, image_size = 8, frame = 'inputs')
-    near, far = source.batch(torch.tensor([[0, 1, 5]])), source.batch(torch.tensor([[0, 3, 5]]))
+    near, far = (rays_of(source, views) for views in ([0, 1, 5], [0, 3, 5]))
     gap_of_near, gap_of_far = ((views.input_rays[0, 0, 3:] - views.input_rays[0, 1, 3:]).norm(dim = 0).max() for views in (near, far))
     assert gap_of_far / gap_of_near == pytest.approx(3, rel = 1e-3)
 

@@ -10,7 +10,8 @@ from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene, write_transforms
 from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.runs import model_of as model_as_configured
-from lvsm_pytorch.train import source_of, train
+from lvsm_pytorch.runs import source_of
+from lvsm_pytorch.train import train
 
 V, T, SIZE = 3, 5, (16, 24)
 MODES = [True, False]
@@ -101,7 +102,7 @@ def test_a_model_of_synthetic_scenes_is_asked_as_it_was_trained():
 
 def test_a_model_of_one_scene_is_asked_in_the_world_of_its_dataset(tmp_path):
     write_transforms(synthetic_scene(1, num_views = 12, image_size = 24), tmp_path / 'photos')
-    tiny = dict(image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 2, batch_size = 2, warmup_steps = 1, device = 'cpu')
+    tiny = dict(image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 2, batch_size = 2, num_targets = 1, tensorboard = False, device = 'cpu')
     config = TrainConfig(data = tmp_path / 'photos', out = tmp_path / 'run', **tiny)
     train(config)
     model = LVSM.from_pretrained(tmp_path / 'run')

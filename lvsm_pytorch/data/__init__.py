@@ -8,9 +8,10 @@ from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.chunks import Chunks, write_chunks
 from lvsm_pytorch.data.colmap import read_colmap, write_colmap
 from lvsm_pytorch.data.dataset import Dataset, Part, Split, has_split, open_dataset, shuffled_order, split_dataset, split_scenes
+from lvsm_pytorch.data.loading import can_have_workers, training_views
 from lvsm_pytorch.data.lvsm_json import read_lvsm, write_lvsm
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.sampling import Batch, DatasetSource, SceneSource, Source, SyntheticSource
+from lvsm_pytorch.data.sampling import Batch, DatasetSource, SceneSource, Source, SyntheticSource, Views
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scene, synthetic_scenes
 from lvsm_pytorch.data.transforms_json import read_transforms, write_transforms
@@ -29,7 +30,9 @@ __all__ = [
     'Split',
     'SyntheticSource',
     'View',
+    'Views',
     'cameras_of',
+    'can_have_workers',
     'has_split',
     'hold_out',
     'open_dataset',
@@ -42,6 +45,7 @@ __all__ = [
     'split_scenes',
     'synthetic_scene',
     'synthetic_scenes',
+    'training_views',
     'write_chunks',
     'write_colmap',
     'write_lvsm',

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -32,6 +34,24 @@ class Batch(NamedTuple):
     names: list[str]
 
 
+class Views(NamedTuple):
+    """A batch before its rays, which are soon computed where they are needed and large to carry there.
+
+    images: (b n 3 h w). cameras: (b n ...). Inputs first. names: of what is asked for, one for each of b.
+    """
+    images: Tensor
+    cameras: Cameras
+    names: list[str]
+
+    def to(self, device: torch.device) -> Views:
+        return Views(self.images.to(device, non_blocking = True), Cameras(*(t.to(device, non_blocking = True) for t in self.cameras)), self.names)
+
+    def batch(self, num_inputs: int) -> Batch:
+        rays = plucker_rays(*self.cameras, (self.images.shape[-2], self.images.shape[-1]))
+        (input_images, target_images), (input_rays, target_rays) = (t.tensor_split((num_inputs,), dim = 1) for t in (self.images, rays))
+        return Batch(input_images, input_rays, target_images, target_rays, self.names)
+
+
 # 'scene': all samples of a scene have one world, which the model may learn by heart, as for a single scene it should.
 # 'inputs': in each sample the mean input camera is the identity. In both, a scene keeps one unit of length: by the
 # cameras of each sample, the same scene would be now large and now small, which is much harder to learn.
@@ -39,33 +59,51 @@ class Batch(NamedTuple):
 Frame = Literal['scene', 'inputs']
 
 
-class Source(Protocol):
-    """Where batches come from. A training batch is a function of its step, so that a run can be repeated from any step.
+class Source(ABC):
+    """Where views come from: samples without end, by their numbers, so that a run can go on from any of them, and the views that are held out.
 
-    frame: of the rays, as it was asked for or as fits the data.
+    num_inputs: views of a sample that are seen; the others are asked for. frame: of the rays. seed: of all that is drawn.
     """
-    frame: Frame
 
-    def training_batch(self, step: int, batch_size: int) -> Batch: ...
+    def __init__(self, *, num_inputs: int, num_targets: int, frame: Frame, seed: int):
+        self.num_inputs = num_inputs
+        self.num_targets = num_targets
+        self.frame: Frame = frame
+        self.seed = seed
 
-    def held_out_batch(self) -> Batch: ...
+    @abstractmethod
+    def sample(self, number: int) -> Views:
+        """The sample of that number, of all that there ever are, in the frame and unit of its scene: views of b = 1."""
+
+    @abstractmethod
+    def held_out(self) -> Views:
+        """What is never trained with, one target each, in the frame of the rays."""
+
+    def collate(self, samples: Sequence[Views]) -> Views:
+        """Samples as one batch, in the frame of the rays."""
+        poses, intrinsics = (torch.cat(each) for each in zip(*(sample.cameras for sample in samples), strict = True))
+
+        if self.frame == 'inputs':
+            inputs, targets = normalize_poses(poses[:, :self.num_inputs], poses[:, self.num_inputs:], unit = 1.)
+            assert targets is not None
+            poses = torch.cat((inputs, targets), dim = 1)
+
+        return Views(torch.cat([sample.images for sample in samples]), Cameras(poses, intrinsics), [name for sample in samples for name in sample.names])
+
+    def training_batch(self, step: int, batch_size: int) -> Batch:
+        """The samples of a step of so many."""
+        return self.collate([self.sample(step * batch_size + index) for index in range(batch_size)]).batch(self.num_inputs)
+
+    def held_out_batch(self) -> Batch:
+        return self.held_out().batch(self.num_inputs)
+
+    def generator(self, number: int) -> Generator:
+        """What a sample is drawn by."""
+        return Generator().manual_seed(self.seed * 1_000_003 + number)
 
 
-def make_batch(images: Tensor, cameras: Cameras, num_inputs: int, names: list[str], *, frame: Frame) -> Batch:
-    """images (b n 3 h w) and cameras (b n ...), inputs first, in the frame and unit of their scene."""
-    poses = cameras.camera_to_world
-
-    if frame == 'inputs':
-        inputs, targets = normalize_poses(poses[:, :num_inputs], poses[:, num_inputs:], unit = 1.)
-        assert targets is not None
-        poses = torch.cat((inputs, targets), dim = 1)
-
-    rays = plucker_rays(poses, cameras.intrinsics, (images.shape[-2], images.shape[-1]))
-    return Batch(images[:, :num_inputs], rays[:, :num_inputs], images[:, num_inputs:], rays[:, num_inputs:], names)
-
-
-class SceneSource:
-    """Batches of one scene: a target drawn at random, and inputs among the views that are nearest to it.
+class SceneSource(Source):
+    """One scene: a target drawn at random, and inputs among the views that are nearest to it.
 
     scene: all its views; every eighth by name is held out, and seen neither as target nor as input.
     num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
@@ -73,6 +111,7 @@ class SceneSource:
     """
 
     def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0, problems: Problems | None = None):
+        super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
         problems = Problems() if problems is None else problems
         loaded = {view.name: problems.attempt(f'{scene.name}/{view.name}', view.load) for view in scene.views}
         training, held_out = hold_out(replace(scene, views = tuple(view for view in scene.views if loaded[view.name] is not None)))
@@ -80,10 +119,6 @@ class SceneSource:
         if len(training.views) <= num_inputs:
             fail('num_inputs', f'must be below the number of training views {len(training.views)}', num_inputs, 'Ask for fewer inputs or add photos.')
 
-        self.num_inputs = num_inputs
-        self.num_targets = num_targets
-        self.frame: Frame = frame
-        self.seed = seed
         self.num_training = len(training.views)
 
         views = (*training.views, *held_out.views)
@@ -103,31 +138,31 @@ class SceneSource:
         distance[:self.num_training].fill_diagonal_(torch.inf)
         self.nearest = distance.argsort(dim = -1)
 
-    def training_batch(self, step: int, batch_size: int) -> Batch:
-        generator = Generator().manual_seed(self.seed * 1_000_003 + step)
-        samples = []
+    def sample(self, number: int) -> Views:
+        generator = self.generator(number)
+        target = int(torch.randint(self.num_training, (), generator = generator))
+        num_near = min(max(3 * self.num_inputs, self.num_inputs + self.num_targets - 1), self.num_training - 1)
+        near = self.nearest[target, :num_near][torch.randperm(num_near, generator = generator)]
 
-        for _ in range(batch_size):
-            target = int(torch.randint(self.num_training, (), generator = generator))
-            num_near = min(3 * self.num_inputs, self.num_training - 1)
-            near = self.nearest[target, :num_near][torch.randperm(num_near, generator = generator)]
+        # further targets are the near views that are not inputs, and views that are, where those don't suffice
 
-            # further targets are the near views that are not inputs, and views that are, where those don't suffice
+        further = near.roll(-self.num_inputs).repeat(self.num_targets // num_near + 1)[:self.num_targets - 1]
+        return self.views(torch.cat((near[:self.num_inputs], torch.tensor([target]), further)))
 
-            further = near.roll(-self.num_inputs)[:self.num_targets - 1]
-            samples.append(torch.cat((near[:self.num_inputs], torch.tensor([target]), further)))
-
-        return self.batch(torch.stack(samples))
-
-    def held_out_batch(self) -> Batch:
+    def held_out(self) -> Views:
         """Each held-out view, seen from the training views nearest to it."""
-        targets = torch.arange(self.num_training, len(self.names))
-        return self.batch(torch.cat((self.nearest[targets, :self.num_inputs], targets.unsqueeze(1)), dim = 1))
+        return self.seen_from_nearest(range(self.num_training, len(self.names)))
 
-    def batch(self, views: Tensor) -> Batch:
-        """views: (b n) by index, inputs first."""
-        names = [self.names[view] for view in views[:, self.num_inputs].tolist()]
-        return make_batch(self.images[views], Cameras(*(t[views] for t in self.cameras)), self.num_inputs, names, frame = self.frame)
+    def trained_with(self) -> Views:
+        """Each training view, seen from those nearest to it: what a model should know by heart."""
+        return self.seen_from_nearest(range(self.num_training))
+
+    def seen_from_nearest(self, targets: range) -> Views:
+        return self.collate([self.views(torch.cat((self.nearest[target, :self.num_inputs], torch.tensor([target])))) for target in targets])
+
+    def views(self, indices: Tensor) -> Views:
+        """indices: (n), inputs first."""
+        return Views(self.images[indices].unsqueeze(0), Cameras(*(t[indices].unsqueeze(0) for t in self.cameras)), [self.names[int(indices[self.num_inputs])]])
 
 
 def camera_distance(camera_to_world: Tensor) -> Tensor:
@@ -138,8 +173,8 @@ def camera_distance(camera_to_world: Tensor) -> Tensor:
     return apart / apart.median().clamp(min = 1e-12) + angle
 
 
-class DatasetSource:
-    """Batches of many scenes, each of another one: every scene once an epoch, in a shuffled order.
+class DatasetSource(Source):
+    """Many scenes, each sample of another one: every scene once an epoch, in a shuffled order.
 
     split: scenes to train with, and those held out.
     num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
@@ -147,31 +182,25 @@ class DatasetSource:
     frame: of the rays.
 
     What can't be used is skipped and noted in the dataset's `problems`: in place of a scene the next one is taken, in place of an image
-    the scene's views are drawn again. So a batch is a function of its step alone, whatever was met before.
+    the scene's views are drawn again. So a sample is a function of its number alone, whatever was met before.
     """
 
     def __init__(self, split: Split, *, num_inputs: int, num_targets: int, image_size: int, frame_distances: tuple[int, int] = (25, 192), frame: Frame = 'inputs', seed: int = 0):
+        super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
         self.split = split
-        self.num_inputs = num_inputs
-        self.num_targets = num_targets
         self.size = image_size, image_size
         self.frame_distances = frame_distances
-        self.frame: Frame = frame
-        self.seed = seed
         self.order = lru_cache(maxsize = 2)(lambda epoch: shuffled_order(split.training, epoch, seed))
         self.training_scene = lru_cache(maxsize = 64)(partial(self.read, split.training))
 
-    def training_batch(self, step: int, batch_size: int) -> Batch:
-        return collate([self.training_sample(step * batch_size + index) for index in range(batch_size)])
-
-    def training_sample(self, number: int) -> Batch:
-        """The sample of that number, of all that there ever are; a batch of one. Errors: ValueError where no scene can be used."""
+    def sample(self, number: int) -> Views:
+        """Errors: ValueError where no scene can be used."""
         epoch, position = divmod(number, len(self.split.training))
         order = self.order(epoch)
-        generator = Generator().manual_seed(self.seed * 1_000_003 + number)
+        generator = self.generator(number)
 
         scenes = (self.training_scene(index) for index in (*order[position:], *order[:position]))
-        samples = (self.sample(self.split.training, scene, self.num_targets, generator) for scene in scenes if scene is not None)
+        samples = (self.draw(self.split.training, scene, self.num_targets, generator) for scene in scenes if scene is not None)
         sample = next((sample for sample in samples if sample is not None), None)
 
         if sample is None:
@@ -179,17 +208,17 @@ class DatasetSource:
 
         return sample
 
-    def held_out_batch(self) -> Batch:
+    def held_out(self) -> Views:
         """Of each held-out scene views that are always the same, and one target."""
         held_out = self.split.held_out
         scenes = [self.read(held_out, index) for index in range(len(held_out))]
-        samples = [self.sample(held_out, scene, 1, Generator().manual_seed(0)) for scene in scenes if scene is not None]
+        samples = [self.draw(held_out, scene, 1, Generator().manual_seed(0)) for scene in scenes if scene is not None]
         samples = [sample for sample in samples if sample is not None]
 
         if not samples:
             fail('data', 'must have at least one held-out scene that can be used', f'none of {len(held_out)}', held_out.problems.summary(most = 5))
 
-        return collate(samples)
+        return self.collate(samples)
 
     def read(self, dataset: Dataset, index: int) -> Scene | None:
         def long_enough() -> Scene:
@@ -205,7 +234,7 @@ class DatasetSource:
 
         return dataset.problems.attempt(f'scene {index} of {dataset.group(index) or "the dataset"}', long_enough)
 
-    def sample(self, dataset: Dataset, scene: Scene, num_targets: int, generator: Generator) -> Batch | None:
+    def draw(self, dataset: Dataset, scene: Scene, num_targets: int, generator: Generator) -> Views | None:
         """None where no draw of views has readable images."""
         for _ in range(10):
             indices = draw_views(scene, num_inputs = self.num_inputs, num_targets = num_targets, frame_distances = self.frame_distances, generator = generator)
@@ -216,7 +245,7 @@ class DatasetSource:
                 fitted = [resize_and_crop(image, view.intrinsics, self.size) for image, view in zip(images, views, strict = True) if image is not None]
                 pixels, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
                 cameras = Cameras(self.poses(scene, indices).unsqueeze(0), intrinsics)
-                return make_batch(pixels, cameras, self.num_inputs, [f'{scene.name}/{views[self.num_inputs].name}'], frame = self.frame)
+                return Views(pixels, cameras, [f'{scene.name}/{views[self.num_inputs].name}'])
 
         dataset.problems.skip(scene.name, 'its images can not be read')
         return None
@@ -267,14 +296,8 @@ def draw_views(scene: Scene, *, num_inputs: int, num_targets: int, frame_distanc
     return near[:num_inputs] + [target] + [further[index % len(further)] for index in range(num_targets - 1)]
 
 
-def collate(samples: list[Batch]) -> Batch:
-    """Batches of one as one."""
-    images, rays, target_images, target_rays = (torch.cat(each) for each in zip(*(sample[:4] for sample in samples), strict = True))
-    return Batch(images, rays, target_images, target_rays, [name for sample in samples for name in sample.names])
-
-
-class SyntheticSource:
-    """Batches of built-in scenes without end. The scenes of a step come from a window of seeds that moves on with the steps, so that each is rendered once.
+class SyntheticSource(Source):
+    """Built-in scenes without end. Those of a sample come from a window of seeds that moves on with the samples, so that each is rendered once.
 
     num_inputs, num_targets: views a sample. image_size: height and width in pixels. frame: of the rays.
     """
@@ -282,14 +305,12 @@ class SyntheticSource:
     NUM_HELD_OUT = 64
     FIRST_TRAINING_SEED = 1_000
     WINDOW = 128
+    SAMPLES_PER_SCENE = 48
     UNIT = 3.  # about the distance of the cameras to what they look at
 
     def __init__(self, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'inputs', seed: int = 0):
-        self.num_inputs = num_inputs
-        self.num_targets = num_targets
+        super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
         self.image_size = image_size
-        self.frame: Frame = frame
-        self.seed = seed
         self.num_views = max(6, num_inputs + num_targets)
         self.scene = lru_cache(maxsize = 2 * self.WINDOW)(self.render_scene)
 
@@ -299,20 +320,16 @@ class SyntheticSource:
         camera_to_world[:, :3, 3] /= self.UNIT
         return images[0], Cameras(camera_to_world, intrinsics)
 
-    def training_batch(self, step: int, batch_size: int) -> Batch:
-        generator = Generator().manual_seed(self.seed * 1_000_003 + step)
-        first = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + step
-        seeds = first + torch.randint(self.WINDOW, (batch_size,), generator = generator)
-        views = torch.rand(batch_size, self.num_views, generator = generator).argsort(dim = -1)[:, :self.num_inputs + self.num_targets]
-        return self.batch(seeds, views)
+    def sample(self, number: int) -> Views:
+        generator = self.generator(number)
+        window = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + number // self.SAMPLES_PER_SCENE
+        seed = window + int(torch.randint(self.WINDOW, (), generator = generator))
+        return self.views(seed, torch.randperm(self.num_views, generator = generator)[:self.num_inputs + self.num_targets])
 
-    def held_out_batch(self) -> Batch:
+    def held_out(self) -> Views:
         """Scenes by seeds that no training reaches."""
-        views = torch.arange(self.num_inputs + 1).expand(self.NUM_HELD_OUT, -1)
-        return self.batch(torch.arange(self.NUM_HELD_OUT), views)
+        return self.collate([self.views(seed, torch.arange(self.num_inputs + 1)) for seed in range(self.NUM_HELD_OUT)])
 
-    def batch(self, seeds: Tensor, views: Tensor) -> Batch:
-        scenes = [self.scene(seed) for seed in seeds.tolist()]
-        images = torch.stack([images[index] for (images, _), index in zip(scenes, views, strict = True)])
-        cameras = [Cameras(*(t[index] for t in cameras)) for (_, cameras), index in zip(scenes, views, strict = True)]
-        return make_batch(images, Cameras(*map(torch.stack, zip(*cameras, strict = True))), self.num_inputs, [f'scene {seed}' for seed in seeds.tolist()], frame = self.frame)
+    def views(self, seed: int, indices: Tensor) -> Views:
+        images, cameras = self.scene(seed)
+        return Views(images[indices].unsqueeze(0), Cameras(*(t[indices].unsqueeze(0) for t in cameras)), [f'scene {seed}'])

@@ -227,7 +227,7 @@ def hit_spheres(origins: Tensor, directions: Tensor, radius: Tensor) -> Tensor:
 
 def hit_boxes(origins: Tensor, directions: Tensor, half_sizes: Tensor) -> Tensor:
     """Distance (... k) along rays (... k 3) to boxes around 0, by their slabs (Kay & Kajiya 1986); infinite where they miss or start inside."""
-    directions = torch.where(directions.abs() < 1e-8, 1e-8, directions)
-    middle, reach = -origins / directions, half_sizes / directions.abs()
+    slowness = 1 / torch.where(directions.abs() < 1e-8, 1e-8, directions)
+    middle, reach = -origins * slowness, half_sizes * slowness.abs()
     enter, leave = (middle - reach).amax(dim = -1), (middle + reach).amin(dim = -1)
     return torch.where((enter < leave) & (enter > 0), enter, torch.inf)

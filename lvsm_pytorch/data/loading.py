@@ -1,0 +1,95 @@
+"""Samples in a global order, shared by processes and read by workers while the model computes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lvsm_pytorch.data.problems import Problems
+from lvsm_pytorch.data.sampling import Source, Views
+
+
+class Samples(Dataset):
+    """A source's samples by number, each with what was newly skipped on the way to it. What can't be read is an error to be raised by who asked."""
+
+    def __init__(self, source: Source, problems: Problems):
+        self.source = source
+        self.problems = problems
+        self.num_told = 0
+
+    def __getitem__(self, number: int) -> tuple[Views | Exception, dict[str, str]]:
+        try:
+            sample = self.source.sample(number)
+        except Exception as error:  # a worker's would come back with a traceback in its message
+            sample = error
+
+        new = dict(list(self.problems.found.items())[self.num_told:])
+        self.num_told = len(self.problems.found)
+        return sample, new
+
+
+def training_views(
+    source: Source,
+    numbers: range,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    processes: int = 1,
+    workers: int = 0,
+    problems: Problems | None = None,
+    pin_memory: bool = False,
+) -> Iterator[Views]:
+    """Batches of the samples of these numbers, of which process `rank` takes every so many-th (of `processes`), `batch_size` at a time.
+
+    workers: processes that read them in advance; 0 reads them when they are asked for. What they skip is noted in `problems`.
+    They start when this is called. Errors: what the source raises, when its batch is asked for.
+    """
+    problems = Problems() if problems is None else problems
+    mine = numbers[rank::processes]
+
+    def collate(samples: list[tuple[Views | Exception, dict[str, str]]]) -> tuple[Views | Exception, dict[str, str]]:
+        skipped = {what: why for _, new in samples for what, why in new.items()}
+        views = [sample for sample, _ in samples if not isinstance(sample, Exception)]
+        error = next((sample for sample, _ in samples if isinstance(sample, Exception)), None)
+        return source.collate(views) if error is None else error, skipped
+
+    loader = iter(DataLoader(
+        Samples(source, problems),
+        batch_size = batch_size,
+        sampler = mine,
+        num_workers = workers,
+        collate_fn = collate,
+        worker_init_fn = leave_signals_to_the_main_process,
+        multiprocessing_context = 'fork' if workers > 0 else None,  # a source has caches and open files, which no other way hands over
+        generator = torch.Generator(),                              # its own, so that a run that is resumed draws no more than one that is not
+        pin_memory = pin_memory,
+    ))
+
+    def batches() -> Iterator[Views]:
+        for views, skipped in loader:
+            for what, why in skipped.items():
+                problems.skip(what, why)
+
+            if isinstance(views, Exception):
+                raise views
+
+            yield views
+
+    return batches()
+
+
+def leave_signals_to_the_main_process(_: int) -> None:
+    """Ctrl-C and what a scheduler sends reach every process of a group; the main one still needs the workers, to finish its step. It warns for them too."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
+
+    warnings.simplefilter('ignore')
+
+
+def can_have_workers() -> bool:
+    return sys.platform == 'linux'

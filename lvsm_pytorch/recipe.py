@@ -1,0 +1,32 @@
+"""How weights are changed: the paper's optimizer, its schedule, and steps that are better not taken."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from lvsm_pytorch.config import TrainConfig
+
+LONGEST_WARMUP = 2500
+
+
+def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW as the paper has it: weight decay on matrices alone."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [dict(params = matrices, weight_decay = config.weight_decay), dict(params = vectors, weight_decay = 0.)]
+    return torch.optim.AdamW(groups, lr = config.learning_rate, betas = (0.9, 0.95))
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Up in a line, for 2500 steps or a twentieth of the run where that is shorter, and down in a cosine."""
+    warmup_steps = min(LONGEST_WARMUP, config.steps // 20) if config.warmup_steps is None else config.warmup_steps
+    warmup = min((step + 1) / max(warmup_steps, 1), 1.)
+    return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def is_worth_taking(gradient_norm: float, config: TrainConfig) -> bool:
+    """A step of a huge gradient, or of one that is no number, would undo more than it teaches."""
+    return math.isfinite(gradient_norm) and gradient_norm <= config.skip_grad_norm

@@ -1,0 +1,47 @@
+"""Ctrl-C, and what a scheduler sends before it takes a machine away: wishes that are granted once the step is done and saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+WISHES = signal.SIGINT, signal.SIGTERM
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that was asked to stop, and has saved where it is. signal: who asked, 0 where that was another machine."""
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
+
+
+class StopWishes:
+    """As a context: notes signals instead of obeying them. received: the last of them, or 0.
+
+    once: the second Ctrl-C is obeyed at once. Not where several processes train together: launchers send each signal twice.
+    Signals reach a program's main thread; called from another one, nothing is changed.
+    """
+
+    def __init__(self, *, once: bool):
+        self.received = 0
+        self.once = once
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopWishes:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {wish: signal.signal(wish, self.note) for wish in WISHES}
+
+        return self
+
+    def note(self, received: int, _: FrameType | None) -> None:
+        if self.once and self.received:
+            raise KeyboardInterrupt
+
+        self.received = received
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for wish, handler in self.before.items():
+            signal.signal(wish, handler)
