@@ -56,6 +56,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         progress = training.resume(states) if resume else Progress.new()
         views = shared_views(source, config, progress, accelerator, problems)
         judge = Judge(source, config)
+        accelerator.print(source.description)
         accelerator.print(judge.describe())
 
         if accelerator.is_main_process:

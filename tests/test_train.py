@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-import json
+import math
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,14 +14,21 @@ from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.checkpoint import to_official
-from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
+from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import synthetic_scene, write_lvsm, write_transforms
 from lvsm_pytorch.evaluate import paint, score
+from lvsm_pytorch.logs import read_metrics
+from lvsm_pytorch.losses import TORCHVISION_LAYERS, PerceptualLoss
+from lvsm_pytorch.recipe import is_worth_taking, learning_rate, optimizer_of
 from lvsm_pytorch.render import RenderConfig, render
-from lvsm_pytorch.runs import load_run, model_of, pick_device
-from lvsm_pytorch.train import learning_rate, optimizer_of, source_of, train
+from lvsm_pytorch.runs import BEST, STATES, load_run, model_of, pick_device, source_of, workers_of
+from lvsm_pytorch.train import train
+from lvsm_pytorch.training_state import States
 
-TINY = dict(image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 2, evaluate_every = 6, warmup_steps = 2, device = 'cpu')
+TINY = dict(
+    image_size = 16, num_targets = 1, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 2, learning_rate = 1e-3,
+    evaluate_every = 6, save_every = 6, tensorboard = False, device = 'cpu',
+)
 
 
 @pytest.fixture(scope = 'module')
@@ -43,11 +52,13 @@ def size_of(path):
 
 
 def test_a_run_leaves_its_files(trained, photos):
-    assert sorted(p.name for p in trained.iterdir()) == ['comparison.png', 'config.json', 'config.yaml', 'metrics.jsonl', 'model.safetensors']
+    assert sorted(p.name for p in trained.iterdir()) == ['best', 'comparison.png', 'config.json', 'config.yaml', 'metrics.jsonl', 'model.safetensors', 'states']
+    assert sorted(p.name for p in (trained / STATES).iterdir()) == ['step-00000006.pt', 'step-00000012.pt']
 
-    records = [json.loads(line) for line in (trained / 'metrics.jsonl').read_text().splitlines()]
+    records = read_metrics(trained)
     assert [record['step'] for record in records] == [6, 10, 12]
-    assert {'loss', 'seconds', 'learning_rate'} <= set(records[1])
+    assert {'loss', 'psnr', 'learning_rate', 'gradient_norm', 'skipped', 'views_per_second', 'seconds'} <= set(records[1])
+    assert records[1]['psnr'] == pytest.approx(-10 * math.log10(records[1]['loss']))
     assert {'model_psnr', 'model_ssim', 'copy_psnr', 'blur_psnr'} <= set(records[-1])
 
     config, model = load_run(trained)
@@ -57,13 +68,26 @@ def test_a_run_leaves_its_files(trained, photos):
     assert size_of(trained / 'comparison.png')[0] > 400
 
 
+def test_the_best_model_is_kept(photos, tmp_path):
+    """Of a run that gets worse, the one before."""
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **TINY)
+    train(config)
+    best = load_file(config.out / BEST / 'model.safetensors')
+    train(replace(config, steps = 24, learning_rate = 3., keep_states = 1), resume = True)
+    psnrs = {record['step']: record['model_psnr'] for record in read_metrics(config.out) if 'model_psnr' in record}
+    assert psnrs[12] == max(psnrs.values())
+    assert all(torch.equal(tensor, load_file(config.out / BEST / 'model.safetensors')[name]) for name, tensor in best.items())
+    assert not torch.equal(best['to_pixels.weight'], load_file(config.out / 'model.safetensors')['to_pixels.weight'])
+    assert States(config.out / STATES, 1).steps() == [12, 24]
+    assert load_run(config.out / BEST)[0].steps == 12
+
+
 def test_held_out_views_are_rendered(trained, photos, tmp_path):
     figures = render(RenderConfig(run = trained, data = photos, out = tmp_path / 'views', device = 'cpu'))
     assert sorted(p.name for p in (tmp_path / 'views').iterdir()) == ['comparison.png', 'images_0000.png', 'images_0008.png']
     assert size_of(tmp_path / 'views' / 'images_0008.png') == (16, 16)
 
-    last = json.loads((trained / 'metrics.jsonl').read_text().splitlines()[-1])
-    assert figures['model_psnr'] == pytest.approx(last['model_psnr'], abs = 1e-3)
+    assert figures['model_psnr'] == pytest.approx(read_metrics(trained)[-1]['model_psnr'], abs = 1e-3)
 
     render(RenderConfig(run = trained, device = 'cpu'))
     assert (trained / 'render' / 'comparison.png').is_file()
@@ -85,13 +109,49 @@ def test_the_same_seed_gives_the_same_run(photos, tmp_path):
 
 def test_a_run_is_not_written_over(trained, photos):
     config = TrainConfig(data = photos, out = trained, **TINY)
-    with pytest.raises(ValueError, match = 'out: must be a new folder.*--overwrite'):
+    with pytest.raises(ValueError, match = 'out: must be a new folder.*--resume.*--overwrite'):
         train(config)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(photos, tmp_path):
-    with pytest.raises(ValueError, match = 'loss: must be a number.*learning-rate'):
-        train(TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'learning_rate': 1e30, 'max_grad_norm': 1e30}))
+def test_a_run_that_is_thrown_away_leaves_nothing_behind(photos, tmp_path):
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **TINY)
+    train(config)
+    train(replace(config, steps = 4), overwrite = True)
+    assert States(config.out / STATES, 1).steps() == [4]
+    assert [record['step'] for record in read_metrics(config.out)] == [4]
+
+
+def test_a_run_that_is_done_is_looked_at_again(trained, photos, tmp_path):
+    before = read_metrics(trained)
+    figures = train(TrainConfig(data = photos, out = trained, **TINY), resume = True)
+    assert figures['model_psnr'] == pytest.approx(before[-1]['model_psnr'], abs = 1e-6)
+    assert read_metrics(trained) == before
+
+
+def test_steps_of_huge_gradients_are_skipped_counted_and_shown(photos, tmp_path, capfd):
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'skip_grad_norm': 1e-9})
+    train(config)
+    assert [record['skipped'] for record in read_metrics(config.out)] == [6, 10, 12]
+    assert 'skipped=12' in capfd.readouterr().err
+    untrained = model_of(replace(config, pose_frame = 'scene'))
+    assert torch.equal(load_file(config.out / 'model.safetensors')['to_pixels.weight'], untrained.to_pixels.weight)
+
+    assert [is_worth_taking(norm, TrainConfig()) for norm in (0.1, 5., 5.1, math.nan, math.inf)] == [True, True, False, False, False]
+
+
+def test_a_run_that_learns_nothing_any_more_stops(photos, tmp_path):
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'steps': 300, 'learning_rate': 1e30, 'save_every': 1})
+    with pytest.raises(ValueError, match = 'gradient: must have a norm up to skip_grad_norm 5.0, but got nan .*Lower --learning-rate'):
+        train(config)
+
+
+def test_gradients_are_scaled_down(photos, tmp_path):
+    """To a norm so small that Adam, which is told of their direction alone but for its epsilon, hardly moves."""
+    for name, norm in (('as-it-is', 1.), ('scaled', 1e-12)):
+        train(TrainConfig(data = photos, out = tmp_path / name, **{**TINY, 'max_grad_norm': norm, 'weight_decay': 0.}))
+    untrained = model_of(TrainConfig(data = photos, pose_frame = 'scene', **TINY)).to_pixels.weight
+    moved = {name: (load_file(tmp_path / name / 'model.safetensors')['to_pixels.weight'] - untrained).abs().max() for name in ('as-it-is', 'scaled')}
+    assert moved['scaled'] < 0.01 * moved['as-it-is']
 
 
 def test_the_learning_rate_rises_and_falls():
@@ -101,6 +161,27 @@ def test_the_learning_rate_rises_and_falls():
     assert max(rates) == pytest.approx(0.98, abs = 0.02)
     assert rates.index(max(rates)) == 9
     assert rates[-1] < 1e-3
+
+
+@pytest.mark.parametrize('steps, warmup', [(100_000, 2500), (50_000, 2500), (1000, 50), (10, 1)])
+def test_warming_up_takes_2500_steps_or_a_twentieth_of_the_run(steps, warmup):
+    config = TrainConfig(steps = steps, learning_rate = 1.)
+    rates = [learning_rate(step, config) for step in range(min(steps, 3000))]
+    assert rates.index(max(rates)) == max(warmup - 1, 0)
+
+
+def test_the_defaults_are_the_papers():
+    config = TrainConfig()
+    optimizer = optimizer_of(model_of(TrainConfig(**TINY)), config)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.defaults['betas'] == (0.9, 0.95)
+    assert (config.learning_rate, config.weight_decay, config.max_grad_norm, config.skip_grad_norm, config.num_targets) == (4e-4, 0.05, 1., 5., 6)
+    assert LVSM.from_size('paper-256').config | dict(perceptual_loss_weight = 0.5) == model_on_meta(config).config
+
+
+def model_on_meta(config):
+    with torch.device('meta'):
+        return model_of(config)
 
 
 def test_norms_have_no_weight_decay(trained):
@@ -117,44 +198,149 @@ def test_the_model_is_as_the_config_says():
     assert not model.input_attends_target
     assert model.decoder.gradient_checkpointing
     assert model_of(TrainConfig(**TINY)).input_attends_target
+    assert source_of(TrainConfig(**TINY)).frame == 'inputs'
     assert model_of(TrainConfig(pose_frame = 'inputs', **TINY)).trained_for == ('inputs', (16, 16), 2, 3., None)
 
 
-def test_a_run_on_many_scenes(tmp_path, capsys):
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_run_on_many_scenes(tmp_path, capsys, workers):
     write_lvsm([synthetic_scene(seed, num_views = 5, image_size = 16) for seed in range(4)], tmp_path / 'data')
     image = sorted((tmp_path / 'data' / 'images' / 'synthetic-2').iterdir())[1]
     image.write_bytes(b'broken')
     with pytest.warns(UserWarning, match = 'skipped synthetic-2/000001'):
-        figures = train(TrainConfig(data = tmp_path / 'data', out = tmp_path / 'run', num_targets = 2, min_frame_distance = 2, max_frame_distance = 4, **TINY))
+        figures = train(TrainConfig(data = tmp_path / 'data', out = tmp_path / 'run', min_frame_distance = 2, max_frame_distance = 4, **{**TINY, 'num_targets': 2, 'workers': workers}))
     assert figures['model_psnr'] > 5
     printed = capsys.readouterr().out
-    assert "LVSM authors' JSON, 4 scenes" in printed
+    assert "LVSM authors' JSON: 3 scenes to train with, 1 held out" in printed
     assert '1 skipped:\n  synthetic-2/000001 00001.png' in printed
     assert load_run(tmp_path / 'run')[0].pose_frame == 'inputs'
 
 
-# config
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_dataset_that_can_not_be_used_is_an_error_of_one_line(tmp_path, workers):
+    write_lvsm([synthetic_scene(seed, num_views = 5, image_size = 16) for seed in range(4)], tmp_path / 'data')
+    for seed in (1, 2, 3):
+        for path in (tmp_path / 'data' / 'images' / f'synthetic-{seed}').iterdir():
+            path.write_bytes(b'broken')
+    config = TrainConfig(data = tmp_path / 'data', out = tmp_path / 'run', min_frame_distance = 2, **{**TINY, 'workers': workers})
+    with warnings.catch_warnings(), pytest.raises(ValueError, match = 'data: must have at least one scene that can be used, but got none of 3') as raised:
+        warnings.simplefilter('ignore')
+        train(config)
+    assert 'Traceback' not in str(raised.value)
 
-def test_a_config_round_trips(photos):
-    assert source_of(TrainConfig()).frame == 'inputs'
-    assert source_of(TrainConfig(data = photos)).frame == 'scene'
-    for config in (TrainConfig(), TrainConfig(data = photos, learning_rate = 1e-5, steps = 3, pose_frame = 'inputs')):
-        assert config_from_yaml(config_to_yaml(config)) == config
 
+# flags
 
-@pytest.mark.parametrize('text, message', [
-    ('lerning_rate: 1', 'Did you mean learning_rate'),
-    ('zzz: 1', 'Known are'),
-    ('just words', 'mapping'),
-    ('image_size: 60', 'image_size: must be a multiple of patch_size 8, but got 60. For example 56'),
-    ('steps: 0', 'steps: must be at least 1'),
-    ('learning_rate: -1', 'above 0'),
-    ('min_frame_distance: 300', 'min_frame_distance, max_frame_distance: must be at least 1, in this order'),
-    ('pose_frame: world', 'pose_frame: must be scene or inputs'),
+@pytest.mark.parametrize('flags', [
+    dict(accumulate = 2),
+    dict(gradient_checkpointing = True),
+    dict(workers = 2),
+    dict(tensorboard = True),
+    dict(log_every = 3),
+    dict(save_every = 1, keep_states = 1),
 ])
-def test_wrong_configs_are_named(text, message):
-    with pytest.raises(ValueError, match = message):
-        config_from_yaml(text)
+def test_flags_that_change_how_but_not_what(photos, trained, tmp_path, flags):
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, **flags})
+    train(config)
+    reference, weights = (load_file(run / 'model.safetensors') for run in (trained, config.out))
+    for name, weight in weights.items():
+        assert torch.allclose(weight, reference[name], atol = 2e-5), name
+
+
+@pytest.mark.parametrize('flags', [dict(bf16 = True), dict(compile = True)])
+def test_flags_that_change_the_last_digits(photos, trained, tmp_path, flags):
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, **flags})
+    train(config)
+    reference, records = read_metrics(trained), read_metrics(config.out)
+    for ours, theirs in zip(records, reference, strict = True):
+        assert ours['loss'] == pytest.approx(theirs['loss'], rel = 0.02)
+    assert all(weight.dtype == torch.float32 for weight in load_file(config.out / 'model.safetensors').values())
+    if 'bf16' in flags:
+        assert [record['loss'] for record in records] != [record['loss'] for record in reference]
+
+
+def test_the_average_is_what_is_judged_and_saved(photos, tmp_path):
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'ema_decay': 0.99, 'steps': 30})
+    train(config)
+    _, state = States(config.out / STATES, 1).last()
+    weights = load_file(config.out / 'model.safetensors')
+    for name, weight in weights.items():
+        assert torch.equal(weight, state['average'][f'ema_model.{name}'])
+    assert not torch.equal(weights['to_pixels.weight'], state['model']['to_pixels.weight'])
+    assert score_of(config) == pytest.approx(read_metrics(config.out)[-1]['model_psnr'], abs = 1e-4)
+
+
+def score_of(config):
+    held_out = source_of(config).held_out_batch()
+    return score(paint(load_run(config.out)[1], held_out), held_out.target_images).psnr.mean().item()
+
+
+def test_the_perceptual_loss_comes_from_a_file(photos, tmp_path):
+    state = {f'features.{TORCHVISION_LAYERS[name]}.{part}': tensor for name, layer in PerceptualLoss.with_random_weights().layers.items() for part, tensor in layer.state_dict().items()}
+    torch.save(state, tmp_path / 'vgg19.pth')
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'perceptual_loss': str(tmp_path / 'vgg19.pth'), 'perceptual_loss_weight': 2., 'steps': 2, 'ema_decay': 0.9})
+    train(config)
+    record = read_metrics(config.out)[-1]
+    assert record['loss'] > 10 ** (-record['psnr'] / 10) * 1.5
+    with pytest.raises(ValueError, match = 'path: must be a file of VGG-19 weights'):
+        model_of(replace(config, perceptual_loss = 'nowhere.mat'))
+
+
+def test_tensorboard_gets_curves_and_pictures(photos, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'tensorboard': True})
+    train(config)
+    train(replace(config, steps = 18), resume = True)
+    events = EventAccumulator(str(config.out / 'tensorboard'))
+    events.Reload()
+    assert {'loss', 'psnr', 'model_psnr', 'blur_psnr'} <= set(events.Tags()['scalars'])
+    assert [event.step for event in events.Scalars('loss')] == [6, 10, 12, 18]
+    assert [event.step for event in events.Images('held_out')] == [6, 12, 18]
+
+
+def test_trackers_that_are_not_installed_are_named(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr('lvsm_pytorch.logs.find_spec', lambda name: None)
+    with pytest.raises(ImportError, match = 'wandb is not installed: pip install wandb, or leave it out by --no-wandb'):
+        train(TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'wandb': True}))
+
+
+def test_workers_are_for_gpus():
+    assert workers_of(TrainConfig(), torch.device('cpu')) == 0
+    assert workers_of(TrainConfig(workers = 3), torch.device('cpu')) == 3
+    if sys.platform == 'linux':
+        assert workers_of(TrainConfig(), torch.device('cuda')) == 4
+
+
+# one scene
+
+def test_an_overfitted_scene_tells_a_broken_pipeline_from_a_slow_one(tmp_path, capsys):
+    scenes = [synthetic_scene(seed, num_views = 10, image_size = 16) for seed in range(2)]
+    write_lvsm(scenes, tmp_path / 'data')
+    options = {**TINY, 'dim': 64, 'batch_size': 8, 'steps': 250, 'learning_rate': 2e-3, 'evaluate_every': 250}
+    config = TrainConfig(data = tmp_path / 'data', out = tmp_path / 'run', overfit_one_scene = True, **options)
+    figures = train(config)
+    printed = capsys.readouterr().out
+    assert 'the pipeline works' in printed
+    assert 'views it trained on' in printed
+    assert figures['trained_psnr'] > figures['blur_psnr'] + 3
+
+    train(replace(config, steps = 2), overwrite = True)
+    assert 'something is broken, or the run too short' in capsys.readouterr().out
+
+    # with cameras that are another view's
+
+    poses = [view.camera_to_world for view in scenes[0].views]
+    shuffled = [poses[index] for index in torch.randperm(10, generator = torch.Generator().manual_seed(1)).tolist()]
+    wrong = replace(scenes[0], views = tuple(replace(view, camera_to_world = pose) for view, pose in zip(scenes[0].views, shuffled, strict = True)))
+    write_transforms(wrong, tmp_path / 'wrong')
+    train(replace(config, data = tmp_path / 'wrong'), overwrite = True)
+    assert 'look at the cameras with lvsm inspect' in capsys.readouterr().out
+
+
+def test_one_scene_of_many_is_the_first():
+    for config in (TrainConfig(overfit_one_scene = True, **TINY), TrainConfig(overfit_one_scene = True, **{**TINY, 'seed': 3})):
+        assert len(source_of(config).names) == 32
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, trained):
@@ -165,7 +351,9 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, trained):
         load_run(tmp_path)
 
 
-def test_a_device_that_is_not_here_is_named():
+def test_a_device_that_is_not_here_is_named(tmp_path):
+    with pytest.raises(ValueError, match = 'device: must be a device that is here, but got nonsense'):
+        train(TrainConfig(out = tmp_path / 'run', **{**TINY, 'device': 'nonsense'}))
     with pytest.raises(ValueError, match = 'device: must be a device that is here, but got nonsense'):
         pick_device('nonsense')
     assert pick_device('cpu').type == 'cpu'

@@ -63,7 +63,9 @@ class Source(ABC):
     """Where views come from: samples without end, by their numbers, so that a run can go on from any of them, and the views that are held out.
 
     num_inputs: views of a sample that are seen; the others are asked for. frame: of the rays. seed: of all that is drawn.
+    description: what there is, in words.
     """
+    description: str
 
     def __init__(self, *, num_inputs: int, num_targets: int, frame: Frame, seed: int):
         self.num_inputs = num_inputs
@@ -120,6 +122,7 @@ class SceneSource(Source):
             fail('num_inputs', f'must be below the number of training views {len(training.views)}', num_inputs, 'Ask for fewer inputs or add photos.')
 
         self.num_training = len(training.views)
+        self.description = f'{scene.name}: {len(training.views)} views to train with, {len(held_out.views)} held out'
 
         views = (*training.views, *held_out.views)
         self.names = [view.name for view in views]
@@ -188,6 +191,7 @@ class DatasetSource(Source):
     def __init__(self, split: Split, *, num_inputs: int, num_targets: int, image_size: int, frame_distances: tuple[int, int] = (25, 192), frame: Frame = 'inputs', seed: int = 0):
         super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
         self.split = split
+        self.description = f'{split.training.format}: {len(split.training)} scenes to train with, {len(split.held_out)} held out'
         self.size = image_size, image_size
         self.frame_distances = frame_distances
         self.order = lru_cache(maxsize = 2)(lambda epoch: shuffled_order(split.training, epoch, seed))
@@ -306,6 +310,7 @@ class SyntheticSource(Source):
     FIRST_TRAINING_SEED = 1_000
     WINDOW = 128
     SAMPLES_PER_SCENE = 48
+    description = 'built-in synthetic scenes, without end'
     UNIT = 3.  # about the distance of the cameras to what they look at
 
     def __init__(self, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'inputs', seed: int = 0):
