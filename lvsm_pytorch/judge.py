@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import Batch, SceneSource, Source
-from lvsm_pytorch.evaluate import figures, guesses, score
+from lvsm_pytorch.evaluate import blurred_mean, figures, guesses, score
 from lvsm_pytorch.pictures import save_comparison
 from lvsm_pytorch.runs import BEST, save_config
 from lvsm_pytorch.training_state import Training
@@ -26,6 +26,7 @@ class Judge:
 
         if config.overfit_one_scene and isinstance(source, SceneSource):
             self.trained = source.trained_with().batch(source.num_inputs)
+            self.trained_blur = blurred_mean(self.trained)
 
     def describe(self) -> str:
         copy, blur = (score.means()[0] for score in (self.guesses.copy, self.guesses.blur))
@@ -37,7 +38,7 @@ class Judge:
         scores = dict(model = score(pred, self.held_out.target_images), **self.guesses._asdict())
 
         if self.trained is not None:
-            scores.update(trained = score(training.paint(self.trained), self.trained.target_images))
+            scores.update(trained = score(training.paint(self.trained), self.trained.target_images), trained_blur = self.trained_blur)
 
         training.save_model(self.run)
 
@@ -57,12 +58,13 @@ class Judge:
         if self.trained is None:
             return ''
 
-        gain_of_trained, gain_of_held_out = (found[f'{name}_psnr'] - found['blur_psnr'] for name in ('trained', 'model'))
+        gain_of_trained = found['trained_psnr'] - found['trained_blur_psnr']
+        gain_of_held_out = found['model_psnr'] - found['blur_psnr']
 
         if not gain_of_trained >= LEARNT_BY_HEART:
-            return f'Its own training views are {gain_of_trained:+.2f} dB from the blur, where {LEARNT_BY_HEART} and more are to be expected: something is broken, or the run too short.'
+            return f'Its own training views are {gain_of_trained:+.2f} dB from their blurred inputs, where {LEARNT_BY_HEART} and more are to be expected: something is broken, or the run too short.'
 
         if not gain_of_held_out > 0:
-            return f'It knows its training views by heart, but held-out ones are {gain_of_held_out:+.2f} dB from the blur: look at the cameras with lvsm inspect.'
+            return f'It knows its training views by heart, but held-out ones are {gain_of_held_out:+.2f} dB from their blurred inputs: look at the cameras with lvsm inspect.'
 
         return 'It knows its training views by heart and sees held-out ones: the pipeline works, and what is left is time.'

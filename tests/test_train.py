@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 
 import pytest
@@ -216,6 +215,7 @@ def test_a_run_on_many_scenes(tmp_path, capsys, workers):
     assert load_run(tmp_path / 'run')[0].pose_frame == 'inputs'
 
 
+@pytest.mark.filterwarnings('ignore:skipped')
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_dataset_that_can_not_be_used_is_an_error_of_one_line(tmp_path, workers):
     write_lvsm([synthetic_scene(seed, num_views = 5, image_size = 16) for seed in range(4)], tmp_path / 'data')
@@ -223,8 +223,7 @@ def test_a_dataset_that_can_not_be_used_is_an_error_of_one_line(tmp_path, worker
         for path in (tmp_path / 'data' / 'images' / f'synthetic-{seed}').iterdir():
             path.write_bytes(b'broken')
     config = TrainConfig(data = tmp_path / 'data', out = tmp_path / 'run', min_frame_distance = 2, **{**TINY, 'workers': workers})
-    with warnings.catch_warnings(), pytest.raises(ValueError, match = 'data: must have at least one scene that can be used, but got none of 3') as raised:
-        warnings.simplefilter('ignore')
+    with pytest.raises(ValueError, match = 'data: must have at least one scene that can be used, but got none of 3') as raised:
         train(config)
     assert 'Traceback' not in str(raised.value)
 
@@ -315,15 +314,15 @@ def test_workers_are_for_gpus():
 # one scene
 
 def test_an_overfitted_scene_tells_a_broken_pipeline_from_a_slow_one(tmp_path, capsys):
-    scenes = [synthetic_scene(seed, num_views = 10, image_size = 16) for seed in range(2)]
+    scenes = [synthetic_scene(seed, num_views = 24, image_size = 16) for seed in range(2)]
     write_lvsm(scenes, tmp_path / 'data')
-    options = {**TINY, 'dim': 64, 'batch_size': 8, 'steps': 250, 'learning_rate': 2e-3, 'evaluate_every': 250}
+    options = {**TINY, 'dim': 64, 'depth': 2, 'batch_size': 8, 'steps': 500, 'learning_rate': 3e-3, 'evaluate_every': 500}
     config = TrainConfig(data = tmp_path / 'data', out = tmp_path / 'run', overfit_one_scene = True, **options)
     figures = train(config)
     printed = capsys.readouterr().out
     assert 'the pipeline works' in printed
     assert 'views it trained on' in printed
-    assert figures['trained_psnr'] > figures['blur_psnr'] + 3
+    assert figures['trained_psnr'] > figures['trained_blur_psnr'] + 3
 
     train(replace(config, steps = 2), overwrite = True)
     assert 'something is broken, or the run too short' in capsys.readouterr().out
@@ -331,7 +330,7 @@ def test_an_overfitted_scene_tells_a_broken_pipeline_from_a_slow_one(tmp_path, c
     # with cameras that are another view's
 
     poses = [view.camera_to_world for view in scenes[0].views]
-    shuffled = [poses[index] for index in torch.randperm(10, generator = torch.Generator().manual_seed(1)).tolist()]
+    shuffled = [poses[index] for index in torch.randperm(24, generator = torch.Generator().manual_seed(1)).tolist()]
     wrong = replace(scenes[0], views = tuple(replace(view, camera_to_world = pose) for view, pose in zip(scenes[0].views, shuffled, strict = True)))
     write_transforms(wrong, tmp_path / 'wrong')
     train(replace(config, data = tmp_path / 'wrong'), overwrite = True)
@@ -366,8 +365,8 @@ def lvsm(*arguments):
 
 
 def test_the_command_trains_and_renders(photos, tmp_path):
-    options = [word for name, value in TINY.items() for word in (f'--{name.replace("_", "-")}', value)]
-    result = lvsm('train', '--data', photos, '--out', tmp_path / 'run', *options)
+    options = [word for name, value in TINY.items() if name != 'tensorboard' for word in (f'--{name.replace("_", "-")}', value)]
+    result = lvsm('train', '--data', photos, '--out', tmp_path / 'run', '--no-tensorboard', *options)
     assert result.returncode == 0, result.stderr
     for word in ('held out', 'model', 'blurred mean', 'copied', 'comparison.png'):
         assert word in result.stdout
