@@ -61,11 +61,11 @@ def render_held_out(rendering: RenderConfig) -> Callable[[], object]:
 
 def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
     """`lvsm train`, whose options change what `base` says."""
-    def command(training: TrainConfig = base, config: str = 'demo', resume: bool = False, overwrite: bool = False) -> Callable[[], object]:
+    def command(training: TrainConfig = base, config: str | None = None, resume: bool = False, overwrite: bool = False) -> Callable[[], object]:
         """Learn to see from posed photos, or without any from built-in synthetic scenes.
 
         Args:
-            config: What the other options change: demo, one-gpu, two-gpus, paper, or a YAML file. With --resume, the run's own.
+            config: What the other options change: demo, one-gpu, two-gpus, paper, or a YAML file. Left out, the demo; with --resume, the run's own.
             resume: Go on with the run in --out from its last state, if there is one; else begin it.
             overwrite: Throw away the run in --out, and begin anew.
         """
@@ -80,21 +80,20 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
 
 
 def base_config(arguments: list[str]) -> TrainConfig:
-    """What options of `lvsm train` change: with --resume the config of the run that is gone on with, else that of --config.
+    """What options of `lvsm train` change: --config, or else with --resume the config of the run that is gone on with, or else the demo.
 
-    Errors: ValueError for a config that isn't there, and for one that is named beside the run's own.
+    Errors: ValueError for a config that isn't there.
     """
     parser = ArgumentParser(add_help = False, allow_abbrev = False)
     parser.add_argument('--config')
     parser.add_argument('--out', type = Path, default = TrainConfig.out)
     parser.add_argument('--resume', action = 'store_true')
     told, _ = parser.parse_known_args(arguments)
-    named = load_config(told.config or 'demo')
 
-    if told.resume and (told.out / CONFIG).is_file():
+    if told.config is None and told.resume and (told.out / CONFIG).is_file():
         return load_run_config(told.out)
 
-    return named
+    return load_config(told.config or 'demo')
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -54,18 +54,19 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         training = Training.begin(config, source, accelerator)
         states = States(config.out / STATES, config.keep_states)
         progress = training.resume(states) if resume else Progress.new()
-        views = shared_views(source, config, progress, accelerator, problems)
-        judge = Judge(source, config)
-        accelerator.print(source.description)
-        accelerator.print(judge.describe())
 
-        if accelerator.is_main_process:
-            save_config(config.out, config)
+        with closing(shared_views(source, config, progress, accelerator, problems)) as views:
+            judge = Judge(source, config)
+            accelerator.print(source.description)
+            accelerator.print(judge.describe())
 
-        if progress.step:
-            accelerator.print(f'{config.out}: goes on after step {progress.step} of {config.steps}')
+            if accelerator.is_main_process:
+                save_config(config.out, config)
 
-        found = judge.look(training) if progress.step >= config.steps else run_steps(config, training, progress, views, judge, states)
+            if progress.step:
+                accelerator.print(f'{config.out}: goes on after step {progress.step} of {config.steps}')
+
+            found = judge.look(training) if progress.step >= config.steps else run_steps(config, training, progress, views, judge, states)
 
         for text in filter(None, (problems.summary(), table(found), judge.verdict(found), f'{config.out}: look at comparison.png')):
             accelerator.print(text)
@@ -210,7 +211,7 @@ def claim(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
         remove_partial_files(folder)
 
 
-def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems) -> Iterator[Views]:
+def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems) -> Generator[Views, None, None]:
     """This process's part of the samples that are left."""
     return training_views(
         source,

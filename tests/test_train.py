@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import subprocess
 import sys
 from dataclasses import replace
@@ -226,6 +227,7 @@ def test_a_dataset_that_can_not_be_used_is_an_error_of_one_line(tmp_path, worker
     with pytest.raises(ValueError, match = 'data: must have at least one scene that can be used, but got none of 3') as raised:
         train(config)
     assert 'Traceback' not in str(raised.value)
+    assert not multiprocessing.active_children()
 
 
 # flags

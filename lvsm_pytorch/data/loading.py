@@ -5,13 +5,17 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.sampling import Source, Views
+
+# seconds that a worker lives on after SIGTERM, which is also how Python, when it ends, stops those that were not told to
+
+TIME_TO_FINISH = 60
 
 
 class Samples(Dataset):
@@ -43,11 +47,11 @@ def training_views(
     workers: int = 0,
     problems: Problems | None = None,
     pin_memory: bool = False,
-) -> Iterator[Views]:
+) -> Generator[Views, None, None]:
     """Batches of the samples of these numbers, of which process `rank` takes every so many-th (of `processes`), `batch_size` at a time.
 
     workers: processes that read them in advance; 0 reads them when they are asked for. What they skip is noted in `problems`.
-    They start when this is called. Errors: what the source raises, when its batch is asked for.
+    They start when this is called, and stop with its end, or its `close`. Errors: what the source raises, when its batch is asked for.
     """
     problems = Problems() if problems is None else problems
     mine = numbers[rank::processes]
@@ -58,7 +62,7 @@ def training_views(
         error = next((sample for sample, _ in samples if isinstance(sample, Exception)), None)
         return source.collate(views) if error is None else error, skipped
 
-    loader = iter(DataLoader(
+    loader = DataLoader(
         Samples(source, problems),
         batch_size = batch_size,
         sampler = mine,
@@ -68,9 +72,12 @@ def training_views(
         multiprocessing_context = 'fork' if workers > 0 else None,  # a source has caches and open files, which no other way hands over
         generator = torch.Generator(),                              # its own, so that a run that is resumed draws no more than one that is not
         pin_memory = pin_memory,
-    ))
+    )
+    return batches(iter(loader), problems)
 
-    def batches() -> Iterator[Views]:
+
+def batches(loader: Iterator[tuple[Views | Exception, dict[str, str]]], problems: Problems) -> Generator[Views, None, None]:
+    try:
         for views, skipped in loader:
             for what, why in skipped.items():
                 problems.skip(what, why)
@@ -79,15 +86,15 @@ def training_views(
                 raise views
 
             yield views
-
-    return batches()
+    finally:
+        del loader  # or its workers would wait for as long as the traceback of an error is kept
 
 
 def leave_signals_to_the_main_process(_: int) -> None:
     """Ctrl-C and what a scheduler sends reach every process of a group; the main one still needs the workers, to finish its step. It warns for them too."""
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.SIG_IGN)
-
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(TIME_TO_FINISH))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     warnings.simplefilter('ignore')
 
 
