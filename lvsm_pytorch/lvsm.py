@@ -268,10 +268,10 @@ class LVSM(Module):
         return self._perceptual_loss[0]
 
     def _apply(self, fn: Callable, recurse: bool = True) -> LVSM:
-        """What `.to`, `.cuda` and the like call: the perceptual loss follows to the device, in its own precision."""
+        """What `.to`, `.cuda` and the like call: the perceptual loss follows to the device, in its own precision. Not to meta, from where nobody would bring it back."""
         super()._apply(fn, recurse)
 
-        if isinstance(self.perceptual_loss, Module):
+        if isinstance(self.perceptual_loss, Module) and not self.to_pixels.weight.is_meta:
             self.perceptual_loss.to(self.to_pixels.weight.device)
 
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -94,7 +95,9 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
                 batch = next(views).to(accelerator.device).batch(config.num_inputs)
 
                 with accelerator.accumulate(network):
-                    part, breakdown = network(batch.input_images, batch.input_rays, batch.target_rays, batch.target_images, return_loss_breakdown = True)
+                    with accelerator.autocast():
+                        part, breakdown = network(batch.input_images, batch.input_rays, batch.target_rays, batch.target_images, return_loss_breakdown = True)
+
                     accelerator.backward(part)
 
                 loss = loss + part.detach() / config.accumulate
@@ -174,11 +177,8 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
         if config.device != 'auto' and pick_device(config.device).type != accelerator.device.type:
             fail('device', f'must be the one that accelerate has chosen, {accelerator.device}', config.device, 'Leave it out, or see `accelerate config`.')
 
-        if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
-            fail('fsdp_version', 'must be 2 in what accelerate is told', 1, 'Set it in the file of `accelerate config`.')
-
-        if accelerator.distributed_type == DistributedType.FSDP and config.ema_decay > 0:
-            fail('ema_decay', 'must be 0 where weights are shared out by FSDP', config.ema_decay, 'Train without an average, or without FSDP.')
+        if accelerator.distributed_type == DistributedType.FSDP:
+            prepare_fsdp(accelerator, config)
 
         config.samples_at_once(accelerator.num_processes)
         yield accelerator
@@ -187,6 +187,25 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
 
         accelerator.end_training()
         AcceleratorState._reset_state(reset_partial_state = True)
+
+
+def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
+    """Precision is left to autocast: FSDP would round the rays to bfloat16. Errors: ValueError for what FSDP can't do."""
+    from accelerate.utils import DynamoBackend
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    plugin = accelerator.state.fsdp_plugin
+    is_compiled = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
+
+    if plugin.fsdp_version != 2:
+        fail('fsdp_version', 'must be 2 in what accelerate is told', plugin.fsdp_version, 'Set it in the file of `accelerate config`, or by --fsdp_version 2.')
+
+    for name, value, off in (('ema_decay', config.ema_decay, '--ema-decay 0'), ('compile', is_compiled, '--no-compile')):
+        if value:
+            fail(name, 'must be off where weights are shared out by FSDP', value, f'Say {off}, or train without FSDP.')
+
+    plugin.mixed_precision_policy = MixedPrecisionPolicy()
+    warnings.filterwarnings('ignore', 'FSDP2-wrapped module .* returned a view')  # which nobody changes in place
 
 
 def claim(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:

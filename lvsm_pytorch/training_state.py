@@ -133,6 +133,7 @@ class Training:
             copy = model_of(replace(config, perceptual_loss = None))
             average = EMA(model, copy, beta = config.ema_decay, update_after_step = 0, update_every = 1, include_online_model = False, use_foreach = True).to(accelerator.device)
 
+        model.to(accelerator.device)  # with its perceptual loss, which FSDP would leave where it is
         network, optimizer = accelerator.prepare(model, optimizer_of(model, config))
         torch.manual_seed(config.seed * 1_000_003 + accelerator.process_index)
         return cls(accelerator, model, network, optimizer, average, at_once = config.samples_at_once(accelerator.num_processes))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,12 +23,17 @@ TINY = dict(
 )
 
 
-def lvsm_train(processes, out, *flags, **changes):
+# what `accelerate launch --use_fsdp` tells its processes
+
+FSDP = dict(ACCELERATE_USE_FSDP = 'true', FSDP_VERSION = '2', FSDP_AUTO_WRAP_POLICY = 'TRANSFORMER_BASED_WRAP', FSDP_TRANSFORMER_CLS_TO_WRAP = 'ViewAttention,FeedForward')
+
+
+def lvsm_train(processes, out, *flags, program = ('-m', 'lvsm_pytorch'), environment = {}, **changes):
     """Starts it."""
     options = [word for name, value in {**TINY, **changes}.items() for word in (f'--{name.replace("_", "-")}', str(value))]
     launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)] if processes > 1 else []
-    command = [sys.executable, '-W', 'ignore', *launcher, '-m', 'lvsm_pytorch', 'train', '--out', str(out), '--no-tensorboard', *options, *flags]
-    return subprocess.Popen(command, stdout = subprocess.PIPE, stderr = subprocess.STDOUT, text = True, env = {**os.environ, 'OMP_NUM_THREADS': '1'})
+    command = [sys.executable, '-W', 'ignore', *launcher, *program, 'train', '--out', str(out), '--no-tensorboard', *options, *flags]
+    return subprocess.Popen(command, stdout = subprocess.PIPE, stderr = subprocess.STDOUT, text = True, env = {**os.environ, 'OMP_NUM_THREADS': '1', **environment})
 
 
 def end_of(process):
@@ -80,6 +86,29 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path):
     assert process.returncode == 0, said
     assert f'goes on after step {progress.step} of 200' in said
     assert torch.allclose(losses(stopped), losses(whole), atol = 1e-4, rtol = 0)
+
+
+def lvsm_train_sharded(out, *flags, **changes):
+    """By two processes that share the weights out."""
+    return lvsm_train(2, out, *flags, program = [str(Path(__file__).with_name('fsdp_on_cpu.py'))], environment = FSDP, **changes)
+
+
+def test_two_processes_that_share_the_weights_out_learn_as_one(tmp_path):
+    """Rays stay in float32: rounded to bfloat16 they change losses by 8e-5."""
+    one, sharded = tmp_path / 'one', tmp_path / 'sharded'
+    flags = '--bf16', '--gradient-checkpointing'
+    said = end_of(process := lvsm_train(1, one, *flags, ema_decay = 0, depth = 2))
+    assert process.returncode == 0, said
+
+    for at_start in ('', 'goes on after step 6 of 12'):
+        said = end_of(process := lvsm_train_sharded(sharded, *flags, '--resume', ema_decay = 0, depth = 2, accumulate = 2))
+        assert process.returncode == 0, said
+        assert at_start in said
+        assert (losses(sharded) - losses(one)).abs().max() < 1e-6
+        States(sharded / STATES, keep = 1).path(12).unlink()
+
+    said = end_of(lvsm_train_sharded(tmp_path / 'run', ema_decay = 0.9))
+    assert 'ema_decay: must be off where weights are shared out by FSDP, but got 0.9' in said
 
 
 def test_a_batch_that_can_not_be_shared_is_named(tmp_path):
