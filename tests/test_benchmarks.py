@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,15 @@ from conftest import tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from lvsm_pytorch import PerceptualLoss
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.runs import model_of
+
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
 sys.path.insert(0, str(BENCHMARKS))
 
 from case import Implementation, Work  # noqa: E402
+from presets import PeakMemory, count  # noqa: E402
 from products import all_products, flops, forward_products  # noqa: E402
 from turns import Machine, take_turns  # noqa: E402
 
@@ -53,6 +59,36 @@ def test_the_limit_of_training_has_the_gradients_too():
     products = forward_products(Work('train', **SMALL), cacheable = False, depth = 2)
     assert counted('render') == flops(products)
     assert counted('train') == 3 * flops(products) - flops([product for product in products if not product.wants_input])
+
+
+def test_what_a_preset_takes_is_counted():
+    config = TrainConfig(image_size = 16, num_inputs = 3, num_targets = 2, dim = 32, depth = 2, dim_head = 16, steps = 5, batch_size = 4)
+    takes = count(config, processes = 1)
+    assert takes.weights == sum(weight.numel() for weight in model_of(config).parameters())
+
+    # gradients take two products for each of the forward pass, but of what comes in one
+
+    products = forward_products(Work('train', **{**SMALL, 'batch': 4}), cacheable = False, depth = 2)
+    assert takes.flops == 5 * (3 * flops(products) - flops([product for product in products if not product.wants_input]))
+
+    # the same work in parts, by more processes, or anew for the gradients
+
+    assert count(replace(config, accumulate = 2), processes = 2).flops == takes.flops
+    assert count(replace(config, accumulate = 2), processes = 1).memory < takes.memory
+    checkpointed = count(replace(config, gradient_checkpointing = True), processes = 1)
+    assert checkpointed.memory < takes.memory
+    assert checkpointed.flops > takes.flops
+    assert count(config, 1, PerceptualLoss.with_random_weights()).memory > takes.memory
+
+
+def test_the_peak_is_of_what_lives_at_once():
+    with PeakMemory() as memory:
+        for _ in range(3):
+            torch.zeros(1000).add_(1).view(10, 100)
+        kept = torch.zeros(500)
+        torch.zeros(200)
+    assert memory.peak == 4000
+    assert memory.now == 4 * kept.numel()
 
 
 def test_workers_take_turns(tmp_path):
