@@ -152,6 +152,14 @@ def config_to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump({name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}, sort_keys = False)
 
 
+def changes(before: str, now: TrainConfig) -> list[str]:
+    """What is no longer as a run's YAML says, in words."""
+    import yaml
+
+    then, values = yaml.safe_load(before), yaml.safe_load(config_to_yaml(now))
+    return [f'{name} {value} instead of {then.get(name)}' for name, value in values.items() if value != then.get(name)]
+
+
 def config_from_yaml(text: str, where: str = 'config') -> TrainConfig:
     """Keys that are left out have the paper's values. where: what errors call it.
 

@@ -21,10 +21,14 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Up in a line, for 2500 steps or a twentieth of the run where that is shorter, and down in a cosine."""
+    """Up in a line, for 2500 steps or a twentieth of the run where that is shorter, and from there down in a cosine."""
     warmup_steps = min(LONGEST_WARMUP, config.steps // 20) if config.warmup_steps is None else config.warmup_steps
-    warmup = min((step + 1) / max(warmup_steps, 1), 1.)
-    return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+
+    done = (step - warmup_steps) / (config.steps - warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def is_worth_taking(gradient_norm: float, config: TrainConfig) -> bool:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -54,7 +54,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         config = replace(config, pose_frame = source.frame)
         training = Training.begin(config, source, accelerator)
         states = States(config.out / STATES, config.keep_states)
-        progress = training.resume(states) if resume else Progress.new()
+        progress, changed = training.resume(states) if resume else (Progress.new(), [])
 
         with closing(shared_views(source, config, progress, accelerator, problems)) as views:
             judge = Judge(source, config)
@@ -65,7 +65,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
                 save_config(config.out, config)
 
             if progress.step:
-                accelerator.print(f'{config.out}: goes on after step {progress.step} of {config.steps}')
+                accelerator.print('; '.join((f'{config.out}: goes on after step {progress.step} of {config.steps}', *changed)))
 
             found = judge.look(training) if progress.step >= config.steps else run_steps(config, training, progress, views, judge, states)
 
@@ -194,8 +194,8 @@ def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
     from accelerate.utils import DynamoBackend
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    plugin = accelerator.state.fsdp_plugin
-    is_compiled = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
+    plugin: Any = accelerator.state.fsdp_plugin
+    is_compiled = cast(Any, accelerator.state.dynamo_plugin).backend != DynamoBackend.NO
 
     if plugin.fsdp_version != 2:
         fail('fsdp_version', 'must be 2 in what accelerate is told', plugin.fsdp_version, 'Set it in the file of `accelerate config`, or by --fsdp_version 2.')

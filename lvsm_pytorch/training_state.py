@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lvsm_pytorch.checkpoint import save_pretrained
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config import TrainConfig, changes, config_to_yaml
 from lvsm_pytorch.data import Batch, SceneSource, Source
 from lvsm_pytorch.evaluate import paint
 from lvsm_pytorch.files import read_tensors, write_whole
@@ -112,13 +112,13 @@ class Training:
     model: of the same sizes, by which it is saved.
     """
 
-    def __init__(self, accelerator: Accelerator, model: LVSM, network: nn.Module, optimizer: Any, average: Any, *, at_once: int):
+    def __init__(self, config: TrainConfig, accelerator: Accelerator, model: LVSM, network: nn.Module, optimizer: Any, average: Any):
+        self.config = config
         self.accelerator = accelerator
         self.model = model
         self.network = network
         self.optimizer = optimizer
         self.average = average
-        self.at_once = at_once
 
     @classmethod
     def begin(cls, config: TrainConfig, source: Source, accelerator: Accelerator) -> Training:
@@ -136,7 +136,7 @@ class Training:
         model.to(accelerator.device)  # with its perceptual loss, which FSDP would leave where it is
         network, optimizer = accelerator.prepare(model, optimizer_of(model, config))
         torch.manual_seed(config.seed * 1_000_003 + accelerator.process_index)
-        return cls(accelerator, model, network, optimizer, average, at_once = config.samples_at_once(accelerator.num_processes))
+        return cls(config, accelerator, model, network, optimizer, average)
 
     @property
     def is_main(self) -> bool:
@@ -155,7 +155,7 @@ class Training:
     def paint(self, batch: Batch) -> Tensor:
         """As `evaluate.paint`."""
         with self.accelerator.autocast():
-            return paint(self.judged, batch, batch_size = self.at_once)
+            return paint(self.judged, batch, batch_size = self.config.samples_at_once(self.accelerator.num_processes))
 
     def save_model(self, folder: Path) -> None:
         """All processes call it; the main one writes."""
@@ -171,13 +171,14 @@ class Training:
         return cast(dict[str, Tensor], get_model_state_dict(self.judged, options = whole()))
 
     def state(self) -> dict[str, Any]:
-        """All that changes while training. All processes call it; it is whole on the main one."""
+        """All that changes while training, and the config, which says what follows from it: the schedule, the samples. All processes call it; it is whole on the main one."""
         from accelerate.utils import gather_object
         from torch.distributed.checkpoint.state_dict import get_state_dict
 
         model, optimizer = get_state_dict(self.network, self.optimizer.optimizer, options = whole())
+        average = None if self.average is None else self.average.state_dict()
         random = gather_object([random_state(self.accelerator.device)])
-        return dict(model = model, optimizer = optimizer, average = None if self.average is None else self.average.state_dict(), random = random)
+        return dict(model = model, optimizer = optimizer, average = average, random = random, config = config_to_yaml(self.config))
 
     def save(self, states: States, progress: Progress) -> None:
         """All processes call it; the main one writes."""
@@ -186,16 +187,16 @@ class Training:
         if self.is_main:
             states.save(progress, state)
 
-    def resume(self, states: States) -> Progress:
-        """The last state, or as it is where there is none. Errors: ValueError as `States.last` and `set_state`."""
+    def resume(self, states: States) -> tuple[Progress, list[str]]:
+        """The last state, or as it is where there is none; and what the config says otherwise since. Errors: ValueError as `States.last` and `set_state`."""
         last = states.last()
 
         if last is None:
-            return Progress.new()
+            return Progress.new(), []
 
         progress, state = last
         self.set_state(state)
-        return progress
+        return progress, changes(state['config'], self.config)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Errors: ValueError for the state of another network."""

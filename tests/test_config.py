@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lvsm_pytorch.cli import main
-from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml, load_config, presets
+from lvsm_pytorch.config import TrainConfig, changes, config_from_yaml, config_to_yaml, load_config, presets
 from lvsm_pytorch.runs import model_of, save_config
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,12 @@ def test_a_config_round_trips(config):
 def test_what_is_left_out_is_the_papers():
     assert config_from_yaml('steps: 7') == TrainConfig(steps = 7)
     assert config_from_yaml('{}') == TrainConfig()
+
+
+def test_what_a_run_is_told_otherwise_is_said():
+    before = TrainConfig(steps = 3)
+    assert changes(config_to_yaml(before), before) == []
+    assert changes(config_to_yaml(before), replace(before, steps = 4, data = Path('photos'))) == ['data photos instead of None', 'steps 4 instead of 3']
 
 
 def test_numbers_are_read_as_people_write_them():

@@ -80,6 +80,7 @@ def outcome(run):
     """All that a run leaves behind that time doesn't change."""
     records = [{name: value for name, value in record.items() if name not in ('seconds', 'views_per_second')} for record in read_metrics(run)]
     progress, state = States(run / STATES, keep = 3).last()
+    state['config'] = state['config'].replace(str(run), 'run')
     tensors = {name: torch.load(run / STATES / name, weights_only = True)['model'] for name in sorted(path.name for path in (run / STATES).iterdir())}
     return records, progress._replace(seconds = 0, run_id = ''), state, tensors
 
