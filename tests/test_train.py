@@ -305,6 +305,37 @@ def test_tensorboard_gets_curves_and_pictures_of_a_run_that_goes_on(photos, tmp_
     assert [event.step for event in events.Images('held_out')] == [6, 12, 18]
 
 
+def test_wandb_gets_curves_pictures_and_the_config(photos, tmp_path, monkeypatch):
+    """Of one run, where it goes on too. By a stand-in: the real one wants an account."""
+    told = []
+
+    class Tracker:
+        name = 'wandb'
+
+        def __init__(self, project, **options):
+            told.append((project, options))
+
+        def __getattr__(self, method):
+            return lambda *args, **options: told.append((method, args, options))
+
+    monkeypatch.setattr('accelerate.tracking.WandBTracker', Tracker)
+    monkeypatch.setattr('lvsm_pytorch.logs.find_spec', lambda name: name)
+    config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'wandb': True})
+    train(config)
+    train(replace(config, steps = 18), resume = True)
+
+    begun = [options for project, *_, options in told if project == 'lvsm']
+    assert [options['config']['steps'] for options in begun] == [12, 18]
+    assert begun[0]['id'] == begun[1]['id']
+    assert {options['name'] for options in begun} == {'run'}
+    assert {options['resume'] for options in begun} == {'allow'}
+    logged = [(options['step'], args[0]) for method, *args, options in told if method == 'log' for args in args]
+    assert [step for step, _ in logged] == [6, 10, 12, 18]
+    assert logged[-1][1]['model_psnr'] == read_metrics(config.out)[-1]['model_psnr']
+    assert [options['step'] for method, *_, options in told if method == 'log_images'] == [6, 12, 18]
+    assert sum(method == 'finish' for method, *_ in told) == 2
+
+
 def test_trackers_that_are_not_installed_are_named(photos, tmp_path, monkeypatch):
     monkeypatch.setattr('lvsm_pytorch.logs.find_spec', lambda name: None)
     with pytest.raises(ImportError, match = 'wandb is not installed: pip install wandb, or leave it out by --no-wandb'):
