@@ -57,15 +57,15 @@ class Log:
         """One more step is done."""
         self.steps.append(step)
         mean = self.mean()
-        shown = dict(loss = f'{mean.loss:.4f}', psnr = f'{psnr_of(mean.error):.2f} dB', views_per_s = f'{self.num_targets / mean.seconds:.1f}')
+        shown = [f'loss {mean.loss:.4f}', f'psnr {psnr_of(mean.error):.2f}', f'{self.num_targets / mean.seconds:.1f} views/s']  # as much as 80 columns hold
 
         if progress.skipped > 0:
-            shown.update(skipped = str(progress.skipped))
+            shown.insert(0, f'{progress.skipped} skipped')
 
         if self.held_out_psnr is not None:
-            shown.update(held_out = f'{self.held_out_psnr:.2f} dB')
+            shown.append(f'held out {self.held_out_psnr:.2f}')
 
-        self.bar.set_postfix(shown, refresh = False)
+        self.bar.set_postfix_str(', '.join(shown), refresh = False)
         self.bar.update()
 
     def record(self, progress: Progress, found: dict[str, float]) -> None:
