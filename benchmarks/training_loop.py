@@ -31,12 +31,13 @@ def bare_step(config: TrainConfig) -> Callable[[], None]:
     device = pick_device(config.device)
     model = model_of(config).to(device)
     optimizer = optimizer_of(model, config)
-    batch = [t.to(device) for t in source_of(config).training_batch(0, config.batch_size)[:4]]
-    input_images, input_rays, target_images, target_rays = batch
+    source = source_of(config)
+    views = source.collate([source.sample(number) for number in range(config.batch_size)])
+    batch = views.to(device).batch(config.num_inputs)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled = config.bf16):
-            loss = model(input_images, input_rays, target_rays, target_images)
+            loss = model(batch.input_images, batch.input_rays, batch.target_rays, batch.target_images, cameras = batch.cameras)
 
         optimizer.zero_grad()
         loss.backward()

@@ -54,6 +54,9 @@ class TrainConfig:
     input_attends_target: bool = True
     """True: the paper's network. False: inputs see inputs alone, so that a scene is read once for all of its targets."""
 
+    camera_encoding: Literal['plucker', 'prope'] = 'plucker'
+    """plucker: the paper's network. prope: attention sees how cameras lie to each other, and moving the world changes nothing."""
+
     steps: int = 100_000
     """Training steps."""
     batch_size: int = 512

@@ -19,21 +19,26 @@ class EncodedScene(NamedTuple):
     tokens: (b v h w d) of the inputs as they enter the blocks, in the paper's mode; else None.
     keys_values: for each block the inputs' keys and values, both (b heads v·h·w dim_head); none in the paper's mode.
     is_real: (b v·h·w) bool, False for tokens of padded views; None where there are none.
+    at: (b v h w e) of `prope.places` in the paper's mode, and reference: (b 4 4), the camera to world that it is told by; of a model
+        whose attention sees cameras, else None.
     """
     tokens: Tensor | None
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     is_real: Tensor | None
+    at: Tensor | None = None
+    reference: Tensor | None = None
 
     @property
     def num_scenes(self) -> int:
         return len(self.keys_values[0][0] if self.tokens is None else self.tokens)
 
     def to(self, *args: Any, **kwargs: Any) -> EncodedScene:
-        """On another device, or in another precision, as `Tensor.to` has it; the mask stays boolean."""
+        """On another device, or in another precision, as `Tensor.to` has it; the mask stays boolean, and where things are in float32."""
         tokens = None if self.tokens is None else self.tokens.to(*args, **kwargs)
         keys_values = tuple((keys.to(*args, **kwargs), values.to(*args, **kwargs)) for keys, values in self.keys_values)
         device = keys_values[0][0].device if tokens is None else tokens.device
-        return EncodedScene(tokens, keys_values, None if self.is_real is None else self.is_real.to(device))
+        others = (None if each is None else each.to(device) for each in (self.is_real, self.at, self.reference))
+        return EncodedScene(tokens, keys_values, *others)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes a file, whole or not at all."""
@@ -50,4 +55,4 @@ class EncodedScene(NamedTuple):
         if not isinstance(parts, dict) or set(parts) != set(cls._fields):
             fail('path', 'must be a file that EncodedScene.save wrote', path, 'Encode the scene and save it anew.')
 
-        return cls(parts['tokens'], tuple(parts['keys_values']), parts['is_real'])
+        return cls(**{**parts, 'keys_values': tuple(parts['keys_values'])})

@@ -20,6 +20,7 @@ from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.precision import at_least_float32, without_autocast
+from lvsm_pytorch.prope import place_keys_or_values, place_outputs, place_queries
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -47,11 +48,13 @@ class Seen(NamedTuple):
     shared: number of tokens that all see; keys and values of them may come from a cache.
     targets: number of targets, of equally many tokens each, after them.
     by_shared: (b 1 1 shared) or (b 1 shared shared). by_targets: (b·targets 1 1 shared + tokens of a target).
+    at: (b n e), from `prope.places`: where the tokens are whose queries, keys and values are computed; None where attention doesn't ask.
     """
     shared: int
     targets: int = 0
     by_shared: Tensor | None = None
     by_targets: Tensor | None = None
+    at: Tensor | None = None
 
 
 class ViewAttention(Module):
@@ -74,12 +77,17 @@ class ViewAttention(Module):
         """
         # heads are split off before the norm and come forward after it: a norm over strided memory is several times slower
 
-        q = self.q_rmsnorm(self.split(self.to_q(x[:, first:]))).transpose(1, 2)
-        k = self.k_rmsnorm(self.split(self.to_k(x))).transpose(1, 2)
-        v = self.split(self.to_v(x)).transpose(1, 2)
+        q = self.q_rmsnorm(self.split(self.to_q(x[:, first:])))
+        k = self.k_rmsnorm(self.split(self.to_k(x)))
+        v = self.split(self.to_v(x))
+
+        if seen.at is not None:
+            q, k, v = place_queries(q, seen.at[:, first:]), place_keys_or_values(k, seen.at), place_keys_or_values(v, seen.at)
+
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
 
         if seen.targets == 0:
-            return self.to_out(attention(q, k, v, seen.by_shared)), k, v
+            return self.output(attention(q, k, v, seen.by_shared), seen, first), k, v
 
         if cached is None:
             (shared_k, k), (shared_v, v) = (t.tensor_split((seen.shared,), dim = 2) for t in (k, v))
@@ -95,7 +103,13 @@ class ViewAttention(Module):
         k, v = (torch.cat((shared.unsqueeze(1).expand(-1, seen.targets, -1, -1, -1), own), dim = 3) for shared, own in ((shared_k, k), (shared_v, v)))
         out = attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), seen.by_targets)
         out = out.unflatten(0, (-1, seen.targets)).flatten(1, 2)
-        return self.to_out(out if read is None else torch.cat((read, out), dim = 1)), shared_k, shared_v
+        return self.output(out if read is None else torch.cat((read, out), dim = 1), seen, first), shared_k, shared_v
+
+    def output(self, read: Tensor, seen: Seen, first: int) -> Tensor:
+        if seen.at is not None:
+            read = place_outputs(self.split(read), seen.at[:, first:]).flatten(-2)
+
+        return self.to_out(read)
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.dim_head))
@@ -198,6 +212,7 @@ class PaperEncoder(Encoder):
         mask: Tensor | None = None,
         cached: Sequence[KeysValues] = (),
         keep: bool = False,
+        at: Tensor | None = None,
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
         """All blocks and the last norm.
 
@@ -206,6 +221,7 @@ class PaperEncoder(Encoder):
         is_real: (b shared) bool, False for shared tokens that nobody attends to.
         mask: (b 1 shared shared) bool, who of shared tokens sees whom; instead of is_real, where there are no targets.
         cached: keys and values of the shared tokens for each block, as they have come back.
+        at: (b n e), from `prope.places`: where the tokens of x are.
 
         Returns final tokens (b n-first d), and where `keep` says so keys and values of the shared tokens, (b heads shared dim_head), for each block.
         """
@@ -219,7 +235,7 @@ class PaperEncoder(Encoder):
             by_shared = rearrange(is_real, 'b n -> b 1 1 n')
             by_targets = repeat(F.pad(is_real, (0, own), value = True), 'b n -> (b t) 1 1 n', t = targets)
 
-        seen = Seen(shared, targets, by_shared if mask is None else mask, by_targets)
+        seen = Seen(shared, targets, by_shared if mask is None else mask, by_targets, at)
         keys_values = []
         depth = len(self.layers) // 2
 

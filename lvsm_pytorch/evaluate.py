@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data.sampling import Batch
 from lvsm_pytorch.losses import psnr
 from lvsm_pytorch.lvsm import LVSM
@@ -52,8 +53,9 @@ def paint(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    parts = zip(*(t.split(batch_size) for t in (batch.input_images, batch.input_rays, batch.target_rays)), strict = True)
-    pred = torch.cat([model(*(t.to(device) for t in part)).cpu() for part in parts])
+    parts = zip(*(t.split(batch_size) for t in (batch.input_images, batch.input_rays, batch.target_rays, *batch.cameras)), strict = True)
+    on_device = ([t.to(device) for t in part] for part in parts)
+    pred = torch.cat([model(images, rays, target_rays, cameras = Cameras(*cameras)).cpu() for images, rays, target_rays, *cameras in on_device])
     model.train(was_training)
     return pred
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ from lvsm_pytorch.encoded import EncodedScene
 from lvsm_pytorch.encoder import Float32Linear, PaperEncoder
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
+from lvsm_pytorch.prope import camera_rays, places, reference_of
+from lvsm_pytorch.sequence import drop_rays, in_sequence, of_tokens, part_of, real_and_not, seen_mask, without
 from lvsm_pytorch.view_checks import check_cameras, check_size, check_targets, check_views
 from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
 
@@ -102,6 +104,9 @@ class LVSM(Module):
     input_attends_target: True is the paper's network, where all tokens attend to all. With False inputs attend to inputs
         alone, so that a scene is read once, by `encode`, and each view of it costs its own tokens alone. Weights are
         of the same layout, and load in both modes.
+    camera_encoding: 'plucker' is the paper's, where tokens know of cameras by their rays alone. With 'prope' attention sees how cameras lie
+        to each other (`prope`), and tokens take directions in the frame of their own camera, so that moving the whole world changes
+        nothing. `forward`, `encode`, `render` and `tokens` then need `cameras`; `dim_head` must be a multiple of 8.
     gradient_checkpointing: in training keep no more than a block's input, and compute the block anew for its gradients: less memory
         for a third more time. No part of a saved config.
 
@@ -123,6 +128,7 @@ class LVSM(Module):
         perceptual_loss_weight: float = 0.5,
         decoder_kwargs: Mapping[str, Any] = {},
         input_attends_target: bool = True,
+        camera_encoding: Literal['plucker', 'prope'] = 'plucker',
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
@@ -151,6 +157,12 @@ class LVSM(Module):
         if perceptual_loss_weight < 0:
             fail('perceptual_loss_weight', 'must be at least 0', perceptual_loss_weight, 'Use 0 to switch it off.')
 
+        if camera_encoding not in ('plucker', 'prope'):
+            fail('camera_encoding', "must be 'plucker' or 'prope'", repr(camera_encoding), "The paper's is 'plucker'.")
+
+        if camera_encoding == 'prope' and dim_head % 8 != 0:
+            fail('dim_head', "must be a multiple of 8 with camera_encoding = 'prope'", dim_head, 'Half of a head is taken four and four, half of the rest two and two: use for example 64.')
+
         keep_freed_memory()
 
         self.dim = dim
@@ -161,6 +173,7 @@ class LVSM(Module):
         self.perceptual_loss_weight = perceptual_loss_weight
         self.decoder_kwargs = dict(decoder_kwargs)
         self.input_attends_target = input_attends_target
+        self.camera_encoding = camera_encoding
         self.trained_for: TrainedFor | None = None
         self.has_warned = False
 
@@ -178,6 +191,7 @@ class LVSM(Module):
             perceptual_loss_weight = perceptual_loss_weight,
             decoder_kwargs = self.decoder_kwargs,
             input_attends_target = input_attends_target,
+            camera_encoding = camera_encoding,
         )
 
         # a tuple, so that torch doesn't make it a submodule: it is frozen, and no part of the network
@@ -189,11 +203,15 @@ class LVSM(Module):
 
         # the network
 
-        self.to_input_tokens = Float32Linear(patch_size ** 2 * (channels + 6), dim, bias = False)
-        self.to_target_tokens = Float32Linear(patch_size ** 2 * 6, dim, bias = False)
+        ray_channels = 6 if camera_encoding == 'plucker' else 3
+        self.to_input_tokens = Float32Linear(patch_size ** 2 * (channels + ray_channels), dim, bias = False)
+        self.to_target_tokens = Float32Linear(patch_size ** 2 * ray_channels, dim, bias = False)
         self.norm = nn.LayerNorm(dim, bias = False)
         self.decoder = PaperEncoder(dim = dim, depth = depth, heads = heads, dim_head = dim_head, overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing)
         self.to_pixels = Float32Linear(dim, patch_size ** 2 * channels, bias = False)
+
+        if camera_encoding == 'prope' and self.decoder.runs_itself:
+            fail('decoder_kwargs', "must be flags of the feed-forward alone (ff_...) with camera_encoding = 'prope'", list(decoder_kwargs), 'Other flags replace our attention, which sees the cameras.')
 
         for linear in (self.to_input_tokens, self.to_target_tokens, self.to_pixels):
             nn.init.normal_(linear.weight, std = 0.02)
@@ -296,7 +314,7 @@ class LVSM(Module):
         num_input_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.
         return_loss_breakdown: with target images, return the parts of the loss too.
         return_embed: return tokens instead.
-        cameras: the (b v+t ...) cameras of inputs, then targets, for a camera encoding that wants more than rays.
+        cameras: the (b v+t ...) cameras of inputs, then targets, as `camera_encoding = 'prope'` needs them.
             The paper's network knows cameras by their rays alone, and its result does not depend on them.
 
         Returns the views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss,
@@ -308,7 +326,7 @@ class LVSM(Module):
         is_real = real_views(sizes, num_input_images = num_input_images)
         several_targets = check_targets(target_rays, target_images, sizes)
 
-        check_cameras(cameras, sizes['b'], sizes['v'] + (target_rays.shape[1] if several_targets else 1))
+        check_cameras(self, cameras, sizes['b'], sizes['v'] + (target_rays.shape[1] if several_targets else 1))
 
         if not several_targets:
             target_rays = rearrange(target_rays, 'b ... -> b 1 ...')
@@ -323,8 +341,13 @@ class LVSM(Module):
         # tokens of all views, and what becomes of them
 
         input_images, input_rays = without(is_real, input_images, input_rays)
+        has_rays = real_and_not(is_real, ray_mask)
+        reference = self.reference(cameras, has_rays)
+        input_rays, input_at = self.placed(input_rays, part_of(cameras, slice(sizes['v'])), reference, has_rays)
+        target_rays, target_at = self.placed(target_rays, part_of(cameras, slice(sizes['v'], None)), reference)
+
         inputs, targets = self.input_tokens(input_images, input_rays, ray_mask), self.target_tokens(target_rays)
-        target_tokens, input_tokens = self.see(inputs, targets, of_tokens(is_real, inputs), inputs_too = return_embed)
+        target_tokens, input_tokens = self.see(inputs, targets, of_tokens(is_real, inputs), input_at, target_at, inputs_too = return_embed)
 
         if not several_targets:
             target_tokens = rearrange(target_tokens, 'b 1 h w d -> b h w d')
@@ -353,31 +376,38 @@ class LVSM(Module):
         Errors: ValueError for wrong shapes, types and counts.
         """
         sizes = check_views(self, images = images, rays = rays)
-        check_cameras(cameras, sizes['b'], sizes['v'])
+        check_cameras(self, cameras, sizes['b'], sizes['v'])
         is_real = real_views(sizes, num_images = num_images)
-        inputs = self.input_tokens(*without(is_real, images, rays))
+        images, rays = without(is_real, images, rays)
+        reference = self.reference(cameras, is_real)
+        rays, at = self.placed(rays, cameras, reference, is_real)
+        inputs = self.input_tokens(images, rays)
         is_real = of_tokens(is_real, inputs)
 
         if self.input_attends_target:
-            return EncodedScene(inputs, (), is_real)
+            return EncodedScene(inputs, (), is_real, at, reference)
 
         # nobody reads what becomes of the inputs' tokens themselves
 
         n = inputs[0, ..., 0].numel()
-        _, keys_values = self.decoder(rearrange(inputs, 'b v h w d -> b (v h w) d'), shared = n, first = n, is_real = is_real, keep = True)
-        return EncodedScene(None, tuple((keys.contiguous(), values.contiguous()) for keys, values in keys_values), is_real)
+        _, keys_values = self.decoder(in_sequence(inputs), shared = n, first = n, is_real = is_real, keep = True, at = in_sequence(at))
+        return EncodedScene(None, tuple((keys.contiguous(), values.contiguous()) for keys, values in keys_values), is_real, None, reference)
 
-    def render(self, scene: EncodedScene, target_rays: Tensor, *, chunk_size: int | None = None) -> Tensor:
+    def render(self, scene: EncodedScene, target_rays: Tensor, *, cameras: Cameras | None = None, chunk_size: int | None = None) -> Tensor:
         """The views of encoded scenes, as `forward` paints them.
 
         scene: of b scenes, from `encode` of a model of the same mode.
         target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w need not be the inputs'.
+        cameras: their (b ...) or (b t ...) cameras, in the world of the scene's, as `camera_encoding = 'prope'` needs them.
         chunk_size: so many views of each scene at a time, which bounds the memory; all at once where left out.
 
         Returns (b c h w) or (b t c h w) in [0, 1]. Errors: ValueError for wrong shapes, and for a scene of the other mode.
         """
         if not isinstance(scene, EncodedScene) or self.input_attends_target != (len(scene.keys_values) == 0):
             fail('scene', f'must be from encode() of a model with input_attends_target = {self.input_attends_target}', type(scene).__name__, 'Encode it with this model.')
+
+        if (scene.reference is None) != (self.camera_encoding == 'plucker'):
+            fail('scene', f'must be from encode() of a model with camera_encoding = {self.camera_encoding!r}', 'one of another', 'Encode it with this model.')
 
         if chunk_size is not None and chunk_size < 1:
             fail('chunk_size', 'must be at least 1', chunk_size, 'Leave it out for all views at once.')
@@ -389,9 +419,17 @@ class LVSM(Module):
 
         if not several:
             target_rays = rearrange(target_rays, 'b ... -> b 1 ...')
+            cameras = None if cameras is None else Cameras(*(rearrange(t, 'b ... -> b 1 ...') for t in cameras))
 
-        chunks = target_rays.split(chunk_size or target_rays.shape[1], dim = 1)
-        views = torch.cat([self.paint(self.see_encoded(scene, self.target_tokens(chunk))) for chunk in chunks], dim = 1)
+        check_cameras(self, cameras, scene.num_scenes, target_rays.shape[1])
+
+        def chunk(start: int, end: int) -> Tensor:
+            rays, at = self.placed(target_rays[:, start:end], part_of(cameras, slice(start, end)), scene.reference)
+            return self.paint(self.see_encoded(scene, self.target_tokens(rays), at))
+
+        num_targets = target_rays.shape[1]
+        step = chunk_size or max(num_targets, 1)
+        views = torch.cat([chunk(start, start + step) for start in range(0, max(num_targets, 1), step)], dim = 1)
         return views if several else rearrange(views, 'b 1 ... -> b ...')
 
     def tokens(
@@ -417,7 +455,7 @@ class LVSM(Module):
         """
         sizes = check_views(self, images = images, rays = rays)
         is_real = real_views(sizes, num_images = num_images)
-        check_cameras(cameras, sizes['b'], sizes['v'])
+        check_cameras(self, cameras, sizes['b'], sizes['v'])
 
         for name, mask in dict(image_mask = image_mask, ray_mask = ray_mask).items():
             if mask is not None:
@@ -427,6 +465,8 @@ class LVSM(Module):
                     fail(name, 'must be boolean, True where something is missing', mask.dtype, 'Convert it with .bool().')
 
         images, rays = without(is_real, images, rays)
+        has_rays = real_and_not(is_real, ray_mask)
+        rays, at = self.placed(rays, cameras, self.reference(cameras, has_rays), has_rays)
 
         if image_mask is None:
             tokens = self.input_tokens(images, rays, ray_mask)
@@ -439,12 +479,9 @@ class LVSM(Module):
 
         _, v, h, w, _ = tokens.shape
 
-        if image_mask is None or self.input_attends_target:
-            seen = dict(is_real = of_tokens(is_real, tokens))
-        else:
-            seen = dict(mask = seen_mask(~image_mask if is_real is None else ~image_mask & is_real.to(image_mask.device), h * w))
-
-        tokens, _ = self.decoder(rearrange(tokens, 'b v h w d -> b (v h w) d'), shared = v * h * w, **seen)
+        by_all = None if image_mask is None or self.input_attends_target else real_and_not(is_real, image_mask)
+        seen = dict(is_real = of_tokens(is_real, tokens)) if by_all is None else dict(mask = seen_mask(by_all, h * w))
+        tokens, _ = self.decoder(in_sequence(tokens), shared = v * h * w, at = in_sequence(at), **seen)
         return rearrange(tokens, 'b (v h w) d -> b v h w d', v = v, h = h, w = w)
 
     def paint(self, tokens: Tensor) -> Tensor:
@@ -465,6 +502,19 @@ class LVSM(Module):
 
     # the steps of the network
 
+    def reference(self, cameras: Cameras | None, has_rays: Tensor | None) -> Tensor | None:
+        """Of the (b v ...) cameras that which all are told by, where attention sees them."""
+        return None if cameras is None or self.camera_encoding == 'plucker' else reference_of(cameras.camera_to_world, has_rays)
+
+    def placed(self, rays: Tensor, cameras: Cameras | None, reference: Tensor | None, has_rays: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Rays (b v 6 h w) as tokens take them, and where these are (b v h w e), as attention takes it."""
+        if cameras is None or reference is None:
+            return rays, None
+
+        size = rays.shape[-2], rays.shape[-1]
+        at = places(*cameras, reference, has_rays, image_size = size, patch_size = self.patch_size, dim_head = self.config['dim_head'])
+        return camera_rays(rays, cameras.camera_to_world, has_rays), at
+
     def input_tokens(self, images: Tensor, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:
         """(b v c h w) in [0, 1] and (b v 6 h w) -> (b v h w d)."""
         pixels = torch.cat((images * 2 - 1, drop_rays(rays, ray_mask)), dim = 2)
@@ -474,35 +524,44 @@ class LVSM(Module):
         """(b t 6 h w) -> (b t h w d)."""
         return self.normed(self.to_target_tokens(self.patches(drop_rays(rays, ray_mask))))
 
-    def see(self, inputs: Tensor, targets: Tensor, is_real: Tensor | None, *, inputs_too: bool = False) -> tuple[Tensor, Tensor]:
+    def see(
+        self, inputs: Tensor, targets: Tensor, is_real: Tensor | None, input_at: Tensor | None, target_at: Tensor | None, *, inputs_too: bool = False,
+    ) -> tuple[Tensor, Tensor]:
         """Final tokens of targets (b t h w d), each of which meets its scene alone, and those of the inputs where they are asked for.
 
-        inputs: (b v h w d). is_real: (b v·h·w) bool, None where all are.
+        inputs: (b v h w d). is_real: (b v·h·w) bool, None where all are. input_at, target_at: where they are, from `placed`.
         Those of the inputs come back as (b v·h·w d), in the paper's mode as (b·t v·h·w d): there each target changes them.
         """
         _, t, h, w, _ = targets.shape
         n = inputs[0, ..., 0].numel()
         first = 0 if inputs_too else n
 
+        def together(inputs: Tensor, targets: Tensor) -> Tensor:
+            if self.input_attends_target:
+                inputs, targets = repeat(inputs, 'b v h w d -> (b t) v h w d', t = t), rearrange(targets, 'b t h w d -> (b t) 1 h w d')
+
+            return torch.cat((in_sequence(inputs), in_sequence(targets)), dim = 1)
+
+        x = together(inputs, targets)
+        at = None if input_at is None or target_at is None else together(input_at, target_at)
+
         if self.input_attends_target:
-            x = torch.cat((repeat(inputs, 'b v h w d -> (b t) (v h w) d', t = t), rearrange(targets, 'b t h w d -> (b t) (h w) d')), dim = 1)
             is_real = None if is_real is None else F.pad(repeat(is_real, 'b n -> (b t) n', t = t), (0, h * w), value = True)
-            x, _ = self.decoder(x, shared = n + h * w, first = first, is_real = is_real)
+            x, _ = self.decoder(x, shared = n + h * w, first = first, is_real = is_real, at = at)
         else:
-            x = torch.cat((rearrange(inputs, 'b v h w d -> b (v h w) d'), rearrange(targets, 'b t h w d -> b (t h w) d')), dim = 1)
-            x, _ = self.decoder(x, shared = n, targets = t, first = first, is_real = is_real)
+            x, _ = self.decoder(x, shared = n, targets = t, first = first, is_real = is_real, at = at)
 
         inputs, targets = x.tensor_split((n - first,), dim = 1)
         return targets.reshape(-1, t, h, w, self.dim), inputs
 
-    def see_encoded(self, scene: EncodedScene, targets: Tensor) -> Tensor:
+    def see_encoded(self, scene: EncodedScene, targets: Tensor, target_at: Tensor | None) -> Tensor:
         """Final tokens of targets (b t h w d)."""
         if scene.tokens is not None:
-            return self.see(scene.tokens, targets, scene.is_real)[0]
+            return self.see(scene.tokens, targets, scene.is_real, scene.at, target_at)[0]
 
         _, t, h, w, _ = targets.shape
-        x = rearrange(targets, 'b t h w d -> b (t h w) d')
-        x, _ = self.decoder(x, shared = scene.keys_values[0][0].shape[2], targets = t, is_real = scene.is_real, cached = scene.keys_values)
+        shared = scene.keys_values[0][0].shape[2]
+        x, _ = self.decoder(in_sequence(targets), shared = shared, targets = t, is_real = scene.is_real, cached = scene.keys_values, at = in_sequence(target_at))
         return rearrange(x, 'b (t h w) d -> b t h w d', t = t, h = h, w = w)
 
     def normed(self, tokens: Tensor) -> Tensor:
@@ -511,27 +570,3 @@ class LVSM(Module):
 
     def patches(self, pixels: Tensor) -> Tensor:
         return rearrange(pixels, 'b v c (h p) (w q) -> b v h w (p q c)', p = self.patch_size, q = self.patch_size)
-
-
-def without(keep: Tensor | None, *views: Tensor) -> tuple[Tensor, ...]:
-    """Views (b v ...), zero where `keep` (b v) is False: what they held, NaN too, reaches neither results nor gradients."""
-    if keep is None:
-        return views
-
-    return tuple(torch.where(rearrange(keep.to(view.device), 'b v -> b v 1 1 1'), view, 0.) for view in views)
-
-
-def drop_rays(rays: Tensor, ray_mask: Tensor | None) -> Tensor:
-    return rays if ray_mask is None else without(~ray_mask, rays)[0]
-
-
-def of_tokens(is_real: Tensor | None, tokens: Tensor) -> Tensor | None:
-    """(b v) of views to (b v·h·w) of their tokens (b v h w d)."""
-    return None if is_real is None else repeat(is_real, 'b v -> b (v n)', n = tokens[0, 0, ..., 0].numel())
-
-
-def seen_mask(by_all: Tensor, num_tokens: int) -> Tensor:
-    """Who attends to whom, (b 1 v·n v·n) bool, where some views (b v) are seen by all and the others by themselves alone."""
-    itself = torch.eye(by_all.shape[1], dtype = torch.bool, device = by_all.device)
-    seen = rearrange(by_all, 'b v -> b 1 v') | itself
-    return repeat(seen, 'b i j -> b 1 (i n) (j m)', n = num_tokens, m = num_tokens)

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Generator, Tensor, nn
 from torch.nn import Module
 
+from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class MAE(Module):
         return_image_and_ray_recon: bool = False,
         return_loss_breakdown: bool = False,
         generator: Generator | None = None,
+        cameras: Cameras | None = None,
     ) -> Tensor | tuple:
         """The masked loss: squared errors of all masked values, images' weighted, averaged.
 
@@ -91,6 +93,7 @@ class MAE(Module):
         num_images: (b), integers from 2 to v: the first so many views are real; the others may hold anything.
         generator: draws the masks, and makes them repeatable; on any device. Without one they are random in training,
             and always the same in `eval()`.
+        cameras: the (b v ...) cameras, as a model with `camera_encoding = 'prope'` needs them.
 
         Returns the loss; (loss, MAELossBreakdown); (loss, ImageAndRayRecon); or (loss, (MAELossBreakdown, ImageAndRayRecon)).
         Errors: ValueError as in `LVSM.tokens`, and for fewer than two views.
@@ -107,7 +110,7 @@ class MAE(Module):
             is_real = torch.ones(sizes['b'], sizes['v'], dtype = torch.bool)
 
         image_mask, ray_mask = self.draw_masks(is_real.to(images.device), generator)
-        tokens = self.lvsm.tokens(images, rays, image_mask = image_mask, ray_mask = ray_mask, num_images = num_images)
+        tokens = self.lvsm.tokens(images, rays, image_mask = image_mask, ray_mask = ray_mask, num_images = num_images, cameras = cameras)
 
         pred_images = self.lvsm.paint(tokens)
         pred_rays = rearrange(self.to_rays(tokens), 'b v h w (p q c) -> b v c (h p) (w q)', p = self.lvsm.patch_size, q = self.lvsm.patch_size)

@@ -34,6 +34,7 @@ def model_of(config: TrainConfig, *, world: Tensor | None = None) -> LVSM:
         perceptual_loss = None if config.perceptual_loss is None else perceptual_loss(config.perceptual_loss),
         perceptual_loss_weight = config.perceptual_loss_weight,
         input_attends_target = config.input_attends_target,
+        camera_encoding = config.camera_encoding,
         gradient_checkpointing = config.gradient_checkpointing,
     )
     unit = SyntheticSource.UNIT if config.data is None and config.pose_frame == 'inputs' else None

@@ -100,8 +100,10 @@ def synthesize(
 
         for start in with_bar(range(0, len(target_poses), chunk_size), progress):
             chunk = slice(start, start + chunk_size)
-            target_rays = plucker_rays(target_poses[chunk], target_intrinsics[chunk], canvas)
-            views[chunk] = model.render(scene, target_rays.unsqueeze(0))[0, ..., :height, :width].to(views.device)
+            of_chunk = Cameras(target_poses[chunk], target_intrinsics[chunk])
+            target_rays = plucker_rays(*of_chunk, canvas).unsqueeze(0)
+            of_scene = Cameras(*(t.unsqueeze(0) for t in of_chunk))
+            views[chunk] = model.render(scene, target_rays, cameras = of_scene)[0, ..., :height, :width].to(views.device)
     finally:
         model.train(was_training)
 

@@ -96,7 +96,8 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
                 with accelerator.accumulate(network):
                     with accelerator.autocast():
-                        part, breakdown = network(batch.input_images, batch.input_rays, batch.target_rays, batch.target_images, return_loss_breakdown = True)
+                        told = batch.input_images, batch.input_rays, batch.target_rays, batch.target_images
+                        part, breakdown = network(*told, cameras = batch.cameras, return_loss_breakdown = True)
 
                     accelerator.backward(part)
 

@@ -42,7 +42,10 @@ def check_size(model: LVSM, name: str, sizes: dict[str, int]) -> None:
                  f'{sizes["h"]} × {sizes["w"]}', 'Resize or crop the images, and make their rays for the new size.')
 
 
-def check_cameras(cameras: Cameras | None, batch: int, num_views: int) -> None:
+def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: int) -> None:
+    if cameras is None and model.camera_encoding != 'plucker':
+        fail('cameras', f'must be given to a model with camera_encoding = {model.camera_encoding!r}', None, 'Pass Cameras(camera_to_world, intrinsics) of the views, as the rays were made with.')
+
     if cameras is not None:
         check_shape('b views 4 4', dict(b = batch, views = num_views), camera_to_world = cameras.camera_to_world)
         check_shape('b views 3 3', dict(b = batch, views = num_views), intrinsics = cameras.intrinsics)

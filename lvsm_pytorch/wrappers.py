@@ -135,7 +135,7 @@ class MAECameraWrapper(Module):
         sizes = check_shape('b v c h w', dict(c = self.mae.lvsm.channels), images = images)
         is_real = real_views(sizes, num_images = num_images)
 
-        rays, _ = rays_and_cameras(
+        rays, cameras = rays_and_cameras(
             'b v', sizes, is_real,
             intrinsic_rotation = intrinsic_rotation,
             extrinsic_rotation = extrinsic_rotation,
@@ -143,7 +143,7 @@ class MAECameraWrapper(Module):
             uniform_points = uniform_points,
         )
 
-        return self.mae(images = images, rays = rays, num_images = num_images, **kwargs)
+        return self.mae(images = images, rays = rays, num_images = num_images, cameras = cameras, **kwargs)
 
 
 def masked(keep: Tensor, tensor: Tensor, stand_in: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import known_cameras, tiny_model
 
 from lvsm_pytorch.data import Batch
 from lvsm_pytorch.evaluate import blurred_mean, copied_input, figures, gaussian_blur, guesses, paint, score
@@ -11,7 +11,7 @@ from lvsm_pytorch.pictures import save_comparison
 
 
 def batch(b = 3, v = 2, t = 1, size = 32):
-    return Batch(torch.rand(b, v, 3, size, size), torch.randn(b, v, 6, size, size), torch.rand(b, t, 3, size, size), torch.randn(b, t, 6, size, size), [f'view {i}' for i in range(b)])
+    return Batch(torch.rand(b, v, 3, size, size), torch.randn(b, v, 6, size, size), torch.rand(b, t, 3, size, size), torch.randn(b, t, 6, size, size), known_cameras(b, v + t), [f'view {i}' for i in range(b)])
 
 
 def test_scores_of_every_view():

@@ -25,12 +25,13 @@ class Batch(NamedTuple):
     """What the model is trained and judged with.
 
     input_images: (b v 3 h w), input_rays: (b v 6 h w), target_images: (b t 3 h w), target_rays: (b t 6 h w).
-    names: of what is asked for, one for each of b.
+    cameras: (b v+t ...), inputs first. names: of what is asked for, one for each of b.
     """
     input_images: Tensor
     input_rays: Tensor
     target_images: Tensor
     target_rays: Tensor
+    cameras: Cameras
     names: list[str]
 
 
@@ -49,7 +50,7 @@ class Views(NamedTuple):
     def batch(self, num_inputs: int) -> Batch:
         rays = plucker_rays(*self.cameras, (self.images.shape[-2], self.images.shape[-1]))
         (input_images, target_images), (input_rays, target_rays) = (t.tensor_split((num_inputs,), dim = 1) for t in (self.images, rays))
-        return Batch(input_images, input_rays, target_images, target_rays, self.names)
+        return Batch(input_images, input_rays, target_images, target_rays, self.cameras, self.names)
 
 
 # 'scene': all samples of a scene have one world, which the model may learn by heart, as for a single scene it should.
