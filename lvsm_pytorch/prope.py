@@ -22,12 +22,14 @@ ROTARY_BASE = 100.
 
 
 def reference_of(camera_to_world: Tensor, has_rays: Tensor | None) -> Tensor:
-    """Camera to world (b 4 4) that all others are told by: of the first of (b v 4 4) that has rays, (b v) bool. So a world far from its origin costs no digits."""
+    """Camera to world (b 4 4) that all others are told by: of the first of (b v 4 4) that has rays, (b v) bool; the world where none has. So a world far from its origin costs no digits."""
     if has_rays is None:
         return camera_to_world[:, 0]
 
-    first = has_rays.to(camera_to_world.device).int().argmax(dim = 1)
-    return camera_to_world.gather(1, repeat(first, 'b -> b 1 i j', i = 4, j = 4)).squeeze(1)
+    has_rays = has_rays.to(camera_to_world.device)
+    first = camera_to_world.gather(1, repeat(has_rays.int().argmax(dim = 1), 'b -> b 1 i j', i = 4, j = 4)).squeeze(1)
+    world = torch.eye(4, dtype = first.dtype, device = first.device)
+    return torch.where(rearrange(has_rays.any(dim = 1), 'b -> b 1 1'), first, world)
 
 
 @in_float32

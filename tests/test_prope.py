@@ -140,6 +140,16 @@ def test_moving_the_whole_world_changes_nothing(input_attends_target, far):
     assert (plucker(**here) - plucker(**there)).abs().max() > 1e-2
 
 
+def test_a_world_far_from_its_origin_costs_no_digits():
+    """Where the way there loses none itself."""
+    here = known_cameras(B, V + T, size = SIZE)
+    here.camera_to_world[..., :3, 3] = (here.camera_to_world[..., :3, 3] * 1024).round() / 1024
+    there = here._replace(camera_to_world = here.camera_to_world.clone())
+    there.camera_to_world[..., :3, 3] += torch.tensor([1024., -2048., 512.])
+    model, inputs = prope().eval(), batch(here)
+    assert torch.equal(model(**inputs), model(**{**inputs, 'cameras': there}))
+
+
 def test_moving_one_camera_changes_the_view():
     model, inputs = prope().eval(), batch()
     other = inputs['cameras'].camera_to_world.clone()
@@ -232,10 +242,14 @@ def test_padded_views_change_nothing():
     assert (views - expected).abs().max() < 1e-5
 
 
-def test_rays_are_dropped_in_training():
-    model, inputs = prope(dropout_input_ray_prob = 0.9), batch()
-    assert model.train()(**inputs).isfinite().all()
-    assert not torch.equal(model(**inputs), model.eval()(**inputs))
+def test_views_whose_rays_are_dropped_in_training_leak_no_pose():
+    model, inputs = prope(dropout_input_ray_prob = 1 - 1e-9).train(), batch()
+    poses, intrinsics = (t.clone() for t in inputs['cameras'])
+    poses[:, :V], intrinsics[:, :V] = torch.nan, torch.nan
+    views = model(**inputs)
+    assert views.isfinite().all()
+    assert torch.equal(model(**{**inputs, 'cameras': Cameras(poses, intrinsics)}), views)
+    assert not torch.equal(views, model.eval()(**inputs))
 
 
 # how it runs
