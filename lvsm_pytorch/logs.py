@@ -117,14 +117,17 @@ def psnr_of(error: float) -> float:
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
-def trackers_of(config: TrainConfig, progress: Progress) -> list[Any]:
-    """As accelerate has them. Errors: ImportError for one that is not installed."""
-    import yaml
-    from accelerate.tracking import TensorBoardTracker, WandBTracker
-
+def check_trackers(config: TrainConfig) -> None:
+    """Errors: ImportError for one that is not installed."""
     for name, is_wanted in dict(tensorboard = config.tensorboard, wandb = config.wandb).items():
         if is_wanted and find_spec(name) is None:
             raise ImportError(f'{name} is not installed: pip install {name}, or leave it out by --no-{name}')
+
+
+def trackers_of(config: TrainConfig, progress: Progress) -> list[Any]:
+    """As accelerate has them."""
+    import yaml
+    from accelerate.tracking import TensorBoardTracker, WandBTracker
 
     trackers: list[Any] = []
 

@@ -19,7 +19,7 @@ from lvsm_pytorch.data import Problems, Source, Views, training_views
 from lvsm_pytorch.evaluate import table
 from lvsm_pytorch.files import remove_partial_files
 from lvsm_pytorch.judge import Judge
-from lvsm_pytorch.logs import METRICS, Log, Step
+from lvsm_pytorch.logs import METRICS, Log, Step, check_trackers
 from lvsm_pytorch.recipe import is_worth_taking, learning_rate
 from lvsm_pytorch.reproducible import settle_vector_functions
 from lvsm_pytorch.runs import BEST, CONFIG, STATES, pick_device, save_config, source_of, workers_of
@@ -38,10 +38,12 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     resume: go on with the run in `config.out`, if there is one. overwrite: throw it away and begin anew.
 
     Writes into `config.out` what it says there. Ctrl-C and SIGTERM let the step end, and save where it is.
-    Errors: ValueError for data and settings that can't be trained with, and where nothing is learnt any more; `Stopped` for a run that was
-    asked to stop; OSError where the folder can't be written, with all that was saved before whole.
+    Errors: ImportError for trackers that are not installed; ValueError for data and settings that can't be trained with, and where nothing
+    is learnt any more; `Stopped` for a run that was asked to stop; OSError where the folder can't be written, with all that was saved
+    before whole.
     """
     config.check()
+    check_trackers(config)
     settle_vector_functions()
 
     with accelerator_of(config) as accelerator:

@@ -246,6 +246,8 @@ def test_a_state_of_a_later_version_is_refused(tmp_path):
 def test_a_state_of_another_network_is_refused(tmp_path):
     config = replace(CONFIG, out = tmp_path / 'run', workers = 0, steps = 2, ema_decay = 0.)
     train(config)
-    for other in (replace(config, dim = 48), replace(config, depth = 2)):
-        with pytest.raises(ValueError, match = r'resume: must be the state of the network that the config says, but [\s\S]*Keep the sizes'):
-            train(replace(other, steps = 4), resume = True)
+    for change in (dict(dim = 48), dict(depth = 2)):
+        (name, value), = change.items()
+        told = f'{name} {value} instead of {getattr(config, name)}, steps 4 instead of 2'
+        with pytest.raises(ValueError, match = f'resume: must be the state of the network that the config says, but got one from when the config had not {told}. Keep the sizes'):
+            train(replace(config, steps = 4, **change), resume = True)

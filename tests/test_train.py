@@ -341,6 +341,7 @@ def test_trackers_that_are_not_installed_are_named(photos, tmp_path, monkeypatch
     monkeypatch.setattr('lvsm_pytorch.logs.find_spec', lambda name: None)
     with pytest.raises(ImportError, match = 'wandb is not installed: pip install wandb, or leave it out by --no-wandb'):
         train(TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'wandb': True}))
+    assert not (tmp_path / 'run').exists()
 
 
 def test_workers_are_for_gpus():
