@@ -51,7 +51,7 @@ def test_chunks_bound_how_many_views_are_painted_at_a_time(monkeypatch):
     images, cameras, targets = photos()
     painted = []
     render = model.render
-    monkeypatch.setattr(model, 'render', lambda scene, rays: painted.append(rays.shape[1]) or render(scene, rays))
+    monkeypatch.setattr(model, 'render', lambda scene, rays, **options: painted.append(rays.shape[1]) or render(scene, rays, **options))
     synthesize(model, images, cameras, targets, SIZE, chunk_size = 2)
     assert painted == [2, 2, 1]
 
