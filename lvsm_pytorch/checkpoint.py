@@ -175,8 +175,8 @@ def to_official(model: LVSM) -> dict[str, Tensor]:
     """
     inexpressible = sorted(set(model.decoder_kwargs) - NOT_OF_THE_NETWORK)
     inexpressible += [f'channels = {model.channels}'] if model.channels != 3 else []
-
     inexpressible += [] if model.input_attends_target else ['input_attends_target = False']
+    inexpressible += [] if model.camera_encoding == 'plucker' else [f'camera_encoding = {model.camera_encoding!r}']
 
     if inexpressible:
         fail('model', 'must be the paper\'s network to be written in the authors\' layout', f'one with {inexpressible}', 'Make it without them.')

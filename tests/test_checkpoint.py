@@ -216,6 +216,7 @@ def test_a_broken_file_is_refused(tmp_path):
 @pytest.mark.parametrize('options, message', [
     (dict(channels = 4), 'channels = 4'),
     (dict(input_attends_target = False), 'input_attends_target = False'),
+    (dict(camera_encoding = 'prope'), "camera_encoding = 'prope'"),
     (dict(decoder_kwargs = dict(ff_glu = True, add_value_residual = True)), r"\['add_value_residual', 'ff_glu'\]"),
     (dict(decoder_kwargs = dict(ff_swish = True)), 'ff_swish'),
 ])
