@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 from case import Implementation, Work
 from pictures import draw_growth, draw_ratios
 from products import flops, forward_products
+from seed import install_seed
 from turns import Machine, Measured, take_turns
 
 Results = dict[str, dict[str, dict]]
@@ -130,12 +130,6 @@ def table(title: str, work: Work, implementations: list[Implementation], measure
 
 PARTS = dict(peers = peers, modes = modes, flags = flags, growth = growth)
 PICTURES = dict(peers = draw_ratios, growth = draw_growth)
-
-
-def install_seed(folder: Path) -> None:
-    """lvsm-pytorch 0.1.6 and what it imports beyond what ours has; without torchvision, whose part of it is switched off."""
-    if not (folder / 'lvsm_pytorch').is_dir():
-        subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', str(folder), 'lvsm-pytorch==0.1.6', 'jaxtyping', 'wadler-lindig'], check = True)
 
 
 def main() -> None:

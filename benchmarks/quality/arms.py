@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lvsm_pytorch import LVSM
-from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data import Batch
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from seed import install_seed
 
 SIZES = dict(dim = 128, depth = 6, dim_head = 32, patch_size = 4)
 
@@ -82,7 +84,7 @@ class Network(nn.Module):
         told: dict[str, Any] = dict(input_images = batch.input_images, input_rays = batch.input_rays, target_rays = batch.target_rays)
 
         if self.is_ours:
-            return self.model(**told, target_images = batch.target_images if loss else None, cameras = Cameras(*batch.cameras))
+            return self.model(**told, target_images = batch.target_images if loss else None, cameras = batch.cameras)
 
         # 0.1.6 has one target a scene: a scene with several is several scenes
 
@@ -126,11 +128,8 @@ class Optimizers:
 @lru_cache
 def seed_library(folder: Path) -> ModuleType:
     """0.1.6, which has the name of ours: its one file as a module of another name, installed into the folder where it is not there yet."""
+    install_seed(folder)
     package = folder / 'lvsm_pytorch'
-
-    if not package.is_dir():
-        subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', str(folder), 'lvsm-pytorch==0.1.6', 'jaxtyping', 'wadler-lindig'], check = True)
-
     sys.path.append(str(folder))
     has_torchvision = importlib.util.find_spec('torchvision') is not None
 

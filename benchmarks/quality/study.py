@@ -25,9 +25,11 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from lvsm_pytorch.cameras import Cameras, normalize_poses
+from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
 from lvsm_pytorch.evaluate import figures, guesses, score
 from lvsm_pytorch.files import read_tensors, write_whole
+from lvsm_pytorch.recipe import is_worth_taking, learning_rate
 from lvsm_pytorch.reproducible import settle_vector_functions
 
 IMAGE_SIZE, INPUTS, VIEWS = 32, 2, 8
@@ -61,12 +63,6 @@ def held_out() -> Batch:
     return batch_of(*scenes(0, HELD_OUT), torch.arange(HELD_OUT), torch.arange(INPUTS + 1).expand(HELD_OUT, -1))
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Fraction of the highest: up for a twentieth of the run, and down in a cosine."""
-    warmup = max(steps // 20, 1)
-    return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-
-
 @torch.no_grad()
 def look(network: Network) -> dict[str, float]:
     network.eval()
@@ -81,6 +77,7 @@ def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, A
     torch.manual_seed(seed)
     network = Network(arm, IMAGE_SIZE, out / 'seed', **sizes)
     optimizers = Optimizers(network, arm)
+    recipe = TrainConfig(steps = steps, learning_rate = 1.)  # each optimizer has a highest rate of its own, of which this says the fraction
     curve: list[dict[str, float]] = []
     skipped, seconds, begin = 0, 0., 0
 
@@ -95,10 +92,10 @@ def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, A
         batch = training_batch(seed, step, arm.targets)
         start = time.perf_counter()
         network(batch, loss = True).backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), 1.))
+        norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.max_grad_norm))
 
-        if norm <= 5:
-            optimizers.step(learning_rate(step, steps))
+        if is_worth_taking(norm, recipe):
+            optimizers.step(learning_rate(step, recipe))
         else:
             skipped += 1
             network.zero_grad()
