@@ -54,15 +54,20 @@ class TrainConfig:
     input_attends_target: bool = True
     """True: the paper's network. False: inputs see inputs alone, so that a scene is read once for all of its targets."""
 
-    camera_encoding: Literal['plucker', 'prope'] = 'plucker'
-    """plucker: the paper's network. prope: attention sees how cameras lie to each other, and moving the world changes nothing."""
+    camera_encoding: Literal['plucker', 'prope', 'points'] = 'plucker'
+    """plucker: the paper's network. points: attention sees which rays pass by which points that tokens guess. prope: it sees how cameras lie to
+    each other. With both, moving the world changes nothing."""
 
     steps: int = 100_000
     """Training steps."""
     batch_size: int = 512
     """Samples a step, whatever they are shared by: a run is the same on one GPU and on many."""
+    optimizer: Literal['adamw', 'muon'] = 'adamw'
+    """adamw: the paper's. muon: Muon for the matrices of the blocks, AdamW for the rest; it learns in far fewer steps."""
     learning_rate: float = 4e-4
-    """Highest learning rate; it rises linearly at first, then falls as a cosine to zero."""
+    """Highest learning rate of AdamW; it rises linearly at first, then falls as a cosine to zero."""
+    muon_learning_rate: float = 0.02
+    """Highest learning rate of Muon, which rises and falls as that of AdamW."""
     warmup_steps: int | None = None
     """Steps in which the learning rate rises. Left out: 2500, or a twentieth of the run where that is shorter."""
     weight_decay: float = 0.05
@@ -120,7 +125,7 @@ class TrainConfig:
             if (getattr(self, name) or 0) < 0:
                 fail(name, 'must be at least 0', getattr(self, name), 'Left out, it has a default that works.')
 
-        for name in ('learning_rate', 'max_grad_norm', 'skip_grad_norm'):
+        for name in ('learning_rate', 'muon_learning_rate', 'max_grad_norm', 'skip_grad_norm'):
             if not getattr(self, name) > 0:
                 fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
 

@@ -17,13 +17,14 @@ class EncodedScene(NamedTuple):
     """What `LVSM.encode` gives and `LVSM.render` takes, of b scenes.
 
     tokens: (b v h w d) of the inputs as they enter the blocks, in the paper's mode; else None.
-    keys_values: for each block the inputs' keys and values, both (b heads v·h·w dim_head); none in the paper's mode.
+    keys_values: for each block the inputs' keys and values, both (b heads v·h·w dim_head), and what else `camera_encoding` has attention know of
+        them; none in the paper's mode.
     is_real: (b v·h·w) bool, False for tokens of padded views; None where there are none.
-    at: (b v h w e) of `prope.places` in the paper's mode, and reference: (b 4 4), the camera to world that it is told by; of a model
+    at: (b v h w e) of `CameraEncoding.places` in the paper's mode, and reference: (b 4 4), the camera to world that it is told by; of a model
         whose attention sees cameras, else None.
     """
     tokens: Tensor | None
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    keys_values: tuple[tuple[Tensor, ...], ...]
     is_real: Tensor | None
     at: Tensor | None = None
     reference: Tensor | None = None
@@ -35,8 +36,9 @@ class EncodedScene(NamedTuple):
     def to(self, *args: Any, **kwargs: Any) -> EncodedScene:
         """On another device, or in another precision, as `Tensor.to` has it; the mask stays boolean, and where things are in float32."""
         tokens = None if self.tokens is None else self.tokens.to(*args, **kwargs)
-        keys_values = tuple((keys.to(*args, **kwargs), values.to(*args, **kwargs)) for keys, values in self.keys_values)
+        keys_values = tuple((keys.to(*args, **kwargs), values.to(*args, **kwargs), *others) for keys, values, *others in self.keys_values)
         device = keys_values[0][0].device if tokens is None else tokens.device
+        keys_values = tuple(tuple(t.to(device) for t in known) for known in keys_values)
         others = (None if each is None else each.to(device) for each in (self.is_real, self.at, self.reference))
         return EncodedScene(tokens, keys_values, *others)
 

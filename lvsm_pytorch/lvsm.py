@@ -9,6 +9,7 @@ Letters of shapes: b batch, v input views, t target views, c channels, h w pixel
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from os import PathLike
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import Module
 
 from lvsm_pytorch.allocator import keep_freed_memory
+from lvsm_pytorch.camera_encoding import CameraEncoding, camera_rays, reference_of
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checkpoint import load_strictly, read_official, read_pretrained, save_pretrained
 from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
@@ -26,7 +28,8 @@ from lvsm_pytorch.encoded import EncodedScene
 from lvsm_pytorch.encoder import Float32Linear, PaperEncoder
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
-from lvsm_pytorch.prope import camera_rays, places, reference_of
+from lvsm_pytorch.points import RayPoints
+from lvsm_pytorch.prope import Prope
 from lvsm_pytorch.sequence import drop_rays, in_sequence, of_tokens, part_of, real_and_not, seen_mask, without
 from lvsm_pytorch.view_checks import check_cameras, check_size, check_targets, check_views
 from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
@@ -85,6 +88,9 @@ SIZES: dict[str, dict[str, int]] = {
 }
 
 
+CAMERA_ENCODINGS: dict[str, type[CameraEncoding]] = dict(plucker = CameraEncoding, prope = Prope, points = RayPoints)
+
+
 class LVSM(Module):
     """The paper's network.
 
@@ -104,9 +110,10 @@ class LVSM(Module):
     input_attends_target: True is the paper's network, where all tokens attend to all. With False inputs attend to inputs
         alone, so that a scene is read once, by `encode`, and each view of it costs its own tokens alone. Weights are
         of the same layout, and load in both modes.
-    camera_encoding: 'plucker' is the paper's, where tokens know of cameras by their rays alone. With 'prope' attention sees how cameras lie
-        to each other (`prope`), and tokens take directions in the frame of their own camera, so that moving the whole world changes
-        nothing. `forward`, `encode`, `render` and `tokens` then need `cameras`; `dim_head` must be a multiple of 8.
+    camera_encoding: 'plucker' is the paper's, where tokens know of cameras by their rays alone. With 'points' attention sees which rays pass by
+        which points that tokens guess (`points`), with 'prope' how cameras lie to each other (`prope`). Tokens then take directions in the
+        frame of their own camera, so that moving the whole world changes nothing, and `forward`, `encode`, `render` and `tokens` need
+        `cameras`. `dim_head` must be a multiple of 4 for 'points', of 8 for 'prope'.
     gradient_checkpointing: in training keep no more than a block's input, and compute the block anew for its gradients: less memory
         for a third more time. No part of a saved config.
 
@@ -128,7 +135,7 @@ class LVSM(Module):
         perceptual_loss_weight: float = 0.5,
         decoder_kwargs: Mapping[str, Any] = {},
         input_attends_target: bool = True,
-        camera_encoding: Literal['plucker', 'prope'] = 'plucker',
+        camera_encoding: Literal['plucker', 'prope', 'points'] = 'plucker',
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
@@ -157,11 +164,13 @@ class LVSM(Module):
         if perceptual_loss_weight < 0:
             fail('perceptual_loss_weight', 'must be at least 0', perceptual_loss_weight, 'Use 0 to switch it off.')
 
-        if camera_encoding not in ('plucker', 'prope'):
-            fail('camera_encoding', "must be 'plucker' or 'prope'", repr(camera_encoding), "The paper's is 'plucker'.")
+        if camera_encoding not in CAMERA_ENCODINGS:
+            fail('camera_encoding', f'must be one of {list(CAMERA_ENCODINGS)}', repr(camera_encoding), "The paper's is 'plucker'.")
 
-        if camera_encoding == 'prope' and dim_head % 8 != 0:
-            fail('dim_head', "must be a multiple of 8 with camera_encoding = 'prope'", dim_head, 'Half of a head is taken four and four, half of the rest two and two: use for example 64.')
+        multiple = CAMERA_ENCODINGS[camera_encoding].dim_head_multiple
+
+        if dim_head % multiple != 0:
+            fail('dim_head', f'must be a multiple of {multiple} with camera_encoding = {camera_encoding!r}', dim_head, 'Its dimensions are taken in groups: use for example 64.')
 
         keep_freed_memory()
 
@@ -207,11 +216,14 @@ class LVSM(Module):
         self.to_input_tokens = Float32Linear(patch_size ** 2 * (channels + ray_channels), dim, bias = False)
         self.to_target_tokens = Float32Linear(patch_size ** 2 * ray_channels, dim, bias = False)
         self.norm = nn.LayerNorm(dim, bias = False)
-        self.decoder = PaperEncoder(dim = dim, depth = depth, heads = heads, dim_head = dim_head, overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing)
+        encoding = partial(RayPoints, dim, heads = heads, dim_head = dim_head) if camera_encoding == 'points' else CAMERA_ENCODINGS[camera_encoding]
+        self.decoder = PaperEncoder(
+            dim = dim, depth = depth, heads = heads, dim_head = dim_head, encoding = encoding, overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing,
+        )
         self.to_pixels = Float32Linear(dim, patch_size ** 2 * channels, bias = False)
 
-        if camera_encoding == 'prope' and self.decoder.runs_itself:
-            fail('decoder_kwargs', "must be flags of the feed-forward alone (ff_...) with camera_encoding = 'prope'", list(decoder_kwargs), 'Other flags replace our attention, which sees the cameras.')
+        if camera_encoding != 'plucker' and self.decoder.runs_itself:
+            fail('decoder_kwargs', f'must be flags of the feed-forward alone (ff_...) with camera_encoding = {camera_encoding!r}', list(decoder_kwargs), 'Other flags replace our attention, which sees the cameras.')
 
         for linear in (self.to_input_tokens, self.to_target_tokens, self.to_pixels):
             nn.init.normal_(linear.weight, std = 0.02)
@@ -314,7 +326,7 @@ class LVSM(Module):
         num_input_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.
         return_loss_breakdown: with target images, return the parts of the loss too.
         return_embed: return tokens instead.
-        cameras: the (b v+t ...) cameras of inputs, then targets, as `camera_encoding = 'prope'` needs them.
+        cameras: the (b v+t ...) cameras of inputs, then targets, as a `camera_encoding` other than the paper's needs them.
             The paper's network knows cameras by their rays alone, and its result does not depend on them.
 
         Returns the views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss,
@@ -391,14 +403,14 @@ class LVSM(Module):
 
         n = inputs[0, ..., 0].numel()
         _, keys_values = self.decoder(in_sequence(inputs), shared = n, first = n, is_real = is_real, keep = True, at = in_sequence(at))
-        return EncodedScene(None, tuple((keys.contiguous(), values.contiguous()) for keys, values in keys_values), is_real, None, reference)
+        return EncodedScene(None, tuple(tuple(t.contiguous() for t in known) for known in keys_values), is_real, None, reference)
 
     def render(self, scene: EncodedScene, target_rays: Tensor, *, cameras: Cameras | None = None, chunk_size: int | None = None) -> Tensor:
         """The views of encoded scenes, as `forward` paints them.
 
         scene: of b scenes, from `encode` of a model of the same mode.
         target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w need not be the inputs'.
-        cameras: their (b ...) or (b t ...) cameras, in the world of the scene's, as `camera_encoding = 'prope'` needs them.
+        cameras: their (b ...) or (b t ...) cameras, in the world of the scene's, as a `camera_encoding` other than the paper's needs them.
         chunk_size: so many views of each scene at a time, which bounds the memory; all at once where left out.
 
         Returns (b c h w) or (b t c h w) in [0, 1]. Errors: ValueError for wrong shapes, and for a scene of the other mode.
@@ -511,8 +523,8 @@ class LVSM(Module):
         if cameras is None or reference is None:
             return rays, None
 
-        size = rays.shape[-2], rays.shape[-1]
-        at = places(*cameras, reference, has_rays, image_size = size, patch_size = self.patch_size, dim_head = self.config['dim_head'])
+        places = CAMERA_ENCODINGS[self.camera_encoding].places
+        at = places(rays, *cameras, reference, has_rays, patch_size = self.patch_size, dim_head = self.config['dim_head'])
         return camera_rays(rays, cameras.camera_to_world, has_rays), at
 
     def input_tokens(self, images: Tensor, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:

@@ -93,7 +93,7 @@ class MAE(Module):
         num_images: (b), integers from 2 to v: the first so many views are real; the others may hold anything.
         generator: draws the masks, and makes them repeatable; on any device. Without one they are random in training,
             and always the same in `eval()`.
-        cameras: the (b v ...) cameras, as a model with `camera_encoding = 'prope'` needs them.
+        cameras: the (b v ...) cameras, as a model with a `camera_encoding` other than the paper's needs them.
 
         Returns the loss; (loss, MAELossBreakdown); (loss, ImageAndRayRecon); or (loss, (MAELossBreakdown, ImageAndRayRecon)).
         Errors: ValueError as in `LVSM.tokens`, and for fewer than two views.

@@ -1,4 +1,4 @@
-"""How weights are changed: the paper's optimizer, its schedule, and steps that are better not taken."""
+"""How weights are changed: the paper's optimizer or Muon, its schedule, and steps that are better not taken."""
 
 from __future__ import annotations
 
@@ -8,16 +8,30 @@ import torch
 from torch import nn
 
 from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.muon import Muon
 
 LONGEST_WARMUP = 2500
 
 
 def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW as the paper has it: weight decay on matrices alone."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [dict(params = matrices, weight_decay = config.weight_decay), dict(params = vectors, weight_decay = 0.)]
-    return torch.optim.AdamW(groups, lr = config.learning_rate, betas = (0.9, 0.95))
+    """AdamW as the paper has it, with weight decay on matrices alone; or Muon, for the matrices of the blocks' attention and feed-forward."""
+    blocks = [p for name, p in model.named_parameters() if 'decoder.' in name and '.encoding.' not in name and p.ndim == 2] if config.optimizer == 'muon' else []
+    others = [p for p in model.parameters() if all(p is not each for each in blocks)]
+    groups = [dict(params = [p for p in others if p.ndim > 1], weight_decay = config.weight_decay), dict(params = [p for p in others if p.ndim <= 1], weight_decay = 0.)]
+    rate, betas = config.learning_rate, (0.9, 0.95)
+
+    if not blocks:
+        return torch.optim.AdamW(groups, lr = rate, betas = betas)
+
+    return Muon(blocks, groups, muon_lr = config.muon_learning_rate, weight_decay = config.weight_decay, lr = rate, betas = betas)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> None:
+    """Both of Muon's follow one schedule."""
+    rate = learning_rate(step, config)
+
+    for group in optimizer.param_groups:
+        group['lr'] = rate * config.muon_learning_rate / config.learning_rate if group.get('orthogonalize') else rate
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -20,7 +20,7 @@ from lvsm_pytorch.evaluate import table
 from lvsm_pytorch.files import remove_partial_files
 from lvsm_pytorch.judge import Judge
 from lvsm_pytorch.logs import METRICS, Log, Step, check_trackers
-from lvsm_pytorch.recipe import is_worth_taking, learning_rate
+from lvsm_pytorch.recipe import is_worth_taking, learning_rate, set_learning_rates
 from lvsm_pytorch.reproducible import settle_vector_functions
 from lvsm_pytorch.runs import BEST, CONFIG, STATES, pick_device, save_config, source_of, workers_of
 from lvsm_pytorch.stopping import Stopped, StopWishes
@@ -86,8 +86,7 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
         for step in range(progress.step, config.steps):
             started = time.monotonic()
 
-            for group in optimizer.param_groups:
-                group['lr'] = learning_rate(step, config)
+            set_learning_rates(optimizer, step, config)
 
             # gradients, of the step's samples in as many parts as it takes
 

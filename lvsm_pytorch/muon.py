@@ -1,0 +1,104 @@
+"""Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"): steps of matrices that are turned into near-orthogonal ones.
+
+torch's own Muon rounds to bfloat16, in which CPUs without bfloat16 units take longer for a step than for the network, and knows of matrices alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+# Newton-Schulz: X <- a X + (b S + c S²) X with S = X Xᵀ, which brings singular values near to 1 in five rounds (Jordan's numbers)
+
+A, B, C = 3.4445, -4.7750, 2.0315
+ROUNDS = 5
+
+
+class Muon(torch.optim.AdamW):
+    """Of one optimizer two: Muon for matrices, AdamW for the other parameters.
+
+    matrices: parameters (rows columns) of hidden layers. others: groups of parameters, as AdamW takes them.
+    muon_lr: of matrices. momentum: of their gradients, Nesterov's. weight_decay: of matrices, decoupled as AdamW's.
+    other arguments: of AdamW.
+
+    A step of a matrix has singular values of about muon_lr · √max(1, rows / columns).
+    """
+
+    def __init__(self, matrices: Iterable[nn.Parameter], others: list[dict[str, Any]], *, muon_lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0., **adamw: Any):
+        is_muons = dict(params = list(matrices), lr = muon_lr, momentum = momentum, weight_decay = weight_decay, orthogonalize = True)
+        super().__init__([is_muons, *others], **adamw)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        loss = None
+
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        gradients = {p: p.grad for group in self.param_groups if group.get('orthogonalize') for p in group['params'] if p.grad is not None}
+
+        for group in self.param_groups:
+            if group.get('orthogonalize'):
+                self.step_matrices(group)
+
+        # AdamW passes over parameters without gradients
+
+        for p in gradients:
+            p.grad = None
+
+        super().step()
+
+        for p, gradient in gradients.items():
+            p.grad = gradient
+
+        return loss
+
+    def step_matrices(self, group: dict[str, Any]) -> None:
+        """Those of one shape together."""
+        alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+
+        for p in group['params']:
+            if p.grad is not None:
+                alike[p.shape].append((p, p.grad))
+
+        for (rows, columns), matrices in alike.items():
+            directions = []
+
+            for p, gradient in matrices:
+                state = self.state[p]
+
+                if not state:
+                    state.update(step = torch.zeros(()), momentum_buffer = torch.zeros_like(p))  # AdamW reads a step of every state
+
+                state['step'] += 1
+                buffer = state['momentum_buffer']
+                buffer.lerp_(gradient, 1 - group['momentum'])
+                direction = gradient.lerp(buffer, group['momentum'])
+                directions.append(direction.full_tensor() if isinstance(direction, DTensor) else direction)
+
+            scale = max(1., rows / columns) ** 0.5
+
+            for (p, _), direction in zip(matrices, orthogonalized(torch.stack(directions)), strict = True):
+                if isinstance(p, DTensor):
+                    direction = distribute_tensor(direction, p.device_mesh, p.placements)
+
+                p.mul_(1 - group['lr'] * group['weight_decay']).add_(direction, alpha = -group['lr'] * scale)
+
+
+def orthogonalized(x: Tensor) -> Tensor:
+    """Matrices (... rows columns) with the singular vectors of x, and singular values from about 0.7 to 1.2."""
+    x = x / x.norm(dim = (-2, -1), keepdim = True).clamp(min = torch.finfo(x.dtype).tiny)
+    is_tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if is_tall else x
+
+    for _ in range(ROUNDS):
+        s = x @ x.mT
+        x = A * x + (B * s + C * s @ s) @ x
+
+    return x.mT if is_tall else x
