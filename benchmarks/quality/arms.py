@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from lvsm_pytorch import LVSM
@@ -25,38 +24,45 @@ SIZES = dict(dim = 128, depth = 6, dim_head = 32, patch_size = 4)
 
 @dataclass(frozen = True)
 class Arm:
-    """network: ours, or lvsm-pytorch 0.1.6. options: of LVSM, beside its sizes. targets: of each scene in a step.
+    """network: ours, or lvsm-pytorch 0.1.6. options: of LVSM, beside its sizes. targets: of each scene in a step. recipe: of `TrainConfig`, over the paper's.
 
-    optimizer: adamw is the paper's; muon has torch's Muon (Jordan et al. 2024) for the matrices of the blocks, AdamW for the rest.
-    learning_rate: of AdamW. torch_init: every linear map begins as torch has it, instead of the paper's small numbers.
+    torch_init: every linear map begins as torch has it, instead of the paper's small numbers.
     """
     name: str
     network: Literal['ours', 'seed'] = 'ours'
     options: dict[str, Any] = field(default_factory = dict)
     targets: int = 1
-    optimizer: Literal['adamw', 'muon'] = 'adamw'
-    learning_rate: float = 4e-4
+    recipe: dict[str, Any] = field(default_factory = dict)
     torch_init: bool = False
 
 
+FAST = dict(learning_rate = 2e-3)
+MUON = dict(learning_rate = 2e-3, optimizer = 'muon')
+
 CACHEABLE = dict(input_attends_target = False)
-PROPE = dict(camera_encoding = 'prope')
 GATED = dict(decoder_kwargs = dict(ff_glu = True))
+VALUE_RESIDUAL = dict(decoder_kwargs = dict(add_value_residual = True, learned_value_residual_mix = True))
+PROPE = dict(camera_encoding = 'prope')
+POINTS = dict(camera_encoding = 'points')
 
 ARMS = {
     arm.name: arm for arm in (
         Arm('paper'),
-        Arm('paper, 2e-3', learning_rate = 2e-3),
+        Arm('paper, 2e-3', recipe = FAST),
+        Arm('paper, muon', recipe = MUON),
         Arm('0.1.6', network = 'seed'),
-        Arm('0.1.6, 2e-3', network = 'seed', learning_rate = 2e-3),
-        Arm('prope', options = PROPE),
-        Arm('prope, 2e-3', options = PROPE, learning_rate = 2e-3),
-        Arm('cacheable, 3 targets, 2e-3', options = CACHEABLE, targets = 3, learning_rate = 2e-3),
-        Arm('cacheable prope, 3 targets, 2e-3', options = PROPE | CACHEABLE, targets = 3, learning_rate = 2e-3),
-        Arm('gated prope, torch init, 2e-3', options = PROPE | GATED, learning_rate = 2e-3, torch_init = True),
-        Arm('paper, muon', optimizer = 'muon', learning_rate = 2e-3),
-        Arm('gated prope, torch init, muon', options = PROPE | GATED, optimizer = 'muon', learning_rate = 2e-3, torch_init = True),
-        Arm('gated cacheable prope, 3 targets, torch init, muon', options = PROPE | CACHEABLE | GATED, targets = 3, optimizer = 'muon', learning_rate = 2e-3, torch_init = True),
+        Arm('0.1.6, 2e-3', network = 'seed', recipe = FAST),
+        Arm('0.1.6, muon', network = 'seed', recipe = MUON),
+        Arm('prope, 2e-3', options = PROPE, recipe = FAST),
+        Arm('prope, muon', options = PROPE, recipe = MUON),
+        Arm('points', options = POINTS),
+        Arm('points, 2e-3', options = POINTS, recipe = FAST),
+        Arm('points, muon', options = POINTS, recipe = MUON),
+        Arm('cacheable points, muon', options = POINTS | CACHEABLE, recipe = MUON),
+        Arm('cacheable points, 3 targets, muon', options = POINTS | CACHEABLE, targets = 3, recipe = MUON),
+        Arm('gated points, muon', options = POINTS | GATED, recipe = MUON),
+        Arm('points, torch init, muon', options = POINTS, recipe = MUON, torch_init = True),
+        Arm('value residual, 2e-3', options = VALUE_RESIDUAL, recipe = FAST),
     )
 }
 
@@ -92,37 +98,6 @@ class Network(nn.Module):
         told = {name: each.flatten(0, 1) if name == 'target_rays' else each.repeat_interleave(t, dim = 0) for name, each in told.items()}
         out = self.model(**told, target_images = batch.target_images.flatten(0, 1) if loss else None)
         return out if loss else out.unflatten(0, (b, t))
-
-
-class Optimizers:
-    """One or two of them, as one. Their learning rates follow the same schedule."""
-
-    def __init__(self, network: nn.Module, arm: Arm):
-        matrices = {p for name, p in network.named_parameters() if p.ndim == 2 and 'decoder.' in name} if arm.optimizer == 'muon' else set()
-        rest = [p for p in network.parameters() if p not in matrices]
-        groups = [dict(params = [p for p in rest if p.ndim > 1], weight_decay = 0.05), dict(params = [p for p in rest if p.ndim <= 1], weight_decay = 0.)]
-        self.all: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr = arm.learning_rate, betas = (0.9, 0.95))]
-
-        if matrices:
-            self.all.append(torch.optim.Muon([p for p in network.parameters() if p in matrices], lr = 0.02, weight_decay = 0.))
-
-        self.highest = [[group['lr'] for group in optimizer.param_groups] for optimizer in self.all]
-
-    def step(self, fraction: float) -> None:
-        """fraction: of the highest learning rate."""
-        for optimizer, highest in zip(self.all, self.highest, strict = True):
-            for group, rate in zip(optimizer.param_groups, highest, strict = True):
-                group['lr'] = rate * fraction
-
-            optimizer.step()
-            optimizer.zero_grad()
-
-    def state_dict(self) -> list[dict]:
-        return [optimizer.state_dict() for optimizer in self.all]
-
-    def load_state_dict(self, states: list[dict]) -> None:
-        for optimizer, state in zip(self.all, states, strict = True):
-            optimizer.load_state_dict(state)
 
 
 @lru_cache

@@ -4,8 +4,9 @@ python benchmarks/quality/study.py OUT [--arms 'paper' 'prope' ...] [--seeds 0 1
 
 `arms.py` says what is compared. Views are of 32², two are seen; 16 scenes a step, from a pool of 512. The 128 held-out scenes are in no
 pool. A run that is there already is not done again, and one that was cut off goes on. Writes into OUT a file for each arm and seed,
-`results.json`, and `curves.png`: PSNR against steps, and against the seconds of the steps. Prints a table, with the mean of the seeds
-and the least and most of them, of what was reached at equal steps, and in the seconds of the first arm.
+`results.json`, and `curves.png`: PSNR against steps, and against their seconds. How long a step takes is measured at the start, the arms
+taking turns. Prints a table, with the mean of the seeds and the least and most of them, of what was reached at equal steps, and in
+the seconds of the first arm.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arms import ARMS, Arm, Network, Optimizers
+from arms import ARMS, Arm, Network
 from torch import Generator, Tensor
 from tqdm import tqdm
 
@@ -29,12 +30,13 @@ from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
 from lvsm_pytorch.evaluate import figures, guesses, score
 from lvsm_pytorch.files import read_tensors, write_whole
-from lvsm_pytorch.recipe import is_worth_taking, learning_rate
+from lvsm_pytorch.recipe import is_worth_taking, optimizer_of, set_learning_rates
 from lvsm_pytorch.reproducible import settle_vector_functions
 
 IMAGE_SIZE, INPUTS, VIEWS = 32, 2, 8
 POOL, HELD_OUT, BATCH_SIZE = 512, 128, 16
 LOOKS = 20
+WARM_UP, TURNS = 2, 7
 
 
 @lru_cache
@@ -72,50 +74,73 @@ def look(network: Network) -> dict[str, float]:
 
 
 def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, Any]:
-    """Trains, or goes on, and returns what it has seen: at each look step, seconds of the steps until then, and figures."""
+    """Trains, or goes on, and returns what it has seen: at each look, the step and figures."""
     path = out / f'{arm.name.replace(", ", "-").replace(" ", "-")}-seed-{seed}-of-{steps}.pt'
     torch.manual_seed(seed)
     network = Network(arm, IMAGE_SIZE, out / 'seed', **sizes)
-    optimizers = Optimizers(network, arm)
-    recipe = TrainConfig(steps = steps, learning_rate = 1.)  # each optimizer has a highest rate of its own, of which this says the fraction
+    recipe = TrainConfig(steps = steps, **arm.recipe)
+    optimizer = optimizer_of(network, recipe)
     curve: list[dict[str, float]] = []
-    skipped, seconds, begin = 0, 0., 0
+    skipped, begin = 0, 0
 
     if path.exists():
         state = read_tensors(path, argument = 'out')
         network.load_state_dict(state['network'])
-        optimizers.load_state_dict(state['optimizers'])
+        optimizer.load_state_dict(state['optimizer'])
         torch.set_rng_state(state['random'])
-        curve, skipped, seconds, begin = state['curve'], state['skipped'], state['seconds'], state['step']
+        curve, skipped, begin = state['curve'], state['skipped'], state['step']
 
     for step in tqdm(range(begin, steps), initial = begin, total = steps, desc = f'{arm.name}, seed {seed}'):
-        batch = training_batch(seed, step, arm.targets)
-        start = time.perf_counter()
-        network(batch, loss = True).backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.max_grad_norm))
-
-        if is_worth_taking(norm, recipe):
-            optimizers.step(learning_rate(step, recipe))
-        else:
-            skipped += 1
-            network.zero_grad()
-
-        seconds += time.perf_counter() - start
+        set_learning_rates(optimizer, step, recipe)
+        skipped += not take_step(network, optimizer, training_batch(seed, step, arm.targets), recipe)
 
         if (step + 1) % max(steps // LOOKS, 1) == 0 or step + 1 == steps:
-            curve.append(dict(step = step + 1, seconds = seconds, **look(network)))
+            curve.append(dict(step = step + 1, **look(network)))
             content = dict(
-                network = network.state_dict(), optimizers = optimizers.state_dict(), random = torch.get_rng_state(),
-                curve = curve, skipped = skipped, seconds = seconds, step = step + 1,
+                network = network.state_dict(), optimizer = optimizer.state_dict(), random = torch.get_rng_state(),
+                curve = curve, skipped = skipped, step = step + 1,
             )
             write_whole(path, lambda temporary, content = content: torch.save(content, temporary))
 
     return dict(curve = curve, skipped = skipped, parameters = sum(p.numel() for p in network.parameters()))
 
 
-def reached(curve: list[dict[str, float]], seconds: float) -> float:
+def take_step(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, recipe: TrainConfig) -> bool:
+    """Whether it was taken."""
+    network(batch, loss = True).backward()
+    norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.max_grad_norm))
+    is_taken = is_worth_taking(norm, recipe)
+
+    if is_taken:
+        optimizer.step()
+
+    optimizer.zero_grad()
+    return is_taken
+
+
+def seconds_a_step(arms: list[Arm], out: Path, **sizes: int) -> dict[str, float]:
+    """Median, the arms taking turns."""
+    times: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    trained = []
+
+    for arm in arms:
+        network, recipe = Network(arm, IMAGE_SIZE, out / 'seed', **sizes), TrainConfig(**arm.recipe)
+        trained.append((arm, network, optimizer_of(network, recipe), training_batch(0, 0, arm.targets), recipe))
+
+    for turn in range(WARM_UP + TURNS):
+        for arm, network, optimizer, batch, recipe in trained:
+            start = time.perf_counter()
+            take_step(network, optimizer, batch, recipe)
+
+            if turn >= WARM_UP:
+                times[arm.name].append(time.perf_counter() - start)
+
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def reached(result: dict[str, Any], seconds: float) -> float:
     """PSNR after so many seconds of steps: of the last look before, and where the run ended sooner, at its end."""
-    return next((point['model_psnr'] for point in reversed(curve) if point['seconds'] <= seconds), math.nan)
+    return next((point['model_psnr'] for point in reversed(result['curve']) if point['step'] * result['seconds_a_step'] <= seconds), math.nan)
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -123,17 +148,16 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    first = next(iter(results.values()))
-    budget = statistics.median(each['curve'][-1]['seconds'] for each in first)
-    rows = [f'{"":52} {"million":>7} {"s/step":>7}  {"PSNR, dB":24} {"SSIM":24} in {budget:.0f} s']
+    first = next(iter(results.values()))[0]
+    budget = first['curve'][-1]['step'] * first['seconds_a_step']
+    rows = [f'{"":36} {"million":>7} {"s/step":>7}  {"PSNR, dB":24} {"SSIM":24} in {budget:.0f} s']
 
     for name, runs in results.items():
         last = [each['curve'][-1] for each in runs]
-        per_step = statistics.median(point['seconds'] / point['step'] for point in last)
         psnr, ssim = spread([point['model_psnr'] for point in last], 2), spread([point['model_ssim'] for point in last], 3)
-        in_budget = spread([reached(each['curve'], budget) for each in runs], 2)
+        in_budget = spread([reached(each, budget) for each in runs], 2)
         skipped = sum(each['skipped'] for each in runs)
-        rows.append(f'{name:52} {runs[0]["parameters"] / 1e6:7.2f} {per_step:7.3f}  {psnr:24} {ssim:24} {in_budget}' + (f', {skipped} steps skipped' if skipped else ''))
+        rows.append(f'{name:36} {runs[0]["parameters"] / 1e6:7.2f} {runs[0]["seconds_a_step"]:7.3f}  {psnr:24} {ssim:24} {in_budget}' + (f', {skipped} steps skipped' if skipped else ''))
 
     return '\n'.join(rows)
 
@@ -147,8 +171,8 @@ def picture(path: Path, results: dict[str, list[dict[str, Any]]], baselines: dic
     for color, (name, runs) in enumerate(results.items()):
         for index, each in enumerate(runs):
             for against, panel in axes.items():
-                values = [[point[key] for point in each['curve']] for key in (against, 'model_psnr')]
-                panel.plot(*values, color = f'C{color}', linestyle = '-' if color < 10 else '--', linewidth = 1.1, label = name if index == 0 else None)
+                steps, psnr = ([point[key] for point in each['curve']] for key in ('step', 'model_psnr'))
+                panel.plot([step * (1. if against == 'step' else each['seconds_a_step']) for step in steps], psnr, color = f'C{color}', linestyle = '-' if color < 10 else '--', linewidth = 1.1, label = name if index == 0 else None)
 
     for against, panel in axes.items():
         panel.set(xlabel = against, ylabel = f'PSNR of {HELD_OUT} held-out scenes, dB')
@@ -175,9 +199,11 @@ def main() -> None:
     baselines = {'better input, copied': found['copy_psnr'], 'blurred mean of the inputs': found['blur_psnr']}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.arms}
 
+    seconds = seconds_a_step([ARMS[name] for name in arguments.arms], arguments.out)
+
     for seed in arguments.seeds:
         for name in arguments.arms:
-            results[name].append(run(ARMS[name], seed, arguments.steps, arguments.out))
+            results[name].append(dict(run(ARMS[name], seed, arguments.steps, arguments.out), seconds_a_step = seconds[name]))
 
         told = dict(threads = torch.get_num_threads(), steps = arguments.steps, baselines = found, results = results)
         write_whole(arguments.out / 'results.json', lambda temporary, told = told: temporary.write_text(json.dumps(told)))
