@@ -79,12 +79,9 @@ class RayPoints(CameraEncoding):
             points, weight = points.split((3, 1), dim = -1)
             has_point = torch.ones_like(weight) * (weight > 0)
             lifted = torch.cat((points * has_point, has_point), dim = -1)
-            q = torch.cat((q, *in_dtype(form, q.dtype, (0, 1, 0))), dim = -1)
-            k = torch.cat((k, *in_dtype(weight * monomials(lifted), k.dtype, (0, 0, 1))), dim = -1)
-            v = torch.cat((v, lifted.to(v.dtype)), dim = -1)
-            width = -(-q.shape[-1] // MULTIPLE) * MULTIPLE
-            q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
-            return q, k, v
+            q = padded(q, *in_dtype(form, q.dtype, (0, 1, 0)))
+            k = padded(k, *in_dtype(weight * monomials(lifted), k.dtype, (0, 0, 1)))
+            return q, k, padded(v, lifted.to(v.dtype), width = q.shape[-1])
 
     def read(self, out: Tensor, at: Tensor) -> Tensors:
         _, centre, frame, angle, has_ray, _, _ = self.parts(at)
@@ -93,7 +90,7 @@ class RayPoints(CameraEncoding):
         with without_autocast(out.device.type):
             point, share = at_least_float32(point), at_least_float32(share)
             aside, along = einsum(frame.unflatten(-1, (3, 3)), point - share * centre, 'b n h i j, b n h j -> b n h i').split((2, 1), dim = -1)
-            offset = torch.cat((aside / torch.where(has_ray > 0, angle, 1.), along), dim = -1)
+            offset = torch.cat((aside / torch.where(has_ray > 0, angle, 1.), along), dim = -1).asinh()  # of what is far, the magnitude
 
         return read, self.from_offset(offset.flatten(2).to(out.dtype))
 
@@ -123,8 +120,7 @@ class RayPoints(CameraEncoding):
 
         across = frame[..., :2, :]
         across = torch.cat((across, -einsum(across, centre, '... i j, ... j -> ... i').unsqueeze(-1)), dim = -1)
-        i, j = upper(4, rays.device)
-        form = einsum(across, across, '... r i, ... r j -> ... i j')[..., i, j]
+        form = coefficients(across.mT @ across)
 
         there = rearrange(has_ray, 'b v -> b v 1 1 1')
         at = torch.cat((form, centre, frame.flatten(-2), angle, torch.ones_like(angle)), dim = -1)
@@ -138,14 +134,20 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def monomials(x: Tensor) -> Tensor:
-    """All products of two of (... 4) numbers, (... 10): x̃ᵀ Q x̃ is their inner product with the upper triangle of a symmetric Q."""
-    i, j = upper(4, x.device)
-    return x[..., i] * x[..., j] * torch.where(i == j, 1., 2.)
+    """Products of two of (... 4) numbers, (... 10), in the order of `coefficients`."""
+    return torch.cat([x[..., :4 - apart] * x[..., apart:] for apart in range(4)], dim = -1)
 
 
-def upper(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    i, j = torch.triu_indices(n, n, device = device)
-    return i, j
+def coefficients(form: Tensor) -> Tensor:
+    """Of a symmetric form (... 4 4), the ten numbers whose inner product with `monomials` of x̃ is x̃ᵀ Q x̃: by diagonals, of which all but the first count twice."""
+    return torch.cat([form.diagonal(apart, -2, -1) * (2. if apart else 1.) for apart in range(4)], dim = -1)
+
+
+def padded(*parts: Tensor, width: int | None = None) -> Tensor:
+    """One after the other in the last dimension, with zeros up to the width, or to what kernels like."""
+    taken = sum(part.shape[-1] for part in parts)
+    width = -(-taken // MULTIPLE) * MULTIPLE if width is None else width
+    return torch.cat((*parts, parts[0].new_zeros(()).expand(*parts[0].shape[:-1], width - taken)), dim = -1)
 
 
 def in_dtype(x: Tensor, dtype: torch.dtype, order: tuple[int, ...]) -> list[Tensor]:
