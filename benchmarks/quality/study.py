@@ -16,6 +16,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,21 @@ def look(network: Network) -> dict[str, float]:
 def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, Any]:
     """Trains, or goes on, and returns what it has seen: at each look, the step and figures."""
     path = out / f'{arm.name.replace(", ", "-").replace(" ", "-")}-seed-{seed}-of-{steps}.pt'
+
+    def batch(step: int) -> Batch:
+        return training_batch(seed, step, arm.targets)
+
+    network, found = train(arm, seed, steps, path, batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **sizes)
+    return dict(found, parameters = sum(p.numel() for p in network.parameters()))
+
+
+def train(
+    arm: Arm, seed: int, steps: int, path: Path, batch: Callable[[int], Batch], look: Callable[[Network], dict[str, float]],
+    *, image_size: int, looks: int, seed_folder: Path, **sizes: int,
+) -> tuple[Network, dict[str, Any]]:
+    """The network after so many steps, with the batch of each, and `looks` looks at it; in between it is kept in `path`, from where it goes on."""
     torch.manual_seed(seed)
-    network = Network(arm, IMAGE_SIZE, out / 'seed', **sizes)
+    network = Network(arm, image_size, seed_folder, **sizes)
     recipe = TrainConfig(steps = steps, **arm.recipe)
     optimizer = optimizer_of(network, recipe)
     curve: list[dict[str, float]] = []
@@ -92,9 +106,9 @@ def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, A
 
     for step in tqdm(range(begin, steps), initial = begin, total = steps, desc = f'{arm.name}, seed {seed}'):
         set_learning_rates(optimizer, step, recipe)
-        skipped += not take_step(network, optimizer, training_batch(seed, step, arm.targets), recipe)
+        skipped += not take_step(network, optimizer, batch(step), recipe)
 
-        if (step + 1) % max(steps // LOOKS, 1) == 0 or step + 1 == steps:
+        if (step + 1) % max(steps // looks, 1) == 0 or step + 1 == steps:
             curve.append(dict(step = step + 1, **look(network)))
             content = dict(
                 network = network.state_dict(), optimizer = optimizer.state_dict(), random = torch.get_rng_state(),
@@ -102,7 +116,7 @@ def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, A
             )
             write_whole(path, lambda temporary, content = content: torch.save(content, temporary))
 
-    return dict(curve = curve, skipped = skipped, parameters = sum(p.numel() for p in network.parameters()))
+    return network, dict(curve = curve, skipped = skipped)
 
 
 def take_step(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, recipe: TrainConfig) -> bool:
@@ -118,19 +132,19 @@ def take_step(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, 
     return is_taken
 
 
-def seconds_a_step(arms: list[Arm], out: Path, **sizes: int) -> dict[str, float]:
+def seconds_a_step(arms: list[Arm], batch: Callable[[Arm], Batch], *, image_size: int, seed_folder: Path, **sizes: int) -> dict[str, float]:
     """Median, the arms taking turns."""
     times: dict[str, list[float]] = {arm.name: [] for arm in arms}
     trained = []
 
     for arm in arms:
-        network, recipe = Network(arm, IMAGE_SIZE, out / 'seed', **sizes), TrainConfig(**arm.recipe)
-        trained.append((arm, network, optimizer_of(network, recipe), training_batch(0, 0, arm.targets), recipe))
+        network, recipe = Network(arm, image_size, seed_folder, **sizes), TrainConfig(**arm.recipe)
+        trained.append((arm, network, optimizer_of(network, recipe), batch(arm), recipe))
 
     for turn in range(WARM_UP + TURNS):
-        for arm, network, optimizer, batch, recipe in trained:
+        for arm, network, optimizer, views, recipe in trained:
             start = time.perf_counter()
-            take_step(network, optimizer, batch, recipe)
+            take_step(network, optimizer, views, recipe)
 
             if turn >= WARM_UP:
                 times[arm.name].append(time.perf_counter() - start)
@@ -199,7 +213,8 @@ def main() -> None:
     baselines = {'better input, copied': found['copy_psnr'], 'blurred mean of the inputs': found['blur_psnr']}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.arms}
 
-    seconds = seconds_a_step([ARMS[name] for name in arguments.arms], arguments.out)
+    arms = [ARMS[name] for name in arguments.arms]
+    seconds = seconds_a_step(arms, lambda arm: training_batch(0, 0, arm.targets), image_size = IMAGE_SIZE, seed_folder = arguments.out / 'seed')
 
     for seed in arguments.seeds:
         for name in arguments.arms:

@@ -1,0 +1,155 @@
+"""The same on real photos: one model for all sets of posed photos in a folder, each arm trained for equal time, judged by held-out views.
+
+python benchmarks/quality/photos.py OUT --data DIR [--arms 'paper, 2e-3' '0.1.6, 2e-3' 'cacheable points, muon'] [--minutes 10] [--seed 0]
+
+DIR: folders of posed photos, each one scene. Every eighth view of each by name is held out, seen from the two nearest training views.
+Equal time is a number of steps, by the seconds of a step as measured at the start, the arms taking turns. A run that is there already is
+not done again, and one that was cut off goes on. Writes into OUT a file for each arm, `results.json`, and a picture for each arm, of held-out
+views of every set. Prints PSNR and SSIM for each set and all views, beside the better input copied and the blurred mean of the inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from arms import ARMS, Arm, Network
+from study import seconds_a_step, train
+from torch import Generator, Tensor
+
+from lvsm_pytorch.data import Batch, SceneSource, open_dataset
+from lvsm_pytorch.evaluate import Score, guesses, score
+from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.pictures import save_comparison
+from lvsm_pytorch.reproducible import settle_vector_functions
+
+SIZES = dict(dim = 256, depth = 4, dim_head = 64, patch_size = 8)
+IMAGE_SIZE, INPUTS, BATCH_SIZE = 64, 2, 16
+LOOKS = 5
+COMPARED = ('paper', 'paper, 2e-3', '0.1.6', '0.1.6, 2e-3', 'cacheable points, muon')
+
+
+class Photos:
+    """All scenes as one pool, in the frame of each sample's inputs and the unit of its scene."""
+
+    def __init__(self, folder: Path):
+        dataset = open_dataset(folder)
+        scenes = [dataset[index] for index in range(len(dataset))]
+        self.sources = {scene.name: SceneSource(scene, num_inputs = INPUTS, num_targets = 1, image_size = IMAGE_SIZE, frame = 'inputs') for scene in scenes}
+
+    def training_batch(self, seed: int, step: int, targets: int) -> Batch:
+        """Of scenes drawn by how many views they have; the same for all arms."""
+        assert targets == 1
+        sources = list(self.sources.values())
+        generator = Generator().manual_seed(seed * 1_000_003 + step)
+        which = torch.multinomial(torch.tensor([float(source.num_training) for source in sources]), BATCH_SIZE, replacement = True, generator = generator)
+        samples = [sources[index].sample((seed * 1_000_003 + step) * BATCH_SIZE + place) for place, index in enumerate(which.tolist())]
+        return sources[0].collate(samples).batch(INPUTS)
+
+    @cached_property
+    def held_out(self) -> dict[str, Batch]:
+        return {name: source.held_out_batch() for name, source in self.sources.items()}
+
+
+class Found(NamedTuple):
+    """psnr and ssim by set, and of all views."""
+    psnr: dict[str, float]
+    ssim: dict[str, float]
+
+
+def found(scores: dict[str, Score]) -> Found:
+    together = Score(*(torch.cat(each) for each in zip(*scores.values(), strict = True)))
+    means = {name: each.means() for name, each in (*scores.items(), ('all', together))}
+    return Found({name: psnr for name, (psnr, _) in means.items()}, {name: ssim for name, (_, ssim) in means.items()})
+
+
+@torch.no_grad()
+def views_of(network: Network, photos: Photos) -> dict[str, Tensor]:
+    network.eval()
+    views = {name: network(batch, loss = False) for name, batch in photos.held_out.items()}
+    network.train()
+    return views
+
+
+def judged(views: dict[str, Tensor], photos: Photos) -> Found:
+    return found({name: score(views[name], batch.target_images) for name, batch in photos.held_out.items()})
+
+
+def some_of_each(batches: dict[str, Batch], views: dict[str, Tensor]) -> tuple[Batch, Tensor]:
+    """The first held-out view of every set."""
+    first = [Batch(*(t[:1] for t in batch[:4]), type(batch.cameras)(*(t[:1] for t in batch.cameras)), [f'{name}/{batch.names[0]}']) for name, batch in batches.items()]
+    tensors = (torch.cat(each) for each in zip(*(batch[:4] for batch in first), strict = True))
+    cameras = type(first[0].cameras)(*(torch.cat(each) for each in zip(*(batch.cameras for batch in first), strict = True)))
+    return Batch(*tensors, cameras, [batch.names[0] for batch in first]), torch.cat([views[name][:1] for name in batches])
+
+
+def table(results: dict[str, Found]) -> str:
+    sets = list(next(iter(results.values())).psnr)
+    rows = [f'{"PSNR, dB / SSIM":30}' + ''.join(f'{name:>16}' for name in sets)]
+    rows += [f'{name:30}' + ''.join(f'{each.psnr[key]:9.2f} /{each.ssim[key]:5.3f}' for key in sets) for name, each in results.items()]
+    return '\n'.join(rows)
+
+
+def run(arm: Arm, seed: int, steps: int, photos: Photos, out: Path, **sizes: int) -> Found:
+    """Trains, or goes on; draws, and judges."""
+    path = out / f'{arm.name.replace(", ", "-").replace(" ", "-")}-seed-{seed}-of-{steps}'
+
+    def look(network: Network) -> dict[str, float]:
+        found = judged(views_of(network, photos), photos)
+        return dict(model_psnr = found.psnr['all'], model_ssim = found.ssim['all'])
+
+    def batch(step: int) -> Batch:
+        return photos.training_batch(seed, step, arm.targets)
+
+    network, _ = train(arm, seed, steps, path.with_suffix('.pt'), batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **{**SIZES, **sizes})
+    views = views_of(network, photos)
+    save_comparison(path.with_suffix('.png'), *some_of_each(photos.held_out, views))
+    return judged(views, photos)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description = (__doc__ or '').split('\n')[0])
+    parser.add_argument('out', type = Path)
+    parser.add_argument('--data', type = Path, required = True)
+    parser.add_argument('--arms', nargs = '+', choices = [name for name, arm in ARMS.items() if arm.targets == 1], default = list(COMPARED))
+    parser.add_argument('--minutes', type = float, default = 10.)
+    parser.add_argument('--seed', type = int, default = 0)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents = True, exist_ok = True)
+    settle_vector_functions()
+
+    photos = Photos(arguments.data)
+    arms = [ARMS[name] for name in arguments.arms]
+    steps_path = arguments.out / 'steps.json'
+
+    # equal time stays what it was where a study goes on
+
+    known = json.loads(steps_path.read_text()) if steps_path.exists() else {}
+
+    if set(known) != set(arguments.arms):
+        batch = photos.training_batch(0, 0, 1)
+        seconds = seconds_a_step(arms, lambda arm: batch, image_size = IMAGE_SIZE, seed_folder = arguments.out / 'seed', **SIZES)
+        known = {name: round(arguments.minutes * 60 / each) for name, each in seconds.items()}
+        write_whole(steps_path, lambda temporary: temporary.write_text(json.dumps(known)))
+
+    guessed = {name: guesses(batch) for name, batch in photos.held_out.items()}
+    results = {
+        'better input, copied': found({name: each.copy for name, each in guessed.items()}),
+        'blurred mean of the inputs': found({name: each.blur for name, each in guessed.items()}),
+    }
+
+    for arm in arms:
+        results[f'{arm.name} ({known[arm.name]} steps)'] = run(arm, arguments.seed, known[arm.name], photos, arguments.out)
+        told = dict(minutes = arguments.minutes, threads = torch.get_num_threads(), results = {name: each._asdict() for name, each in results.items()})
+        write_whole(arguments.out / 'results.json', lambda temporary, told = told: temporary.write_text(json.dumps(told)))
+
+    print(table(results))
+    print(f'look at {arguments.out}/*.png')
+
+
+if __name__ == '__main__':
+    main()
