@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-# Newton-Schulz: X <- a X + (b S + c S²) X with S = X Xᵀ, which brings singular values near to 1 in five rounds (Jordan's numbers)
+# Newton-Schulz: X <- (a + b S + c S²) X with S = X Xᵀ, which brings singular values up to 1 near to 1 (Jordan's numbers)
 
 A, B, C = 3.4445, -4.7750, 2.0315
-ROUNDS = 5
+ROUNDS = 4
 
 
 class Muon(torch.optim.AdamW):
@@ -92,13 +92,26 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalized(x: Tensor) -> Tensor:
-    """Matrices (... rows columns) with the singular vectors of x, and singular values from about 0.7 to 1.2."""
-    x = x / x.norm(dim = (-2, -1), keepdim = True).clamp(min = torch.finfo(x.dtype).tiny)
+    """Matrices (... rows columns) with the singular vectors of x, and singular values from about 0.7 to 1.2, where x's are not below a hundredth of its largest.
+
+    All rounds are polynomials in S of the smaller side, and x is multiplied with their product in the end. Jordan's five rounds begin from singular
+    values of which the squares add up to 1; here their eighth powers do, which is for nothing, lifts most of them, and saves a round.
+    """
     is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
+    x = x / x.abs().amax(dim = (-2, -1), keepdim = True).clamp(min = torch.finfo(x.dtype).tiny)
 
-    for _ in range(ROUNDS):
-        s = x @ x.mT
-        x = A * x + (B * s + C * s @ s) @ x
+    s = x @ x.mT
+    largest = (s @ s).norm(dim = (-2, -1), keepdim = True).sqrt().clamp(min = torch.finfo(x.dtype).tiny)
+    s = s / largest
+    identity = torch.eye(s.shape[-1], dtype = s.dtype, device = s.device)
+    product = A * identity + B * s + C * s @ s
+    factor = product
 
+    for _ in range(ROUNDS - 1):
+        s = factor @ factor @ s
+        factor = A * identity + B * s + C * s @ s
+        product = factor @ product
+
+    x = product @ x / largest.sqrt()
     return x.mT if is_tall else x

@@ -60,8 +60,12 @@ def test_steps_of_matrices_are_those_of_torchs_own_but_for_its_bfloat16():
         optimizer.step()
         other.step()
 
+    # each brings singular values near to 1, and not to the same
+
     for before, a, b in list(zip(begin, ours, theirs, strict = True))[:-1]:
-        assert (a - b).norm() < 0.02 * (b - before).norm()
+        a, b = (a - before).detach(), (b - before).detach()
+        assert torch.cosine_similarity(a.flatten(), b.flatten(), dim = 0) > 0.98
+        assert a.norm() / b.norm() == pytest.approx(1, abs = 0.15)
 
 
 def test_a_step_does_not_depend_on_the_scale_of_gradients():
