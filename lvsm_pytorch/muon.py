@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 # Newton-Schulz: X <- (a + b S + c S²) X with S = X Xᵀ, which brings singular values up to 1 near to 1 (Jordan's numbers)
 
 A, B, C = 3.4445, -4.7750, 2.0315
-ROUNDS = 4
+ROUNDS = 5
 
 
 class Muon(torch.optim.AdamW):
@@ -92,10 +92,10 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalized(x: Tensor) -> Tensor:
-    """Matrices (... rows columns) with the singular vectors of x, and singular values from about 0.7 to 1.2, where x's are not below a hundredth of its largest.
+    """Matrices (... rows columns) with the singular vectors of x, and singular values from about 0.7 to 1.2, where x's are not below a few thousandths of its largest.
 
-    All rounds are polynomials in S of the smaller side, and x is multiplied with their product in the end. Jordan's five rounds begin from singular
-    values of which the squares add up to 1; here their eighth powers do, which is for nothing, lifts most of them, and saves a round.
+    All rounds are polynomials in S of the smaller side, and x is multiplied with their product in the end. Jordan begins from singular values of
+    which the squares add up to 1; here their eighth powers do, which costs nothing and leaves less to lift.
     """
     is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
