@@ -21,12 +21,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lvsm_pytorch import LVSM, PerceptualLoss
+from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.config import TrainConfig, load_config
 from lvsm_pytorch.runs import model_of
 
-PROCESSES = {'demo': 1, 'one-gpu': 1, 'two-gpus': 2, 'paper': 64}
+PROCESSES = {'demo': 1, 'one-gpu': 1, 'two-gpus': 2, 'paper': 64, 'modern': 64}
 
-# beside a weight and its gradient, AdamW has two moments; all in float32
+# beside a weight and its gradient, AdamW has two moments (Muon one, of most weights); all in float32
 
 BYTES_PER_WEIGHT = 3 * 4
 
@@ -72,7 +73,7 @@ class Step(nn.Module):
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast('cpu', torch.bfloat16, enabled = self.bf16):
-            loss = self.model(*views)
+            loss = self.model(*views[:4], cameras = Cameras(*views[4:]))
 
         return torch.autograd.grad(loss, list(self.model.parameters()))
 
@@ -90,7 +91,8 @@ def count(config: TrainConfig, processes: int, perceptual_loss: PerceptualLoss |
             return torch.rand(at_once, views, channels, config.image_size, config.image_size)
 
         views = view(config.num_inputs, 3), view(config.num_inputs, 6), view(config.num_targets, 6), view(config.num_targets, 3)
-        torch.func.functional_call(step, weights, views)
+        cameras = (torch.rand(at_once, config.num_inputs + config.num_targets, n, n) for n in (4, 3))
+        torch.func.functional_call(step, weights, (*views, *cameras))
 
     with fake:
         with PeakMemory() as memory:

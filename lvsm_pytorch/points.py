@@ -73,6 +73,9 @@ class RayPoints(CameraEncoding):
         """Queries and keys (b heads n e) with the ten dimensions more, values with the point and a one where there is one."""
         (q, form), (k, v, points) = asked, known
 
+        if q.dtype == torch.float16:
+            q, k, v = (t.float() for t in (q, k, v))  # which has no room for the squares
+
         with without_autocast(q.device.type):
             sharpness = rearrange(self.log_sharpness.to(form.dtype).exp(), 'h -> h 1 1')
             form = form * (-sharpness * self.dim_head ** 0.5)
@@ -107,6 +110,7 @@ class RayPoints(CameraEncoding):
 
         directions = reduce(camera_rays(rays, camera_to_world, has_rays), 'b v c (h p) (w q) -> b v h w c', 'mean', p = patch_size, q = patch_size)
         rotation, centre = in_reference(camera_to_world, reference)
+        centre = centre - centre.new_tensor([0., 0., 1.])  # the origin is where the reference's points begin: the nearer, the less is rounded
         along = F.normalize(einsum(rotation, directions, 'b v i j, b v h w j -> b v h w i'), dim = -1)
         _, height, width, _ = along.shape[1:]
         right, centre = (repeat(t, 'b v i -> b v h w i', h = height, w = width) for t in (rotation[..., 0], centre))
@@ -151,11 +155,11 @@ def padded(*parts: Tensor, width: int | None = None) -> Tensor:
 
 
 def in_dtype(x: Tensor, dtype: torch.dtype, order: tuple[int, ...]) -> list[Tensor]:
-    """x in the dtype of an attention call. In half precision, terms of a squared distance that cancel would leave nothing but their rounding:
-    there x is the sum of two parts, and these come in an order such that queries' and keys' inner product is that of the sums, but for
-    the product of the second parts.
+    """x in the dtype of an attention call. In bfloat16, terms of a squared distance that cancel would leave nothing but their rounding: there
+    x is the sum of two parts, and these come in an order such that queries' and keys' inner product is that of the sums, but for the
+    product of the second parts. Scores are then off by about 2⁻¹⁷ s (|x| / ρ)².
     """
-    if dtype not in (torch.bfloat16, torch.float16):
+    if dtype != torch.bfloat16:
         return [x.to(dtype)]
 
     first = x.to(dtype)

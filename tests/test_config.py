@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lvsm_pytorch import LVSM
 from lvsm_pytorch.cli import main
 from lvsm_pytorch.config import TrainConfig, changes, config_from_yaml, config_to_yaml, load_config, presets
 from lvsm_pytorch.runs import model_of, save_config
@@ -85,11 +86,11 @@ def test_a_steps_samples_are_shared_out():
 
 # presets
 
-def test_presets_are_the_four_that_are_promised():
-    assert presets() == ['demo', 'one-gpu', 'paper', 'two-gpus']
+def test_presets_are_the_five_that_are_promised():
+    assert presets() == ['demo', 'modern', 'one-gpu', 'paper', 'two-gpus']
 
 
-@pytest.mark.parametrize('name, processes', [('demo', 1), ('one-gpu', 1), ('two-gpus', 2), ('paper', 64)])
+@pytest.mark.parametrize('name, processes', [('demo', 1), ('one-gpu', 1), ('two-gpus', 2), ('paper', 64), ('modern', 64)])
 def test_a_preset_says_how_it_is_run_and_makes_a_model(name, processes):
     config = load_config(name)
     config.samples_at_once(processes)
@@ -107,8 +108,16 @@ def test_the_papers_preset_is_the_papers_run():
     assert differs == {'bf16', 'gradient_checkpointing'}
 
 
+def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
+    told, paper = load_config('modern'), load_config('paper')
+    differs = {field.name for field in fields(TrainConfig) if getattr(told, field.name) != getattr(paper, field.name)}
+    assert differs == {'camera_encoding', 'input_attends_target', 'optimizer', 'learning_rate'}
+    with torch.device('meta'):
+        assert model_of(told).config | dict(perceptual_loss_weight = 0.5) == LVSM.from_size('modern-256').config
+
+
 def test_a_config_that_is_none_is_named(tmp_path):
-    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'one-gpu', 'paper', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
+    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'modern', 'one-gpu', 'paper', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
         load_config('dmeo')
     (tmp_path / 'mine.yaml').write_text('stepps: 3')
     with pytest.raises(ValueError, match = 'mine.yaml: must have known keys alone, but got stepps. Did you mean steps'):
@@ -139,7 +148,7 @@ def test_options_change_the_config_that_is_named(told, tmp_path):
 
 def test_every_field_is_an_option(told):
     words = dict(
-        data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'prope',
+        data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'prope', optimizer = 'muon', muon_learning_rate = '0.25',
         learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
     )
     base = load_config('demo')

@@ -1,6 +1,6 @@
 """Which network sees sooner, and which recipe: all learn from one pool of built-in scenes, with the same batches, and are judged by others.
 
-python benchmarks/quality/study.py OUT [--arms 'paper' 'prope' ...] [--seeds 0 1 2] [--steps 2000]
+python benchmarks/quality/study.py OUT [--arms 'paper' 'points, muon' ...] [--seeds 0 1 2] [--steps 1000]
 
 `arms.py` says what is compared. Views are of 32², two are seen; 16 scenes a step, from a pool of 512. The 128 held-out scenes are in no
 pool. A run that is there already is not done again, and one that was cut off goes on. Writes into OUT a file for each arm and seed,
@@ -36,7 +36,7 @@ from lvsm_pytorch.reproducible import settle_vector_functions
 
 IMAGE_SIZE, INPUTS, VIEWS = 32, 2, 8
 POOL, HELD_OUT, BATCH_SIZE = 512, 128, 16
-LOOKS = 20
+LOOKS = 10
 WARM_UP, TURNS = 2, 7
 
 
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument('out', type = Path)
     parser.add_argument('--arms', nargs = '+', choices = list(ARMS), default = list(ARMS))
     parser.add_argument('--seeds', nargs = '+', type = int, default = [0, 1, 2])
-    parser.add_argument('--steps', type = int, default = 2000)
+    parser.add_argument('--steps', type = int, default = 1000)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents = True, exist_ok = True)
     settle_vector_functions()
