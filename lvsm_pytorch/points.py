@@ -7,8 +7,8 @@ there, and D_i(x) the distance of a point to the ray of token i, attention is
     a_ij = softmax_j (q_i · k_j / √dim_head − s (D_i(x_j) / ρ_j)²),
 
 with queries and keys turned by the column and row of their patches (`rotary`), and a sharpness s that each head learns: what the ray of a new view passes closest by is what it sees. A token reads, beside values,
-the mean point, as its own camera sees it: how far left, right, above and below its ray, by which a patch says where in it to look,
-and how deep. Nothing of it depends on the world, or on its unit once depths are guessed in it.
+the mean point, as its own camera sees it: how many patches beside its ray, and how deep. By the first of these what it has read is
+turned (`rotary`, of a real number of patches), as a picture's Fourier coefficients are turned when it is moved. Nothing of it depends on the world, or on its unit once depths are guessed in it.
 
 The squared distance is a quadratic form of the point, x̃ᵀ Q_i x̃ with x̃ = (x, 1), and so an inner product of ten numbers of the ray with
 ten of the point. These go into the attention call as ten more dimensions of queries and keys, and any kernel computes them.
@@ -31,6 +31,11 @@ from lvsm_pytorch.rotary import cos_and_sin, turned
 
 SHARPEST, BLUNTEST = 5., 0.005
 MOST_LOG_DEPTH = 4.
+
+# what is read is moved by no more than so many patches, in waves of 8 patches to 1
+
+MOST_SHIFT = 2.
+SHIFT_OCTAVES = -2, 1
 
 # kernels want a multiple of it
 
@@ -93,7 +98,13 @@ class RayPoints(CameraEncoding):
         with without_autocast(out.device.type):
             point, share = at_least_float32(point), at_least_float32(share)
             aside, along = einsum(frame.unflatten(-1, (3, 3)), point - share * centre, 'b n h i j, b n h j -> b n h i').split((2, 1), dim = -1)
-            offset = torch.cat((aside / torch.where(has_ray > 0, angle, 1.), along), dim = -1).asinh()  # of what is far, the magnitude
+            aside = aside / torch.where(has_ray > 0, angle, 1.)
+            offset = torch.cat((aside, along), dim = -1).asinh()  # of what is far, the magnitude
+
+            near = MOST_SHIFT * (aside / MOST_SHIFT).tanh()
+            frequencies = torch.pi * 2 ** torch.linspace(*SHIFT_OCTAVES, self.dim_head // 4, dtype = near.dtype, device = near.device)
+            turn = (near.unsqueeze(-1) * frequencies).flatten(-2)
+            read = turned(at_least_float32(read), turn.cos(), turn.sin()).to(out.dtype)
 
         return read, self.from_offset(offset.flatten(2).to(out.dtype))
 

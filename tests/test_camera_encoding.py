@@ -133,10 +133,14 @@ def attention_by_distances(attention, x, rays, seen):
     sharpness = encoding.log_sharpness.double().exp().view(-1, 1, 1)
     scores = torch.einsum('b h i d, b h j d -> b h i j', q, k) * attention.dim_head ** -0.5 - sharpness * (distance / (depth * angle).unsqueeze(2)) ** 2
     weights = scores.masked_fill(~seen, -torch.inf).softmax(dim = -1)
-    read = attention.to_out(rearrange(weights.to(v) @ v, 'b h n d -> b n (h d)'))
-
     way = weights @ points - centre                                                                    # b h n 3
-    offset = torch.stack(((way * right).sum(-1) / angle, (way * down).sum(-1) / angle, (way * along).sum(-1)), dim = -1).asinh()
+    offset = torch.stack(((way * right).sum(-1) / angle, (way * down).sum(-1) / angle, (way * along).sum(-1)), dim = -1)
+
+    waves = torch.pi * 2 ** torch.linspace(-2, 1, v.shape[-1] // 4).double()
+    moved = (2 * (offset[..., :2] / 2).tanh()).unsqueeze(-1) * waves                                    # b h n 2 waves
+    turned = torch.complex(*(weights @ v.double()).chunk(2, dim = -1)) * torch.polar(torch.ones(()).double(), moved.flatten(-2))
+    read = attention.to_out(rearrange(torch.cat((turned.real, turned.imag), dim = -1), 'b h n d -> b n (h d)').to(v))
+    offset = offset.asinh()
     return read + encoding.from_offset(rearrange(offset, 'b h n c -> b n (h c)').to(read))
 
 
