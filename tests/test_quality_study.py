@@ -10,10 +10,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks' / 'quality'))
 
+import photos
 import study
 from arms import ARMS, Network
 
 from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.data import synthetic_scene, write_transforms
+from lvsm_pytorch.evaluate import Score
 from lvsm_pytorch.muon import Muon
 from lvsm_pytorch.recipe import optimizer_of
 
@@ -92,3 +95,41 @@ def test_a_step_of_every_arm_takes_its_time(tmp_path):
     one, other = found.values()
     assert one > 0
     assert other > 0
+
+
+# on photos
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    for name, value in dict(IMAGE_SIZE = 16, BATCH_SIZE = 4, LOOKS = 2).items():
+        monkeypatch.setattr(photos, name, value)
+    for seed, views in ((1, 9), (2, 16)):
+        write_transforms(synthetic_scene(seed, num_views = views, image_size = 16), tmp_path / 'sets' / f'set{seed}')
+    return photos.Photos(tmp_path / 'sets')
+
+
+def test_all_sets_are_one_pool_of_which_held_out_views_are_no_part(sets):
+    assert {name: len(batch.names) for name, batch in sets.held_out.items()} == {'set1': 2, 'set2': 2}
+    held_out = {image.numpy().tobytes() for batch in sets.held_out.values() for image in batch.target_images[:, 0]}
+    seen = {image.numpy().tobytes() for step in range(20) for each in sets.training_batch(0, step, 1)[::2][:2] for image in each.flatten(0, 1)}
+    assert len(seen) > 16    # of both sets, which have 7 and 14
+    assert not seen & held_out
+    assert torch.equal(sets.training_batch(0, 3, 1).target_images, sets.training_batch(0, 3, 1).target_images)
+    assert not torch.equal(sets.training_batch(0, 3, 1).target_images, sets.training_batch(1, 3, 1).target_images)
+
+
+def test_photos_go_on_and_are_judged_set_by_set(sets, tmp_path, monkeypatch):
+    arm = ARMS['cacheable points, muon']
+    found = photos.run(arm, 0, 4, sets, tmp_path, **TINY)
+    assert (tmp_path / 'cacheable-points-muon-seed-0-of-4.png').stat().st_size > 0
+    monkeypatch.setattr(study, 'take_step', None)    # it is there already
+    assert photos.run(arm, 0, 4, sets, tmp_path, **TINY) == found
+    assert found.psnr['all'] == pytest.approx((found.psnr['set1'] + found.psnr['set2']) / 2)
+    said = photos.table({'one': found})
+    assert all(word in said for word in ('set1', 'set2', 'all', f'{found.psnr["set2"]:.2f} /{found.ssim["set2"]:.3f}'))
+
+
+def test_all_views_count_alike():
+    both = photos.found({'few': Score(torch.tensor([10.]), torch.tensor([0.])), 'many': Score(torch.tensor([20., 20., 20.]), torch.tensor([1., 1., 1.]))})
+    assert both.psnr == {'few': 10., 'many': 20., 'all': 17.5}
+    assert both.ssim['all'] == 0.75
