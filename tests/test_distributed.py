@@ -31,7 +31,7 @@ FSDP = dict(ACCELERATE_USE_FSDP = 'true', FSDP_VERSION = '2', FSDP_AUTO_WRAP_POL
 def lvsm_train(processes, out, *flags, program = ('-m', 'lvsm_pytorch'), environment = {}, **changes):
     """Starts it."""
     named = {name.replace('_', '-'): value for name, value in {**TINY, **changes}.items()}
-    options = [word for name, value in named.items() for word in ((f'--no-{name}',) if value is False else (f'--{name}', str(value)))]
+    options = [word for name, value in named.items() for word in ((f'--{"" if value else "no-"}{name}',) if isinstance(value, bool) else (f'--{name}', str(value)))]
     launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)] if processes > 1 else []
     command = [sys.executable, '-W', 'ignore', *launcher, *program, 'train', '--out', str(out), '--no-tensorboard', *options, *flags]
     return subprocess.Popen(command, stdout = subprocess.PIPE, stderr = subprocess.STDOUT, text = True, env = {**os.environ, 'OMP_NUM_THREADS': '1', **environment})
@@ -49,9 +49,9 @@ def losses(run):
     return torch.tensor([record['loss'] for record in read_metrics(run)])
 
 
-# the paper's recipe, and the one that differs most from it
+# the paper's recipe, and the demo's, which differs most from it
 
-RECIPES = [{}, dict(camera_encoding = 'points', optimizer = 'muon', input_attends_target = False)]
+RECIPES = [dict(camera_encoding = 'plucker', optimizer = 'adamw', input_attends_target = True), dict(camera_encoding = 'points', optimizer = 'muon', input_attends_target = False)]
 
 
 @pytest.mark.parametrize('recipe', RECIPES, ids = ['paper', 'points'])
@@ -100,8 +100,8 @@ def lvsm_train_sharded(out, *flags, **changes):
     return lvsm_train(2, out, *flags, program = [str(Path(__file__).with_name('fsdp_on_cpu.py'))], environment = FSDP, **changes)
 
 
-@pytest.mark.parametrize('recipe', RECIPES, ids = ['paper', 'points'])
-def test_two_processes_that_share_the_weights_out_learn_as_one(tmp_path, recipe):
+@pytest.mark.parametrize('recipe, most', list(zip(RECIPES, (1e-6, 1e-5), strict = True)), ids = ['paper', 'points'])
+def test_two_processes_that_share_the_weights_out_learn_as_one(tmp_path, recipe, most):
     """Rays stay in float32: rounded to bfloat16 they change losses by 8e-5."""
     one, sharded = tmp_path / 'one', tmp_path / 'sharded'
     flags = '--bf16', '--gradient-checkpointing'
@@ -112,7 +112,7 @@ def test_two_processes_that_share_the_weights_out_learn_as_one(tmp_path, recipe)
         said = end_of(process := lvsm_train_sharded(sharded, *flags, '--resume', ema_decay = 0, depth = 2, accumulate = 2, **recipe))
         assert process.returncode == 0, said
         assert at_start in said
-        assert (losses(sharded) - losses(one)).abs().max() < 1e-5
+        assert (losses(sharded) - losses(one)).abs().max() < most
         States(sharded / STATES, keep = 1).path(12).unlink()
 
     said = end_of(lvsm_train_sharded(tmp_path / 'run', ema_decay = 0.9))
