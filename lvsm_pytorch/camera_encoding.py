@@ -18,8 +18,14 @@ class CameraEncoding(Module):
     """The steps around an attention call where a subclass lets cameras in. This one, the paper's, leaves them out: tokens know of them by their rays alone.
 
     Tensors are (b n heads e) of n tokens, but in `joined`. `at` (b n e) says where those tokens are, as `places` has it.
+
+    dim, heads, dim_head: of the attention.
     """
     dim_head_multiple = 1
+
+    def __init__(self, dim: int, *, heads: int, dim_head: int):
+        super().__init__()
+        self.dim_head = dim_head
 
     def asked(self, queries: Tensor, at: Any) -> Tensors:
         """What a token asks with: its query first."""
@@ -38,10 +44,10 @@ class CameraEncoding(Module):
         return (out,)
 
     @staticmethod
-    def places(rays: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
+    def places(directions: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
         """All that attention knows of where tokens are: (b v h w e), of (h w) patches, in float32.
 
-        rays: (b v 6 H W), Plücker rays of the world. camera_to_world: (b v 4 4). intrinsics: (b v 3 3), in pixels of images of H × W.
+        directions: (b v 3 H W), from `camera_rays`. camera_to_world: (b v 4 4). intrinsics: (b v 3 3), in pixels of images of H × W.
         reference: (b 4 4), from `reference_of`. has_rays: (b v) bool. Of views without rays nothing is told, whatever their cameras hold.
         """
         raise NotImplementedError

@@ -6,7 +6,7 @@ itself alone. In the paper's mode all tokens are shared; in the cacheable one th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -136,14 +136,14 @@ CHECKPOINTED: dict[type, type] = {Attention: CheckpointedAttention, FeedForward:
 class PaperEncoder(Encoder):
     """The paper's stack: bias-less pre-norm LayerNorm, RMS QK-norm with one weight for all heads, exact GELU × 4, and its init.
 
-    encoding: makes what lets cameras into a block's attention.
+    encoding: of what kind it is that lets cameras into attention.
     overrides: flags of `x_transformers.Encoder`, over the paper's. Those of the feed-forward (`ff_...`) alone leave the structure of
         a block as it is, and our loop runs it; with any other the Encoder runs itself.
     gradient_checkpointing: in training keep a block's input alone, and compute what is in the block anew for its gradients. Where
         the Encoder runs itself, each half of a block, and norms are kept.
     """
 
-    def __init__(self, *, dim: int, depth: int, heads: int, dim_head: int, encoding: Callable[[], CameraEncoding], overrides: Mapping[str, Any], gradient_checkpointing: bool):
+    def __init__(self, *, dim: int, depth: int, heads: int, dim_head: int, encoding: type[CameraEncoding], overrides: Mapping[str, Any], gradient_checkpointing: bool):
         own = {'dim', 'depth', 'heads', 'attn_dim_head'} & set(overrides)
 
         if own:
@@ -174,7 +174,7 @@ class PaperEncoder(Encoder):
                 elif type(child) is MultiheadRMSNorm and name in ('q_rmsnorm', 'k_rmsnorm'):
                     setattr(parent, name, SharedRMSNorm(dim_head, eps = 1e-5))
                 elif type(child) is Attention and not self.runs_itself:
-                    setattr(parent, name, ViewAttention(dim, heads = heads, dim_head = dim_head, encoding = encoding()))
+                    setattr(parent, name, ViewAttention(dim, heads = heads, dim_head = dim_head, encoding = encoding(dim, heads = heads, dim_head = dim_head)))
                 elif type(child) in CHECKPOINTED and self.runs_itself and gradient_checkpointing:
                     child.__class__ = CHECKPOINTED[type(child)]
 

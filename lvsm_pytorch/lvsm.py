@@ -9,7 +9,6 @@ Letters of shapes: b batch, v input views, t target views, c channels, h w pixel
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from os import PathLike
 from typing import Any, Literal, NamedTuple
 
@@ -169,10 +168,10 @@ class LVSM(Module):
         if camera_encoding not in CAMERA_ENCODINGS:
             fail('camera_encoding', f'must be one of {list(CAMERA_ENCODINGS)}', repr(camera_encoding), "The paper's is 'plucker'.")
 
-        multiple = CAMERA_ENCODINGS[camera_encoding].dim_head_multiple
+        encoding = CAMERA_ENCODINGS[camera_encoding]
 
-        if dim_head % multiple != 0:
-            fail('dim_head', f'must be a multiple of {multiple} with camera_encoding = {camera_encoding!r}', dim_head, 'Its dimensions are taken in groups: use for example 64.')
+        if dim_head % encoding.dim_head_multiple != 0:
+            fail('dim_head', f'must be a multiple of {encoding.dim_head_multiple} with camera_encoding = {camera_encoding!r}', dim_head, 'Its dimensions are taken in groups: use for example 64.')
 
         keep_freed_memory()
 
@@ -218,9 +217,9 @@ class LVSM(Module):
         self.to_input_tokens = Float32Linear(patch_size ** 2 * (channels + ray_channels), dim, bias = False)
         self.to_target_tokens = Float32Linear(patch_size ** 2 * ray_channels, dim, bias = False)
         self.norm = nn.LayerNorm(dim, bias = False)
-        encoding = partial(RayPoints, dim, heads = heads, dim_head = dim_head) if camera_encoding == 'points' else CAMERA_ENCODINGS[camera_encoding]
         self.decoder = PaperEncoder(
-            dim = dim, depth = depth, heads = heads, dim_head = dim_head, encoding = encoding, overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing,
+            dim = dim, depth = depth, heads = heads, dim_head = dim_head, encoding = encoding,
+            overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing,
         )
         self.to_pixels = Float32Linear(dim, patch_size ** 2 * channels, bias = False)
 
@@ -525,9 +524,9 @@ class LVSM(Module):
         if cameras is None or reference is None:
             return rays, None
 
+        directions = camera_rays(rays, cameras.camera_to_world, has_rays)
         places = CAMERA_ENCODINGS[self.camera_encoding].places
-        at = places(rays, *cameras, reference, has_rays, patch_size = self.patch_size, dim_head = self.config['dim_head'])
-        return camera_rays(rays, cameras.camera_to_world, has_rays), at
+        return directions, places(directions, *cameras, reference, has_rays, patch_size = self.patch_size, dim_head = self.config['dim_head'])
 
     def input_tokens(self, images: Tensor, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:
         """(b v c h w) in [0, 1] and (b v 6 h w) -> (b v h w d)."""

@@ -102,11 +102,11 @@ def orthogonalized(x: Tensor) -> Tensor:
     x = x / x.abs().amax(dim = (-2, -1), keepdim = True).clamp(min = torch.finfo(x.dtype).tiny)
 
     s = x @ x.mT
-    largest = (s @ s).norm(dim = (-2, -1), keepdim = True).sqrt().clamp(min = torch.finfo(x.dtype).tiny)
-    s = s / largest
+    square = s @ s
+    largest = square.norm(dim = (-2, -1), keepdim = True).sqrt().clamp(min = torch.finfo(x.dtype).tiny)
+    s, square = s / largest, square / largest / largest
     identity = torch.eye(s.shape[-1], dtype = s.dtype, device = s.device)
-    product = A * identity + B * s + C * s @ s
-    factor = product
+    product = factor = A * identity + B * s + C * square
 
     for _ in range(ROUNDS - 1):
         s = factor @ factor @ s

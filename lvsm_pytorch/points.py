@@ -6,9 +6,10 @@ there, and D_i(x) the distance of a point to the ray of token i, attention is
 
     a_ij = softmax_j (q_i · k_j / √dim_head − s (D_i(x_j) / ρ_j)²),
 
-with queries and keys turned by the column and row of their patches (`rotary`), and a sharpness s that each head learns: what the ray of a new view passes closest by is what it sees. A token reads, beside values,
-the mean point, as its own camera sees it: how many patches beside its ray, and how deep. By the first of these what it has read is
-turned (`rotary`, of a real number of patches), as a picture's Fourier coefficients are turned when it is moved. Nothing of it depends on the world, or on its unit once depths are guessed in it.
+with queries and keys turned by the column and row of their patches (`rotary`), and a sharpness s that each head learns: what the ray of a
+new view passes closest by is what it sees. A token reads, beside values, the mean point, as its own camera sees it: how many patches
+beside its ray, and how deep. By the first of these what it has read is turned (`rotary`, of a real number of patches), as a picture's
+Fourier coefficients are turned when it is moved. Nothing of it depends on the world, or on its unit once depths are guessed in it.
 
 The squared distance is a quadratic form of the point, x̃ᵀ Q_i x̃ with x̃ = (x, 1), and so an inner product of ten numbers of the ray with
 ten of the point. These go into the attention call as ten more dimensions of queries and keys, and any kernel computes them.
@@ -23,7 +24,8 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor, nn
 
-from lvsm_pytorch.camera_encoding import CameraEncoding, Tensors, camera_rays, in_reference
+from lvsm_pytorch.camera_encoding import CameraEncoding, Tensors, in_reference
+from lvsm_pytorch.encoder import Float32Linear
 from lvsm_pytorch.precision import at_least_float32, in_float32, without_autocast
 from lvsm_pytorch.rotary import cos_and_sin, turned
 
@@ -44,16 +46,15 @@ MULTIPLE = 8
 
 class RayPoints(CameraEncoding):
     """See above. Of each token's place: its ray as a quadratic form, ten numbers; the centre of its camera; its frame, row by row, the ray last;
-    the angle of its patch in radians; whether it has a ray at all; and cosines and sines for queries and keys, `rotary` as the patches lie.
+    the angle of its patch in radians; whether it has a ray at all (else all before are 0, and the angle 1); and cosines and sines for queries and keys, `rotary` as the patches lie.
     """
     dim_head_multiple = 4
 
     def __init__(self, dim: int, *, heads: int, dim_head: int):
-        super().__init__()
-        self.dim_head = dim_head
+        super().__init__(dim, heads = heads, dim_head = dim_head)
         self.log_sharpness = nn.Parameter(torch.linspace(math.log(SHARPEST), math.log(BLUNTEST), heads))
         self.log_depth = nn.Parameter(torch.zeros(heads))
-        self.to_log_depth = nn.Linear(dim, heads, bias = False)
+        self.to_log_depth = Float32Linear(dim, heads, bias = False)
         self.from_offset = nn.Linear(heads * 3, dim, bias = False)
         nn.init.zeros_(self.to_log_depth.weight)
 
@@ -68,11 +69,10 @@ class RayPoints(CameraEncoding):
         keys = rotated(keys, cos, sin)
 
         with without_autocast(x.device.type):
-            weight = at_least_float32(self.to_log_depth.weight)
-            log_depth = self.log_depth.to(weight.dtype) + F.linear(x.to(weight.dtype), weight)
+            log_depth = self.log_depth + self.to_log_depth(x)
             depth = (MOST_LOG_DEPTH * (log_depth / MOST_LOG_DEPTH).tanh()).exp().unsqueeze(-1)
             points = centre + depth * frame[..., 6:]
-            return keys, values, torch.cat((points, has_ray / (depth * torch.where(has_ray > 0, angle, 1.)).square()), dim = -1)
+            return keys, values, torch.cat((points, has_ray / (depth * angle).square()), dim = -1)
 
     def joined(self, asked: Tensors, known: Tensors) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys (b heads n e) with the ten dimensions more, values with the point and a one where there is one."""
@@ -85,28 +85,26 @@ class RayPoints(CameraEncoding):
             sharpness = rearrange(self.log_sharpness.to(form.dtype).exp(), 'h -> h 1 1')
             form = form * (-sharpness * self.dim_head ** 0.5)
             points, weight = points.split((3, 1), dim = -1)
-            has_point = torch.ones_like(weight) * (weight > 0)
-            lifted = torch.cat((points * has_point, has_point), dim = -1)
+            lifted = torch.cat((points, (weight > 0).to(points.dtype)), dim = -1)
             q = padded(q, *in_dtype(form, q.dtype, (0, 1, 0)))
             k = padded(k, *in_dtype(weight * monomials(lifted), k.dtype, (0, 0, 1)))
             return q, k, padded(v, lifted.to(v.dtype), width = q.shape[-1])
 
     def read(self, out: Tensor, at: Tensor) -> Tensors:
-        _, centre, frame, angle, has_ray, _, _ = self.parts(at)
+        _, centre, frame, angle, *_ = self.parts(at)
         read, point, share, _ = out.split((self.dim_head, 3, 1, out.shape[-1] - self.dim_head - 4), dim = -1)
 
         with without_autocast(out.device.type):
             point, share = at_least_float32(point), at_least_float32(share)
             aside, along = einsum(frame.unflatten(-1, (3, 3)), point - share * centre, 'b n h i j, b n h j -> b n h i').split((2, 1), dim = -1)
-            aside = aside / torch.where(has_ray > 0, angle, 1.)
+            aside = aside / angle
             offset = torch.cat((aside, along), dim = -1).asinh()  # of what is far, the magnitude
 
             near = MOST_SHIFT * (aside / MOST_SHIFT).tanh()
             frequencies = torch.pi * 2 ** torch.linspace(*SHIFT_OCTAVES, self.dim_head // 4, dtype = near.dtype, device = near.device)
             turn = (near.unsqueeze(-1) * frequencies).flatten(-2)
-            read = turned(at_least_float32(read), turn.cos(), turn.sin()).to(out.dtype)
 
-        return read, self.from_offset(offset.flatten(2).to(out.dtype))
+        return rotated(read, turn.cos(), turn.sin()), self.from_offset(offset.flatten(2).to(out.dtype))
 
     def parts(self, at: Tensor) -> tuple[Tensor, ...]:
         """(b n 1 e) each, for all heads."""
@@ -115,11 +113,9 @@ class RayPoints(CameraEncoding):
 
     @staticmethod
     @in_float32
-    def places(rays: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
+    def places(directions: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
         """(b v h w 24 + dim_head)."""
-        has_ray = torch.ones(rays.shape[:2], dtype = torch.bool, device = rays.device) if has_rays is None else has_rays.to(rays.device)
-
-        directions = reduce(camera_rays(rays, camera_to_world, has_rays), 'b v c (h p) (w q) -> b v h w c', 'mean', p = patch_size, q = patch_size)
+        directions = reduce(directions, 'b v c (h p) (w q) -> b v h w c', 'mean', p = patch_size, q = patch_size)
         rotation, centre = in_reference(camera_to_world, reference)
         centre = centre - centre.new_tensor([0., 0., 1.])  # the origin is where the reference's points begin: the nearer, the less is rounded
         along = F.normalize(einsum(rotation, directions, 'b v i j, b v h w j -> b v h w i'), dim = -1)
@@ -137,10 +133,14 @@ class RayPoints(CameraEncoding):
         across = torch.cat((across, -einsum(across, centre, '... i j, ... j -> ... i').unsqueeze(-1)), dim = -1)
         form = coefficients(across.mT @ across)
 
-        there = rearrange(has_ray, 'b v -> b v 1 1 1')
-        at = torch.cat((form, centre, frame.flatten(-2), angle, torch.ones_like(angle)), dim = -1)
-        of_patches = cos_and_sin(height, width, dim_head // 4, at).expand(*at.shape[:2], -1, -1, -1)
-        return torch.cat((torch.where(there, at, 0.), of_patches), dim = -1)
+        ray = torch.cat((form, centre, frame.flatten(-2), angle, torch.ones_like(angle)), dim = -1)
+
+        if has_rays is not None:
+            none = ray.new_tensor([0.] * 22 + [1., 0.])
+            ray = torch.where(rearrange(has_rays.to(ray.device), 'b v -> b v 1 1 1'), ray, none)
+
+        of_patches = cos_and_sin(height, width, dim_head // 4, ray).expand(*ray.shape[:2], -1, -1, -1)
+        return torch.cat((ray, of_patches), dim = -1)
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ With P_i the 4 × 4 projection of the camera of token i, a token reads in one ha
 
     out_i = P_i Σ_j a_ij P_j⁻¹ v_j,    a_ij = softmax_j (P_iᵀ q_i · P_j⁻¹ k_j),
 
-of which nothing depends on the world, since only products P_i P_j⁻¹ come up. In the other half, `rotary`
-encodings of the patch's column and row see to it that there too only differences count.
+of which nothing depends on the world, since only products P_i P_j⁻¹ come up. In the other half, `rotary` encodings of the
+patch's column and row see to it that there too only differences count.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Prope(CameraEncoding):
 
     @staticmethod
     @in_float32
-    def places(rays: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
+    def places(directions: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
         """(b v h w 32 + dim_head / 2). Views without rays have the projection of the reference."""
-        height, width = rays.shape[-2:]
+        height, width = directions.shape[-2:]
         project, unproject = projections(camera_to_world, intrinsics, reference, (height, width))
 
         if has_rays is not None:

@@ -15,9 +15,16 @@ LONGEST_WARMUP = 2500
 
 def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW as the paper has it, with weight decay on matrices alone; or Muon, for the matrices of the blocks' attention and feed-forward."""
-    blocks = [p for name, p in model.named_parameters() if 'decoder.' in name and '.encoding.' not in name and p.ndim == 2] if config.optimizer == 'muon' else []
-    others = [p for p in model.parameters() if all(p is not each for each in blocks)]
-    groups = [dict(params = [p for p in others if p.ndim > 1], weight_decay = config.weight_decay), dict(params = [p for p in others if p.ndim <= 1], weight_decay = 0.)]
+    blocks: list[nn.Parameter] = []
+
+    if config.optimizer == 'muon':
+        blocks = [p for name, p in model.named_parameters() if 'decoder.' in name and '.encoding.' not in name and p.ndim == 2]
+
+    of_muon = set(blocks)
+    others = [p for p in model.parameters() if p not in of_muon]
+    matrices = [p for p in others if p.ndim > 1]
+    vectors = [p for p in others if p.ndim <= 1]
+    groups = [dict(params = matrices, weight_decay = config.weight_decay), dict(params = vectors, weight_decay = 0.)]
     rate, betas = config.learning_rate, (0.9, 0.95)
 
     if not blocks:

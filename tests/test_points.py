@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 from torch.nn import functional as F
 
-from lvsm_pytorch.camera_encoding import reference_of
+from lvsm_pytorch.camera_encoding import camera_rays, reference_of
 from lvsm_pytorch.cameras import Cameras, orbit_poses, plucker_rays
 from lvsm_pytorch.points import MOST_LOG_DEPTH, RayPoints, coefficients, monomials
 
@@ -21,7 +21,7 @@ def tokens(size = (64, 64), patch_size = 8, has_rays = None):
     intrinsics[..., :2, 2] = torch.tensor([size[1] / 2, size[0] / 2])
     cameras = Cameras(poses, intrinsics)
     reference = reference_of(cameras.camera_to_world, has_rays)
-    at = RayPoints.places(plucker_rays(*cameras, size), *cameras, reference, has_rays, patch_size = patch_size, dim_head = DIM_HEAD)
+    at = RayPoints.places(camera_rays(plucker_rays(*cameras, size), cameras.camera_to_world, has_rays), *cameras, reference, has_rays, patch_size = patch_size, dim_head = DIM_HEAD)
     at = rearrange(at, 'b v h w e -> b (v h w) e')
     torch.manual_seed(0)
     return at, torch.randn(*at.shape[:2], DIM)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from lvsm_pytorch import LVSM
@@ -34,6 +35,10 @@ class Arm:
     targets: int = 1
     recipe: dict[str, Any] = field(default_factory = dict)
     torch_init: bool = False
+
+    def path(self, out: Path, seed: int, steps: int) -> Path:
+        """Of the file that remembers a run."""
+        return out / f'{self.name.replace(", ", "-").replace(" ", "-")}-seed-{seed}-of-{steps}.pt'
 
 
 FAST = dict(learning_rate = 2e-3)
@@ -98,6 +103,14 @@ class Network(nn.Module):
         told = {name: each.flatten(0, 1) if name == 'target_rays' else each.repeat_interleave(t, dim = 0) for name, each in told.items()}
         out = self.model(**told, target_images = batch.target_images.flatten(0, 1) if loss else None)
         return out if loss else out.unflatten(0, (b, t))
+
+    @torch.no_grad()
+    def views(self, batch: Batch) -> Tensor:
+        """(b t 3 h w), in eval mode."""
+        self.eval()
+        views = self(batch, loss = False)
+        self.train()
+        return views
 
 
 @lru_cache

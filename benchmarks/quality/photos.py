@@ -21,6 +21,7 @@ from arms import ARMS, Arm, Network
 from study import seconds_a_step, train
 from torch import Generator, Tensor
 
+from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data import Batch, SceneSource, open_dataset
 from lvsm_pytorch.evaluate import Score, guesses, score
 from lvsm_pytorch.files import write_whole
@@ -41,9 +42,8 @@ class Photos:
         scenes = [dataset[index] for index in range(len(dataset))]
         self.sources = {scene.name: SceneSource(scene, num_inputs = INPUTS, num_targets = 1, image_size = IMAGE_SIZE, frame = 'inputs') for scene in scenes}
 
-    def training_batch(self, seed: int, step: int, targets: int) -> Batch:
+    def training_batch(self, seed: int, step: int) -> Batch:
         """Of scenes drawn by how many views they have; the same for all arms."""
-        assert targets == 1
         sources = list(self.sources.values())
         generator = Generator().manual_seed(seed * 1_000_003 + step)
         which = torch.multinomial(torch.tensor([float(source.num_training) for source in sources]), BATCH_SIZE, replacement = True, generator = generator)
@@ -67,12 +67,8 @@ def found(scores: dict[str, Score]) -> Found:
     return Found({name: psnr for name, (psnr, _) in means.items()}, {name: ssim for name, (_, ssim) in means.items()})
 
 
-@torch.no_grad()
 def views_of(network: Network, photos: Photos) -> dict[str, Tensor]:
-    network.eval()
-    views = {name: network(batch, loss = False) for name, batch in photos.held_out.items()}
-    network.train()
-    return views
+    return {name: network.views(batch) for name, batch in photos.held_out.items()}
 
 
 def judged(views: dict[str, Tensor], photos: Photos) -> Found:
@@ -81,9 +77,9 @@ def judged(views: dict[str, Tensor], photos: Photos) -> Found:
 
 def some_of_each(batches: dict[str, Batch], views: dict[str, Tensor]) -> tuple[Batch, Tensor]:
     """The first held-out view of every set."""
-    first = [Batch(*(t[:1] for t in batch[:4]), type(batch.cameras)(*(t[:1] for t in batch.cameras)), [f'{name}/{batch.names[0]}']) for name, batch in batches.items()]
+    first = [Batch(*(t[:1] for t in batch[:4]), Cameras(*(t[:1] for t in batch.cameras)), [f'{name}/{batch.names[0]}']) for name, batch in batches.items()]
     tensors = (torch.cat(each) for each in zip(*(batch[:4] for batch in first), strict = True))
-    cameras = type(first[0].cameras)(*(torch.cat(each) for each in zip(*(batch.cameras for batch in first), strict = True)))
+    cameras = Cameras(*(torch.cat(each) for each in zip(*(batch.cameras for batch in first), strict = True)))
     return Batch(*tensors, cameras, [batch.names[0] for batch in first]), torch.cat([views[name][:1] for name in batches])
 
 
@@ -96,16 +92,16 @@ def table(results: dict[str, Found]) -> str:
 
 def run(arm: Arm, seed: int, steps: int, photos: Photos, out: Path, **sizes: int) -> Found:
     """Trains, or goes on; draws, and judges."""
-    path = out / f'{arm.name.replace(", ", "-").replace(" ", "-")}-seed-{seed}-of-{steps}'
+    path = arm.path(out, seed, steps)
 
     def look(network: Network) -> dict[str, float]:
         found = judged(views_of(network, photos), photos)
         return dict(model_psnr = found.psnr['all'], model_ssim = found.ssim['all'])
 
     def batch(step: int) -> Batch:
-        return photos.training_batch(seed, step, arm.targets)
+        return photos.training_batch(seed, step)
 
-    network, _ = train(arm, seed, steps, path.with_suffix('.pt'), batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **{**SIZES, **sizes})
+    network, _ = train(arm, seed, steps, path, batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **{**SIZES, **sizes})
     views = views_of(network, photos)
     save_comparison(path.with_suffix('.png'), *some_of_each(photos.held_out, views))
     return judged(views, photos)
@@ -131,7 +127,7 @@ def main() -> None:
     known = json.loads(steps_path.read_text()) if steps_path.exists() else {}
 
     if set(known) != set(arguments.arms):
-        batch = photos.training_batch(0, 0, 1)
+        batch = photos.training_batch(0, 0)
         seconds = seconds_a_step(arms, lambda arm: batch, image_size = IMAGE_SIZE, seed_folder = arguments.out / 'seed', **SIZES)
         known = {name: round(arguments.minutes * 60 / each) for name, each in seconds.items()}
         write_whole(steps_path, lambda temporary: temporary.write_text(json.dumps(known)))

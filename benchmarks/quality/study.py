@@ -66,22 +66,16 @@ def held_out() -> Batch:
     return batch_of(*scenes(0, HELD_OUT), torch.arange(HELD_OUT), torch.arange(INPUTS + 1).expand(HELD_OUT, -1))
 
 
-@torch.no_grad()
 def look(network: Network) -> dict[str, float]:
-    network.eval()
-    views = network(held_out(), loss = False)
-    network.train()
-    return figures(model = score(views, held_out().target_images))
+    return figures(model = score(network.views(held_out()), held_out().target_images))
 
 
 def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, Any]:
     """Trains, or goes on, and returns what it has seen: at each look, the step and figures."""
-    path = out / f'{arm.name.replace(", ", "-").replace(" ", "-")}-seed-{seed}-of-{steps}.pt'
-
     def batch(step: int) -> Batch:
         return training_batch(seed, step, arm.targets)
 
-    network, found = train(arm, seed, steps, path, batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **sizes)
+    network, found = train(arm, seed, steps, arm.path(out, seed, steps), batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **sizes)
     return dict(found, parameters = sum(p.numel() for p in network.parameters()))
 
 
@@ -186,7 +180,8 @@ def picture(path: Path, results: dict[str, list[dict[str, Any]]], baselines: dic
         for index, each in enumerate(runs):
             for against, panel in axes.items():
                 steps, psnr = ([point[key] for point in each['curve']] for key in ('step', 'model_psnr'))
-                panel.plot([step * (1. if against == 'step' else each['seconds_a_step']) for step in steps], psnr, color = f'C{color}', linestyle = '-' if color < 10 else '--', linewidth = 1.1, label = name if index == 0 else None)
+                at = steps if against == 'step' else [step * each['seconds_a_step'] for step in steps]
+                panel.plot(at, psnr, color = f'C{color}', linestyle = '-' if color < 10 else '--', linewidth = 1.1, label = name if index == 0 else None)
 
     for against, panel in axes.items():
         panel.set(xlabel = against, ylabel = f'PSNR of {HELD_OUT} held-out scenes, dB')
