@@ -70,8 +70,13 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
             overwrite: Throw away the run in --out, and begin anew.
         """
         def run() -> object:
+            import torch
+
             from lvsm_pytorch.train import train
 
+            # gradients of faint attention are below 1e-38, where CPUs take many times as long; threads that start from here on do as this one
+
+            torch.set_flush_denormal(True)
             return train(training, resume = resume, overwrite = overwrite)
 
         return run

@@ -131,12 +131,22 @@ def told(monkeypatch):
     """What `lvsm train` would train with, by its arguments."""
     def told_by(*arguments):
         seen = []
+        monkeypatch.setattr('torch.set_flush_denormal', lambda _: None)    # it would hold for all tests after
         monkeypatch.setattr('sys.argv', ['lvsm', 'train', *map(str, arguments)])
         monkeypatch.setattr('lvsm_pytorch.train.train', lambda config, **options: seen.append((config, options)))
         main()
         return seen[0]
 
     return told_by
+
+
+def test_the_command_computes_with_no_denormal_numbers(monkeypatch):
+    order = []
+    monkeypatch.setattr('torch.set_flush_denormal', lambda is_on: order.append(is_on) or True)
+    monkeypatch.setattr('lvsm_pytorch.train.train', lambda *_, **__: order.append('train'))
+    monkeypatch.setattr('sys.argv', ['lvsm', 'train'])
+    main()
+    assert order == [True, 'train']    # before threads are made, which have it from the one that makes them
 
 
 def test_options_change_the_config_that_is_named(told, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,16 +77,14 @@ def test_an_arm_is_what_its_name_says():
         assert ('2e-3' in arm.name or 'muon' in arm.name) == (TrainConfig(**arm.recipe).learning_rate == 2e-3)
 
 
-def test_what_is_reached_and_said():
+def test_what_is_said():
     def arm(seconds_a_step, **more):
         curve = [dict(step = step, model_psnr = 10. + step, model_ssim = 0.5) for step in (1, 2, 3)]
         return dict(dict(curve = curve, seconds_a_step = seconds_a_step, skipped = 0, parameters = 2_000_000), **more)
 
-    assert [study.reached(arm(2.), seconds) for seconds in (2., 5.9, 100.)] == [11., 12., 13.]
-    assert study.reached(arm(2.), 1.) != study.reached(arm(2.), 1.)
     said = study.table(dict(fast = [arm(2.)], slow = [arm(4., skipped = 3)]))
-    assert '2.00   2.000  13.00 (13.00 to 13.00)' in said
-    assert said.splitlines()[2].endswith('11.00 (11.00 to 11.00), 3 steps skipped')
+    assert '2.00   2.000      3  13.00 (13.00 to 13.00)   0.500 (0.500 to 0.500)' in said
+    assert said.splitlines()[2].endswith(', 3 steps skipped')
 
 
 def test_a_step_of_every_arm_takes_its_time(tmp_path):
@@ -95,6 +94,34 @@ def test_a_step_of_every_arm_takes_its_time(tmp_path):
     one, other = found.values()
     assert one > 0
     assert other > 0
+
+
+def test_what_takes_equal_time_stays_so(tmp_path):
+    times = iter((dict(a = 1., b = 2.), dict(a = 3., b = 6., c = 9.)))
+    asked = []
+
+    def measure(names):
+        asked.append(names)
+        return next(times)
+
+    path = tmp_path / 'seconds.json'
+    assert study.remembered(path, ['b', 'a'], measure) == dict(a = 1., b = 2.)
+    assert study.remembered(path, ['b'], measure) == dict(b = 2.)
+    assert study.remembered(path, ['c'], measure) == dict(c = 3.)    # in turns with the others, which take three times as long now
+    assert study.remembered(path, ['b'], measure) == dict(b = 2.)
+    assert asked == [['a', 'b'], ['a', 'b', 'c']]
+
+
+def test_arms_take_the_same_steps_or_the_same_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, 'seconds_a_step', lambda arms, *_, **__: {arm.name: 2. if 'points' in arm.name else 1. for arm in arms})
+    monkeypatch.setattr(study, 'run', partial(study.run, **TINY))
+    for more, steps in (([], (6, 6)), (['--equal-time'], (6, 3))):
+        out = tmp_path / f'{steps}'
+        monkeypatch.setattr(sys, 'argv', ['study.py', str(out), '--arms', 'paper', 'points, muon', '--seeds', '0', '--steps', '6', *more])
+        study.main()
+        assert [path.name for path in sorted(out.glob('*-of-*'))] == [f'paper-seed-0-of-{steps[0]}.json', f'points-muon-seed-0-of-{steps[1]}.json']
+        assert (out / 'curves.png').stat().st_size > 0
+        assert capsys.readouterr().out.count(' (') == 4    # two arms' PSNR and SSIM, of one seed each
 
 
 # on photos

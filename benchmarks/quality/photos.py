@@ -11,20 +11,18 @@ views of every set. Prints PSNR and SSIM for each set and all views, beside the 
 from __future__ import annotations
 
 import argparse
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from arms import ARMS, Arm, Network
-from study import seconds_a_step, train
+from study import keep, remembered, seconds_a_step, train
 from torch import Generator, Tensor
 
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data import Batch, SceneSource, open_dataset
 from lvsm_pytorch.evaluate import Score, guesses, score
-from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.pictures import save_comparison
 from lvsm_pytorch.reproducible import settle_vector_functions
 
@@ -120,17 +118,12 @@ def main() -> None:
 
     photos = Photos(arguments.data)
     arms = [ARMS[name] for name in arguments.arms]
-    steps_path = arguments.out / 'steps.json'
-
-    # equal time stays what it was where a study goes on
-
-    known = json.loads(steps_path.read_text()) if steps_path.exists() else {}
-
-    if set(known) != set(arguments.arms):
+    def measure(names: list[str]) -> dict[str, float]:
         batch = photos.training_batch(0, 0)
-        seconds = seconds_a_step(arms, lambda arm: batch, image_size = IMAGE_SIZE, seed_folder = arguments.out / 'seed', **SIZES)
-        known = {name: round(arguments.minutes * 60 / each) for name, each in seconds.items()}
-        write_whole(steps_path, lambda temporary: temporary.write_text(json.dumps(known)))
+        return seconds_a_step([ARMS[name] for name in names], lambda arm: batch, image_size = IMAGE_SIZE, seed_folder = arguments.out / 'seed', **SIZES)
+
+    seconds = remembered(arguments.out / 'seconds.json', arguments.arms, measure)
+    steps = {name: round(arguments.minutes * 60 / each) for name, each in seconds.items()}
 
     guessed = {name: guesses(batch) for name, batch in photos.held_out.items()}
     results = {
@@ -139,13 +132,14 @@ def main() -> None:
     }
 
     for arm in arms:
-        results[f'{arm.name} ({known[arm.name]} steps)'] = run(arm, arguments.seed, known[arm.name], photos, arguments.out)
+        results[f'{arm.name} ({steps[arm.name]} steps)'] = run(arm, arguments.seed, steps[arm.name], photos, arguments.out)
         told = dict(minutes = arguments.minutes, threads = torch.get_num_threads(), results = {name: each._asdict() for name, each in results.items()})
-        write_whole(arguments.out / 'results.json', lambda temporary, told = told: temporary.write_text(json.dumps(told)))
+        keep(arguments.out / 'results.json', told)
 
     print(table(results))
     print(f'look at {arguments.out}/*.png')
 
 
 if __name__ == '__main__':
+    torch.set_flush_denormal(True)  # as `lvsm train` does
     main()

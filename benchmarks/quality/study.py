@@ -1,19 +1,20 @@
 """Which network sees sooner, and which recipe: all learn from one pool of built-in scenes, with the same batches, and are judged by others.
 
-python benchmarks/quality/study.py OUT [--arms 'paper' 'points, muon' ...] [--seeds 0 1 2] [--steps 1000]
+python benchmarks/quality/study.py OUT [--arms 'paper' 'points, muon' ...] [--seeds 0 1 2] [--steps 1000] [--equal-time]
 
 `arms.py` says what is compared. Views are of 32², two are seen; 16 scenes a step, from a pool of 512. The 128 held-out scenes are in no
-pool. A run that is there already is not done again, and one that was cut off goes on. Writes into OUT a file for each arm and seed,
-`results.json`, and `curves.png`: PSNR against steps, and against their seconds. How long a step takes is measured at the start, the arms
-taking turns. Prints a table, with the mean of the seeds and the least and most of them, of what was reached at equal steps, and in
-the seconds of the first arm.
+pool. All arms take the same steps, or with --equal-time as many as fit into the time of the first one's, with a schedule for so many.
+How long a step takes is measured first, the arms taking turns, and kept in `OUT/seconds.json`. A run that is there already is not done
+again, and one that was cut off goes on. Writes into OUT a file for each arm and seed, and `curves.png`: PSNR against steps, and against
+their seconds. Prints a table, with the mean of the seeds and the least and most of them.
+
+`benchmarks/quality/equal_steps` and `equal_time` are the OUT of runs that were done: given as OUT, their table is printed again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -75,8 +76,19 @@ def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, A
     def batch(step: int) -> Batch:
         return training_batch(seed, step, arm.targets)
 
-    network, found = train(arm, seed, steps, arm.path(out, seed, steps), batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **sizes)
-    return dict(found, parameters = sum(p.numel() for p in network.parameters()))
+    path = arm.path(out, seed, steps)
+    finished = path.with_suffix('.json')
+
+    if not finished.exists():
+        network, found = train(arm, seed, steps, path, batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **sizes)
+        keep(finished, dict(found, parameters = sum(p.numel() for p in network.parameters())))
+        path.unlink()
+
+    return json.loads(finished.read_text())
+
+
+def keep(path: Path, content: Any) -> None:
+    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n'))
 
 
 def train(
@@ -146,9 +158,19 @@ def seconds_a_step(arms: list[Arm], batch: Callable[[Arm], Batch], *, image_size
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def reached(result: dict[str, Any], seconds: float) -> float:
-    """PSNR after so many seconds of steps: of the last look before, and where the run ended sooner, at its end."""
-    return next((point['model_psnr'] for point in reversed(result['curve']) if point['step'] * result['seconds_a_step'] <= seconds), math.nan)
+def remembered(path: Path, names: list[str], measure: Callable[[list[str]], dict[str, float]]) -> dict[str, float]:
+    """Seconds a step of the arms, as they were measured first: a study that goes on must not change its mind about what takes equal time.
+    Of arms that come later too, in the seconds of then, of which the others tell.
+    """
+    known = json.loads(path.read_text()) if path.exists() else {}
+
+    if not set(names) <= set(known):
+        measured = measure(sorted({*known, *names}))
+        slower_then = statistics.median(known[name] / measured[name] for name in known) if known else 1.
+        known = {name: slower_then * each for name, each in measured.items()} | known
+        keep(path, known)
+
+    return {name: known[name] for name in names}
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -156,16 +178,13 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    first = next(iter(results.values()))[0]
-    budget = first['curve'][-1]['step'] * first['seconds_a_step']
-    rows = [f'{"":36} {"million":>7} {"s/step":>7}  {"PSNR, dB":24} {"SSIM":24} in {budget:.0f} s']
+    rows = [f'{"":36} {"million":>7} {"s/step":>7} {"steps":>6}  {"PSNR, dB":24} SSIM']
 
     for name, runs in results.items():
         last = [each['curve'][-1] for each in runs]
         psnr, ssim = spread([point['model_psnr'] for point in last], 2), spread([point['model_ssim'] for point in last], 3)
-        in_budget = spread([reached(each, budget) for each in runs], 2)
         skipped = sum(each['skipped'] for each in runs)
-        rows.append(f'{name:36} {runs[0]["parameters"] / 1e6:7.2f} {runs[0]["seconds_a_step"]:7.3f}  {psnr:24} {ssim:24} {in_budget}' + (f', {skipped} steps skipped' if skipped else ''))
+        rows.append(f'{name:36} {runs[0]["parameters"] / 1e6:7.2f} {runs[0]["seconds_a_step"]:7.3f} {last[0]["step"]:6}  {psnr:24} {ssim}' + (f', {skipped} steps skipped' if skipped else ''))
 
     return '\n'.join(rows)
 
@@ -200,23 +219,27 @@ def main() -> None:
     parser.add_argument('--arms', nargs = '+', choices = list(ARMS), default = list(ARMS))
     parser.add_argument('--seeds', nargs = '+', type = int, default = [0, 1, 2])
     parser.add_argument('--steps', type = int, default = 1000)
+    parser.add_argument('--equal-time', action = 'store_true')
     arguments = parser.parse_args()
     arguments.out.mkdir(parents = True, exist_ok = True)
     settle_vector_functions()
+
+    def measure(names: list[str]) -> dict[str, float]:
+        arms = [ARMS[name] for name in names]
+        return seconds_a_step(arms, lambda arm: training_batch(0, 0, arm.targets), image_size = IMAGE_SIZE, seed_folder = arguments.out / 'seed')
+
+    seconds = remembered(arguments.out / 'seconds.json', arguments.arms, measure)
+    first = seconds[arguments.arms[0]]
+    steps = {name: round(arguments.steps * first / each) if arguments.equal_time else arguments.steps for name, each in seconds.items()}
 
     found = figures(**guesses(held_out())._asdict())
     baselines = {'better input, copied': found['copy_psnr'], 'blurred mean of the inputs': found['blur_psnr']}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.arms}
 
-    arms = [ARMS[name] for name in arguments.arms]
-    seconds = seconds_a_step(arms, lambda arm: training_batch(0, 0, arm.targets), image_size = IMAGE_SIZE, seed_folder = arguments.out / 'seed')
-
     for seed in arguments.seeds:
         for name in arguments.arms:
-            results[name].append(dict(run(ARMS[name], seed, arguments.steps, arguments.out), seconds_a_step = seconds[name]))
+            results[name].append(dict(run(ARMS[name], seed, steps[name], arguments.out), seconds_a_step = seconds[name]))
 
-        told = dict(threads = torch.get_num_threads(), steps = arguments.steps, baselines = found, results = results)
-        write_whole(arguments.out / 'results.json', lambda temporary, told = told: temporary.write_text(json.dumps(told)))
         picture(arguments.out / 'curves.png', results, baselines)
 
     print('; '.join(f'{name}: {value:.2f} dB' for name, value in baselines.items()))
@@ -225,4 +248,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    torch.set_flush_denormal(True)  # as `lvsm train` does
     main()
