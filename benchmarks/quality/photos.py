@@ -118,6 +118,7 @@ def main() -> None:
 
     photos = Photos(arguments.data)
     arms = [ARMS[name] for name in arguments.arms]
+
     def measure(names: list[str]) -> dict[str, float]:
         batch = photos.training_batch(0, 0)
         return seconds_a_step([ARMS[name] for name in names], lambda arm: batch, image_size = IMAGE_SIZE, seed_folder = arguments.out / 'seed', **SIZES)

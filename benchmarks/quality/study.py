@@ -8,7 +8,8 @@ How long a step takes is measured first, the arms taking turns, and kept in `OUT
 again, and one that was cut off goes on. Writes into OUT a file for each arm and seed, and `curves.png`: PSNR against steps, and against
 their seconds. Prints a table, with the mean of the seeds and the least and most of them.
 
-`benchmarks/quality/equal_steps` and `equal_time` are the OUT of runs that were done: given as OUT, their table is printed again.
+`benchmarks/quality/equal_steps` and `equal_time` hold the runs that were done: given as OUT, a study goes on from them. Where the code of an
+arm has changed since, its files are to be thrown away first.
 """
 
 from __future__ import annotations
