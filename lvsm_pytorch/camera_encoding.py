@@ -7,41 +7,31 @@ from typing import Any
 import torch
 from einops import einsum, rearrange, repeat
 from torch import Tensor
-from torch.nn import Module
 
 from lvsm_pytorch.precision import in_float32
 
-Tensors = tuple[Tensor, ...]
 
-
-class CameraEncoding(Module):
+class CameraEncoding:
     """The steps around an attention call where a subclass lets cameras in. This one, the paper's, leaves them out: tokens know of them by their rays alone.
 
-    Tensors are (b n heads e) of n tokens, but in `joined`. `at` (b n e) says where those tokens are, as `places` has it.
-
-    dim, heads, dim_head: of the attention.
+    Tensors are (b n heads dim_head) of n tokens. `at` (b n e) says where those tokens are, as `places` has it.
     """
     dim_head_multiple = 1
 
-    def __init__(self, dim: int, *, heads: int, dim_head: int):
-        super().__init__()
-        self.dim_head = dim_head
+    @staticmethod
+    def asked(queries: Tensor, at: Any) -> Tensor:
+        """What a token asks with."""
+        return queries
 
-    def asked(self, queries: Tensor, at: Any) -> Tensors:
-        """What a token asks with: its query first."""
-        return (queries,)
-
-    def known(self, keys: Tensor, values: Tensor, x: Tensor, at: Any) -> Tensors:
-        """What others can know of a token x (b n d), and what is cached of it: its key and value first."""
+    @staticmethod
+    def known(keys: Tensor, values: Tensor, at: Any) -> tuple[Tensor, Tensor]:
+        """What others can know of a token, and what is cached of it."""
         return keys, values
 
-    def joined(self, asked: Tensors, known: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (b heads n e) for the attention call itself, whose scale is that of `dim_head`."""
-        return *asked, *known  # pyright: ignore[reportReturnType]
-
-    def read(self, out: Tensor, at: Any) -> Tensors:
-        """What attention gave: (b n heads dim_head) for the output projection; and (b n d) to add to what comes out of it, if there is such."""
-        return (out,)
+    @staticmethod
+    def read(out: Tensor, at: Any) -> Tensor:
+        """What attention gave, for the output projection."""
+        return out
 
     @staticmethod
     def places(directions: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:

@@ -54,9 +54,14 @@ class TrainConfig:
     input_attends_target: bool = True
     """True: the paper's network. False: inputs see inputs alone, so that a scene is read once for all of its targets."""
 
-    camera_encoding: Literal['plucker', 'prope', 'points'] = 'plucker'
-    """plucker: the paper's network. points: attention sees which rays pass by which points that tokens guess. prope: it sees how cameras lie to
-    each other. With both, moving the world changes nothing."""
+    camera_encoding: Literal['plucker', 'prope'] = 'plucker'
+    """plucker: the paper's network. prope: attention sees how cameras lie to each other, so that moving the world changes nothing."""
+    sweep_depths: int = 0
+    """Depths along the rays of a new view at which it is looked up what the inputs show there, to be taken over or painted over. 0: the
+    paper's network, which paints all."""
+    sweep_nearest: float = 0.75
+    """The nearest of these depths, in units of the world of the rays: that of built-in scenes is 3 of theirs, that of photos 1.35 × how far
+    cameras are from their mean."""
 
     steps: int = 100_000
     """Training steps."""
@@ -121,11 +126,11 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 fail(name, 'must be at least 1', getattr(self, name), 'Left out, it has a default that works.')
 
-        for name in ('workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight'):
+        for name in ('sweep_depths', 'workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight'):
             if (getattr(self, name) or 0) < 0:
                 fail(name, 'must be at least 0', getattr(self, name), 'Left out, it has a default that works.')
 
-        for name in ('learning_rate', 'muon_learning_rate', 'max_grad_norm', 'skip_grad_norm'):
+        for name in ('sweep_nearest', 'learning_rate', 'muon_learning_rate', 'max_grad_norm', 'skip_grad_norm'):
             if not getattr(self, name) > 0:
                 fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
 

@@ -18,9 +18,11 @@ from torch.utils.checkpoint import checkpoint
 from x_transformers import Attention, Encoder, FeedForward
 from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
-from lvsm_pytorch.camera_encoding import CameraEncoding, Tensors
+from lvsm_pytorch.camera_encoding import CameraEncoding
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.precision import at_least_float32, without_autocast
+
+KeysValues = tuple[Tensor, Tensor]
 
 
 class Float32Linear(nn.Linear):
@@ -61,7 +63,7 @@ class ViewAttention(Module):
     encoding: what lets cameras in.
     """
 
-    def __init__(self, dim: int, *, heads: int, dim_head: int, encoding: CameraEncoding):
+    def __init__(self, dim: int, *, heads: int, dim_head: int, encoding: type[CameraEncoding]):
         super().__init__()
         self.dim_head = dim_head
         self.to_q = nn.Linear(dim, heads * dim_head, bias = False)
@@ -72,50 +74,48 @@ class ViewAttention(Module):
         self.to_out = nn.Linear(heads * dim_head, dim, bias = False)
         self.encoding = encoding
 
-    def forward(self, x: Tensor, seen: Seen, first: int = 0, cached: Tensors | None = None) -> Tensors:
-        """x: (b n d). first: tokens before it ask nothing. cached: what is known of the shared tokens, which are then not in x.
+    def forward(self, x: Tensor, seen: Seen, first: int = 0, cached: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (b n d). first: tokens before it ask nothing. cached: keys and values of the shared tokens, which are then not in x.
 
-        Returns what tokens from `first` on have read (b n-first d), and what is known of the shared tokens: keys, values (b heads shared dim_head),
-        and with them what the encoding adds.
+        Returns what tokens from `first` on have read (b n-first d), and keys and values of the shared tokens (b heads shared dim_head).
         """
         # heads are split off before the norm and come forward after it: a norm over strided memory is several times slower
 
         at_asking = None if seen.at is None else seen.at[:, first:]
-        asked = self.encoding.asked(self.q_rmsnorm(self.split(self.to_q(x[:, first:]))), at_asking)
-        known = self.encoding.known(self.k_rmsnorm(self.split(self.to_k(x))), self.split(self.to_v(x)), x, seen.at)
-        asked, known = (tuple(t.transpose(1, 2) for t in each) for each in (asked, known))
+        q = self.encoding.asked(self.q_rmsnorm(self.split(self.to_q(x[:, first:]))), at_asking)
+        k, v = self.encoding.known(self.k_rmsnorm(self.split(self.to_k(x))), self.split(self.to_v(x)), seen.at)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
 
         if seen.targets == 0:
-            return self.output(self.attention(asked, known, seen.by_shared), at_asking), *known
+            return self.output(attention(q, k, v, seen.by_shared), at_asking), k, v
 
         if cached is None:
-            shared, own = zip(*(t.tensor_split((seen.shared,), dim = 2) for t in known), strict = True)
-            asked_by_shared, asked = zip(*(t.tensor_split((max(seen.shared - first, 0),), dim = 2) for t in asked), strict = True)
-            read = self.attention(asked_by_shared, shared, seen.by_shared)
+            (shared_k, k), (shared_v, v) = (t.tensor_split((seen.shared,), dim = 2) for t in (k, v))
+            by_shared, q = q.tensor_split((max(seen.shared - first, 0),), dim = 2)
+            read = attention(by_shared, shared_k, shared_v, seen.by_shared)
         else:
-            shared, own = tuple(t.to(new.dtype) for t, new in zip(cached, known, strict = True)), known
+            shared_k, shared_v = (t.to(k.dtype) for t in cached)
             read = None
 
-        # one batch entry a target, each with what is known of its scene before what is of itself: from (b h t·n d) to (b t h n d)
+        # one batch entry a target, each with keys and values of its scene before its own: from (b h t·n d) to (b t h n d)
 
-        asked, own = (tuple(t.unflatten(2, (seen.targets, -1)).transpose(1, 2) for t in each) for each in (asked, own))
-        known = (torch.cat((t.unsqueeze(1).expand(-1, seen.targets, -1, -1, -1), new), dim = 3) for t, new in zip(shared, own, strict = True))
-        out = self.attention(tuple(t.flatten(0, 1) for t in asked), tuple(t.flatten(0, 1) for t in known), seen.by_targets)
+        q, k, v = (t.unflatten(2, (seen.targets, -1)).transpose(1, 2) for t in (q, k, v))
+        k, v = (torch.cat((shared.unsqueeze(1).expand(-1, seen.targets, -1, -1, -1), own), dim = 3) for shared, own in ((shared_k, k), (shared_v, v)))
+        out = attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), seen.by_targets)
         out = out.unflatten(0, (-1, seen.targets)).flatten(1, 2)
-        return self.output(out if read is None else torch.cat((read, out), dim = 1), at_asking), *shared
-
-    def attention(self, asked: Tensors, known: Tensors, mask: Tensor | None) -> Tensor:
-        """(b h n d) each -> (b n h d). Without queries nothing is asked of a kernel, which may not know the case."""
-        q, k, v = self.encoding.joined(asked, known)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask = mask, scale = self.dim_head ** -0.5) if q.shape[2] > 0 else q
-        return out.transpose(1, 2)
+        return self.output(out if read is None else torch.cat((read, out), dim = 1), at_asking), shared_k, shared_v
 
     def output(self, out: Tensor, at: Tensor | None) -> Tensor:
-        read, *more = self.encoding.read(out, at)
-        return sum(more, self.to_out(read.flatten(2)))
+        return self.to_out(self.encoding.read(out, at).flatten(2))
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.dim_head))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """(b h n d) each -> (b n h d). Without queries nothing is asked of a kernel, which may not know the case."""
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask = mask) if q.shape[2] > 0 else q
+    return out.transpose(1, 2)
 
 
 class CheckpointedAttention(Attention):
@@ -174,7 +174,7 @@ class PaperEncoder(Encoder):
                 elif type(child) is MultiheadRMSNorm and name in ('q_rmsnorm', 'k_rmsnorm'):
                     setattr(parent, name, SharedRMSNorm(dim_head, eps = 1e-5))
                 elif type(child) is Attention and not self.runs_itself:
-                    setattr(parent, name, ViewAttention(dim, heads = heads, dim_head = dim_head, encoding = encoding(dim, heads = heads, dim_head = dim_head)))
+                    setattr(parent, name, ViewAttention(dim, heads = heads, dim_head = dim_head, encoding = encoding))
                 elif type(child) in CHECKPOINTED and self.runs_itself and gradient_checkpointing:
                     child.__class__ = CHECKPOINTED[type(child)]
 
@@ -208,21 +208,20 @@ class PaperEncoder(Encoder):
         first: int = 0,
         is_real: Tensor | None = None,
         mask: Tensor | None = None,
-        cached: Sequence[Tensors] = (),
+        cached: Sequence[KeysValues] = (),
         keep: bool = False,
         at: Tensor | None = None,
-    ) -> tuple[Tensor, tuple[Tensors, ...]]:
+    ) -> tuple[Tensor, tuple[KeysValues, ...]]:
         """All blocks and the last norm.
 
         x: (b n d), the shared tokens, unless they are cached, and after them those of so many targets.
         first: nobody will read what becomes of tokens of x before it.
         is_real: (b shared) bool, False for shared tokens that nobody attends to.
         mask: (b 1 shared shared) bool, who of shared tokens sees whom; instead of is_real, where there are no targets.
-        cached: what is known of the shared tokens in each block, as it has come back.
+        cached: keys and values of the shared tokens in each block, as they have come back.
         at: (b n e), from `CameraEncoding.places`: where the tokens of x are.
 
-        Returns final tokens (b n-first d), and where `keep` says so for each block keys and values of the shared tokens, (b heads shared dim_head), and
-        what else the encoding knows of them.
+        Returns final tokens (b n-first d), and where `keep` says so for each block keys and values of the shared tokens, (b heads shared dim_head).
         """
         if self.runs_itself:
             return self.run_itself(x, shared, targets, first, is_real, mask, cached)
@@ -251,18 +250,18 @@ class PaperEncoder(Encoder):
 
         return self.final_norm(x), tuple(keys_values)
 
-    def block(self, index: int, x: Tensor, seen: Seen, first: int, cached: Tensors | None) -> Tensors:
-        """(b n d) -> (b n-first d), and what is known of the shared tokens."""
+    def block(self, index: int, x: Tensor, seen: Seen, first: int, cached: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(b n d) -> (b n-first d), and keys and values of the shared tokens."""
         (attention_norm, *_), attend, _ = self.layers[2 * index]  # pyright: ignore[reportGeneralTypeIssues]
         (feed_forward_norm, *_), feed_forward, _ = self.layers[2 * index + 1]  # pyright: ignore[reportGeneralTypeIssues]
 
-        read, *known = attend(attention_norm(x), seen, first, cached)
+        read, k, v = attend(attention_norm(x), seen, first, cached)
         x = x[:, first:] + read
-        return x + feed_forward(feed_forward_norm(x)), *known
+        return x + feed_forward(feed_forward_norm(x)), k, v
 
     def run_itself(
-        self, x: Tensor, shared: int, targets: int, first: int, is_real: Tensor | None, mask: Tensor | None, cached: Sequence[Tensors],
-    ) -> tuple[Tensor, tuple[Tensors, ...]]:
+        self, x: Tensor, shared: int, targets: int, first: int, is_real: Tensor | None, mask: Tensor | None, cached: Sequence[KeysValues],
+    ) -> tuple[Tensor, tuple[KeysValues, ...]]:
         """The same by the Encoder as it is, with all of its flags: shared tokens first, then those of targets."""
         run: Any = super().forward
         read, own = x[:, :0], x

@@ -27,9 +27,9 @@ from lvsm_pytorch.encoded import EncodedScene
 from lvsm_pytorch.encoder import Float32Linear, PaperEncoder
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
-from lvsm_pytorch.points import RayPoints
 from lvsm_pytorch.prope import Prope
 from lvsm_pytorch.sequence import drop_rays, in_sequence, of_tokens, part_of, real_and_not, seen_mask, without
+from lvsm_pytorch.sweep import Photos, Sweep, Swept
 from lvsm_pytorch.view_checks import check_cameras, check_size, check_targets, check_views
 from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
 
@@ -83,13 +83,13 @@ SIZES: dict[str, dict[str, Any]] = {
     # in the ablation 27.62 / 0.869 / 0.129
     'paper-6-layers': dict(dim = 768, depth = 6, patch_size = 8, max_image_size = 256),
     # not the paper's: what sees after the fewest steps (README, "Sees sooner"), in the paper's size
-    'modern-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256, camera_encoding = 'points', input_attends_target = False),
+    'modern-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256, camera_encoding = 'prope', sweep_depths = 16, input_attends_target = False),
     # for tests and demos
     'tiny': dict(dim = 64, depth = 2, patch_size = 8, max_image_size = 64, dim_head = 32),
 }
 
 
-CAMERA_ENCODINGS: dict[str, type[CameraEncoding]] = dict(plucker = CameraEncoding, prope = Prope, points = RayPoints)
+CAMERA_ENCODINGS: dict[str, type[CameraEncoding]] = dict(plucker = CameraEncoding, prope = Prope)
 
 
 class LVSM(Module):
@@ -111,10 +111,13 @@ class LVSM(Module):
     input_attends_target: True is the paper's network, where all tokens attend to all. With False inputs attend to inputs
         alone, so that a scene is read once, by `encode`, and each view of it costs its own tokens alone. Weights are
         of the same layout, and load in both modes.
-    camera_encoding: 'plucker' is the paper's, where tokens know of cameras by their rays alone. With 'points' attention sees which rays pass by
-        which points that tokens guess (`points`), with 'prope' how cameras lie to each other (`prope`). Tokens then take directions in the
-        frame of their own camera, so that moving the whole world changes nothing, and `forward`, `encode`, `render` and `tokens` need
-        `cameras`. `dim_head` must be a multiple of 4 for 'points', of 8 for 'prope'.
+    camera_encoding: 'plucker' is the paper's, where tokens know of cameras by their rays alone. With 'prope' attention sees how cameras lie to
+        each other (`prope`). Tokens then take directions in the frame of their own camera, so that moving the whole world changes
+        nothing, and `forward`, `encode`, `render` and `tokens` need `cameras`. `dim_head` must be a multiple of 8.
+    sweep_depths: at so many depths along the rays of a target, it is looked up what the input views show there (`sweep`), and a target's
+        tokens take this in, and choose for each pixel how much of it is taken and how much is painted. 0 is the paper's. With any,
+        `forward`, `encode` and `render` need `cameras`, and there is no `tokens`.
+    sweep_nearest: of these depths the nearest, in units of the world of the rays; the farthest is infinite, and between them inverse depths are evenly spread.
     gradient_checkpointing: in training keep no more than a block's input, and compute the block anew for its gradients: less memory
         for a third more time. No part of a saved config.
 
@@ -136,7 +139,9 @@ class LVSM(Module):
         perceptual_loss_weight: float = 0.5,
         decoder_kwargs: Mapping[str, Any] = {},
         input_attends_target: bool = True,
-        camera_encoding: Literal['plucker', 'prope', 'points'] = 'plucker',
+        camera_encoding: Literal['plucker', 'prope'] = 'plucker',
+        sweep_depths: int = 0,
+        sweep_nearest: float = 0.75,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
@@ -168,6 +173,12 @@ class LVSM(Module):
         if camera_encoding not in CAMERA_ENCODINGS:
             fail('camera_encoding', f'must be one of {list(CAMERA_ENCODINGS)}', repr(camera_encoding), "The paper's is 'plucker'.")
 
+        if not isinstance(sweep_depths, int) or sweep_depths < 0:
+            fail('sweep_depths', 'must be an integer of at least 0', repr(sweep_depths), 'Use 0 for the paper\'s network, 16 for one that looks along its rays.')
+
+        if not sweep_nearest > 0:
+            fail('sweep_nearest', 'must be a length above 0', sweep_nearest, 'Take the distance from a camera to the nearest thing that it sees.')
+
         encoding = CAMERA_ENCODINGS[camera_encoding]
 
         if dim_head % encoding.dim_head_multiple != 0:
@@ -184,6 +195,7 @@ class LVSM(Module):
         self.decoder_kwargs = dict(decoder_kwargs)
         self.input_attends_target = input_attends_target
         self.camera_encoding = camera_encoding
+        self.sweep_depths = sweep_depths
         self.trained_for: TrainedFor | None = None
         self.has_warned = False
 
@@ -202,6 +214,8 @@ class LVSM(Module):
             decoder_kwargs = self.decoder_kwargs,
             input_attends_target = input_attends_target,
             camera_encoding = camera_encoding,
+            sweep_depths = sweep_depths,
+            sweep_nearest = sweep_nearest,
         )
 
         # a tuple, so that torch doesn't make it a submodule: it is frozen, and no part of the network
@@ -222,6 +236,7 @@ class LVSM(Module):
             overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing,
         )
         self.to_pixels = Float32Linear(dim, patch_size ** 2 * channels, bias = False)
+        self.sweep = Sweep(dim, patch_size = patch_size, channels = channels, depths = sweep_depths, nearest = sweep_nearest) if sweep_depths > 0 else None
 
         if camera_encoding != 'plucker' and self.decoder.runs_itself:
             fail('decoder_kwargs', f'must be flags of the feed-forward alone (ff_...) with camera_encoding = {camera_encoding!r}', list(decoder_kwargs), 'Other flags replace our attention, which sees the cameras.')
@@ -327,7 +342,7 @@ class LVSM(Module):
         num_input_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.
         return_loss_breakdown: with target images, return the parts of the loss too.
         return_embed: return tokens instead.
-        cameras: the (b v+t ...) cameras of inputs, then targets, as a `camera_encoding` other than the paper's needs them.
+        cameras: the (b v+t ...) cameras of inputs, then targets, as `camera_encoding` or `sweep_depths` other than the paper's need them.
             The paper's network knows cameras by their rays alone, and its result does not depend on them.
 
         Returns the views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss,
@@ -356,23 +371,26 @@ class LVSM(Module):
         input_images, input_rays = without(is_real, input_images, input_rays)
         has_rays = real_and_not(is_real, ray_mask)
         reference = self.reference(cameras, has_rays)
-        input_rays, input_at = self.placed(input_rays, part_of(cameras, slice(sizes['v'])), reference, has_rays)
-        target_rays, target_at = self.placed(target_rays, part_of(cameras, slice(sizes['v'], None)), reference)
+        input_cameras, target_cameras = part_of(cameras, slice(sizes['v'])), part_of(cameras, slice(sizes['v'], None))
+        swept = self.swept(self.photos(input_images, input_cameras, has_rays), target_rays, target_cameras)
+        input_rays, input_at = self.placed(input_rays, input_cameras, reference, has_rays)
+        target_rays, target_at = self.placed(target_rays, target_cameras, reference)
 
-        inputs, targets = self.input_tokens(input_images, input_rays, ray_mask), self.target_tokens(target_rays)
+        inputs, targets = self.input_tokens(input_images, input_rays, ray_mask), self.target_tokens(target_rays, swept = swept)
         target_tokens, input_tokens = self.see(inputs, targets, of_tokens(is_real, inputs), input_at, target_at, inputs_too = return_embed)
 
-        if not several_targets:
-            target_tokens = rearrange(target_tokens, 'b 1 h w d -> b h w d')
-
         if return_embed:
+            target_tokens = target_tokens if several_targets else rearrange(target_tokens, 'b 1 h w d -> b h w d')
             _, v, h, w, _ = inputs.shape
             input_tokens = rearrange(input_tokens, '(b t) (v h w) d -> b t v h w d', b = len(inputs), v = v, h = h, w = w)
             return Embeds(target_tokens, input_tokens if self.input_attends_target and several_targets else input_tokens[:, 0])
 
         # back to pixels
 
-        pred = self.paint(target_tokens)
+        pred = self.views(target_tokens, swept)
+
+        if not several_targets:
+            pred = rearrange(pred, 'b 1 c h w -> b c h w')
 
         if target_images is None:
             return pred
@@ -393,25 +411,26 @@ class LVSM(Module):
         is_real = real_views(sizes, num_images = num_images)
         images, rays = without(is_real, images, rays)
         reference = self.reference(cameras, is_real)
+        photos = self.photos(images, cameras, is_real)
         rays, at = self.placed(rays, cameras, reference, is_real)
         inputs = self.input_tokens(images, rays)
         is_real = of_tokens(is_real, inputs)
 
         if self.input_attends_target:
-            return EncodedScene(inputs, (), is_real, at, reference)
+            return EncodedScene(inputs, (), is_real, at, reference, photos)
 
         # nobody reads what becomes of the inputs' tokens themselves
 
         n = inputs[0, ..., 0].numel()
         _, keys_values = self.decoder(in_sequence(inputs), shared = n, first = n, is_real = is_real, keep = True, at = in_sequence(at))
-        return EncodedScene(None, tuple(tuple(t.contiguous() for t in known) for known in keys_values), is_real, None, reference)
+        return EncodedScene(None, tuple((k.contiguous(), v.contiguous()) for k, v in keys_values), is_real, None, reference, photos)
 
     def render(self, scene: EncodedScene, target_rays: Tensor, *, cameras: Cameras | None = None, chunk_size: int | None = None) -> Tensor:
         """The views of encoded scenes, as `forward` paints them.
 
         scene: of b scenes, from `encode` of a model of the same mode.
         target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w need not be the inputs'.
-        cameras: their (b ...) or (b t ...) cameras, in the world of the scene's, as a `camera_encoding` other than the paper's needs them.
+        cameras: their (b ...) or (b t ...) cameras, in the world of the scene's, as `camera_encoding` or `sweep_depths` other than the paper's need them.
         chunk_size: so many views of each scene at a time, which bounds the memory; all at once where left out.
 
         Returns (b c h w) or (b t c h w) in [0, 1]. Errors: ValueError for wrong shapes, and for a scene of the other mode.
@@ -421,6 +440,9 @@ class LVSM(Module):
 
         if (scene.reference is None) != (self.camera_encoding == 'plucker'):
             fail('scene', f'must be from encode() of a model with camera_encoding = {self.camera_encoding!r}', 'one of another', 'Encode it with this model.')
+
+        if (scene.photos is None) != (self.sweep is None):
+            fail('scene', f'must be from encode() of a model with sweep_depths = {self.sweep_depths}', 'one of another', 'Encode it with this model.')
 
         if chunk_size is not None and chunk_size < 1:
             fail('chunk_size', 'must be at least 1', chunk_size, 'Leave it out for all views at once.')
@@ -437,8 +459,10 @@ class LVSM(Module):
         check_cameras(self, cameras, scene.num_scenes, target_rays.shape[1])
 
         def chunk(start: int, end: int) -> Tensor:
-            rays, at = self.placed(target_rays[:, start:end], part_of(cameras, slice(start, end)), scene.reference)
-            return self.paint(self.see_encoded(scene, self.target_tokens(rays), at))
+            rays, of_chunk = target_rays[:, start:end], part_of(cameras, slice(start, end))
+            swept = self.swept(scene.photos, rays, of_chunk)
+            rays, at = self.placed(rays, of_chunk, scene.reference)
+            return self.views(self.see_encoded(scene, self.target_tokens(rays, swept = swept), at), swept)
 
         num_targets = target_rays.shape[1]
         step = chunk_size or max(num_targets, 1)
@@ -464,8 +488,11 @@ class LVSM(Module):
         num_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.
         cameras: the (b v ...) cameras, as in `forward`.
 
-        Errors: ValueError for wrong shapes, types and counts.
+        Errors: ValueError for wrong shapes, types and counts, and with `sweep_depths`, where pixels are not of tokens alone.
         """
+        if self.sweep is not None:
+            fail('sweep_depths', 'must be 0 for tokens() and what is built on it, such as MAE', self.sweep_depths, 'What a new view shows is there looked up in others, and not said by tokens alone.')
+
         sizes = check_views(self, images = images, rays = rays)
         is_real = real_views(sizes, num_images = num_images)
         check_cameras(self, cameras, sizes['b'], sizes['v'])
@@ -515,6 +542,19 @@ class LVSM(Module):
 
     # the steps of the network
 
+    def photos(self, images: Tensor, cameras: Cameras | None, has_rays: Tensor | None) -> Photos | None:
+        """Input views (b v ...) for targets to look colours up, where they do."""
+        return None if cameras is None or self.sweep is None else Photos(images, *cameras, has_rays)
+
+    def swept(self, photos: Photos | None, target_rays: Tensor, cameras: Cameras | None) -> Swept | None:
+        """What photos show along the rays (b t 6 h w) of cameras (b t ...)."""
+        return None if photos is None or cameras is None or self.sweep is None else self.sweep(photos, target_rays, cameras)
+
+    def views(self, tokens: Tensor, swept: Swept | None) -> Tensor:
+        """(b t c h w) of final tokens (b t h w d)."""
+        painted = self.paint(tokens)
+        return painted if swept is None or self.sweep is None else self.sweep.blended(painted, tokens, swept)
+
     def reference(self, cameras: Cameras | None, has_rays: Tensor | None) -> Tensor | None:
         """Of the (b v ...) cameras that which all are told by, where attention sees them."""
         return None if cameras is None or self.camera_encoding == 'plucker' else reference_of(cameras.camera_to_world, has_rays)
@@ -533,9 +573,10 @@ class LVSM(Module):
         pixels = torch.cat((images * 2 - 1, drop_rays(rays, ray_mask)), dim = 2)
         return self.normed(self.to_input_tokens(self.patches(pixels)))
 
-    def target_tokens(self, rays: Tensor, ray_mask: Tensor | None = None) -> Tensor:
+    def target_tokens(self, rays: Tensor, ray_mask: Tensor | None = None, swept: Swept | None = None) -> Tensor:
         """(b t 6 h w) -> (b t h w d)."""
-        return self.normed(self.to_target_tokens(self.patches(drop_rays(rays, ray_mask))))
+        tokens = self.to_target_tokens(self.patches(drop_rays(rays, ray_mask)))
+        return self.normed(tokens if swept is None or self.sweep is None else tokens + self.sweep.tokens(swept))
 
     def see(
         self, inputs: Tensor, targets: Tensor, is_real: Tensor | None, input_at: Tensor | None, target_at: Tensor | None, *, inputs_too: bool = False,

@@ -14,7 +14,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from lvsm_pytorch.camera_encoding import CameraEncoding, Tensors, in_reference
+from lvsm_pytorch.camera_encoding import CameraEncoding, in_reference
 from lvsm_pytorch.precision import at_least_float32, in_float32, without_autocast
 from lvsm_pytorch.rotary import cos_and_sin, turned
 
@@ -23,17 +23,20 @@ class Prope(CameraEncoding):
     """See above. Of each token's place: P and P⁻¹, row by row, then cosines and sines of the angles."""
     dim_head_multiple = 8
 
-    def asked(self, queries: Tensor, at: Tensor) -> Tensors:
+    @staticmethod
+    def asked(queries: Tensor, at: Tensor) -> Tensor:
         project, _, cos, sin = parts(at)
-        return (placed(queries, project.mT, cos, sin),)
+        return placed(queries, project.mT, cos, sin)
 
-    def known(self, keys: Tensor, values: Tensor, x: Tensor, at: Tensor) -> Tensors:
+    @staticmethod
+    def known(keys: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
         _, unproject, cos, sin = parts(at)
         return placed(keys, unproject, cos, sin), placed(values, unproject, cos, sin)
 
-    def read(self, out: Tensor, at: Tensor) -> Tensors:
+    @staticmethod
+    def read(out: Tensor, at: Tensor) -> Tensor:
         project, _, cos, sin = parts(at)
-        return (placed(out, project, cos, -sin),)
+        return placed(out, project, cos, -sin)
 
     @staticmethod
     @in_float32

@@ -35,6 +35,8 @@ def model_of(config: TrainConfig, *, world: Tensor | None = None) -> LVSM:
         perceptual_loss_weight = config.perceptual_loss_weight,
         input_attends_target = config.input_attends_target,
         camera_encoding = config.camera_encoding,
+        sweep_depths = config.sweep_depths,
+        sweep_nearest = config.sweep_nearest,
         gradient_checkpointing = config.gradient_checkpointing,
     )
     unit = SyntheticSource.UNIT if config.data is None and config.pose_frame == 'inputs' else None

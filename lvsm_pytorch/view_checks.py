@@ -43,8 +43,9 @@ def check_size(model: LVSM, name: str, sizes: dict[str, int]) -> None:
 
 
 def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: int) -> None:
-    if cameras is None and model.camera_encoding != 'plucker':
-        fail('cameras', f'must be given to a model with camera_encoding = {model.camera_encoding!r}', None, 'Pass Cameras(camera_to_world, intrinsics) of the views, as the rays were made with.')
+    if cameras is None and (model.camera_encoding != 'plucker' or model.sweep_depths > 0):
+        which = f'camera_encoding = {model.camera_encoding!r}' if model.sweep_depths == 0 else f'sweep_depths = {model.sweep_depths}'
+        fail('cameras', f'must be given to a model with {which}', None, 'Pass Cameras(camera_to_world, intrinsics) of the views, as the rays were made with.')
 
     if cameras is not None:
         check_shape('b views 4 4', dict(b = batch, views = num_views), camera_to_world = cameras.camera_to_world)

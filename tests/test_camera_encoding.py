@@ -1,4 +1,4 @@
-"""Attention that sees cameras. Its judges take every pair of tokens, from cameras in the world as they are."""
+"""Models that see cameras, by attention or along the rays of a new view. Their judges take every pair of tokens and every point, from cameras in the world as they are."""
 
 from __future__ import annotations
 
@@ -6,32 +6,30 @@ import pytest
 import torch
 from conftest import known_cameras, random_rotation, tiny_model
 from einops import rearrange, repeat
+from plain_sweep import plain_swept
 from torch.nn import functional as F
 
 from lvsm_pytorch import LVSM, MAE, CameraWrapper, synthesize
 from lvsm_pytorch.cameras import Cameras, move_poses, plucker_rays
 from lvsm_pytorch.lvsm import EncodedScene
+from lvsm_pytorch.sweep import Swept
 from lvsm_pytorch.wrappers import MAECameraWrapper
 
 B, V, T, SIZE = 2, 3, 2, (16, 24)
 MODES = [True, False]
-ENCODINGS = ['prope', 'points']
 
-# a squared distance is a difference of larger numbers
+# what sees cameras; of the first two, nothing depends on the world
 
-ROUNDING = dict(prope = 1e-5, points = 5e-5)
+MODELS = dict(prope = dict(camera_encoding = 'prope'), both = dict(camera_encoding = 'prope', sweep_depths = 3), sweep = dict(sweep_depths = 3))
+RELATIVE = ['prope', 'both']
+
+# near the border of an image, colours are divided by how much of a pixel is within it
+
+ROUNDING = dict(prope = 1e-5, both = 1e-4, sweep = 1e-4)
 
 
-def seeing(encoding, **changes):
-    """A model of that camera encoding; what it begins without, such as guesses of depth, is there too."""
-    model = tiny_model(camera_encoding = encoding, **changes)
-    torch.manual_seed(2)
-
-    for name, p in model.named_parameters():
-        if '.encoding.' in name:
-            torch.nn.init.normal_(p, mean = -1. if 'sharpness' in name else 0., std = 0.1)
-
-    return model
+def seeing(which, **changes):
+    return tiny_model(**MODELS[which], **changes)
 
 
 def batch(cameras = None):
@@ -46,7 +44,7 @@ def some(cameras, views):
     return Cameras(*(t[:, views] for t in cameras))
 
 
-# the judges: of PRoPE
+# the judges
 
 def pair_matrices(cameras, model):
     """(b n n dim_head dim_head): what stands between a query of token i and a key or value of token j, for tokens of all views in order."""
@@ -93,64 +91,20 @@ def attention_by_matrices(attention, x, matrices, seen):
     return attention.to_out(rearrange(out, 'b h n d -> b n (h d)'))
 
 
-# and of points
-
-def rays_of_patches(cameras, model):
-    """In the world, of tokens of all views in order: centres, axes right, down and along the ray (b n 3), and the angle of a patch (b n)."""
-    poses, intrinsics = cameras.camera_to_world.double(), cameras.intrinsics.double()
-    side = model.patch_size
-    directions = plucker_rays(poses, intrinsics, SIZE)[:, :, :3]
-    along = F.normalize(rearrange(directions, 'b v c (h p) (w q) -> b (v h w) (p q) c', p = side, q = side).mean(dim = 2), dim = -1)
-    n = along.shape[1] // poses.shape[1]
-    centre, right, focal = (repeat(t, 'b v ... -> b (v n) ...', n = n) for t in (poses[..., :3, 3], poses[..., :3, 0], (intrinsics[..., 0, 0] * intrinsics[..., 1, 1]).sqrt()))
-    down = F.normalize(torch.linalg.cross(along, right), dim = -1)
-    return centre, torch.linalg.cross(down, along), down, along, side / focal, SIZE[1] // side
-
-
-def turned_by_place(q, columns):
-    """Of heads (b h n d): dimension i with i + d / 2, by the column of the patch for the first half of i, by its row for the second."""
-    n, quarter = q.shape[2], q.shape[3] // 4
-    place = torch.arange(n)
-    rows_of_a_view = SIZE[0] // (SIZE[1] // columns)
-    by = torch.stack((place % columns, place // columns % rows_of_a_view), dim = -1).double()
-    frequencies = 100. ** (-torch.arange(quarter).double() / quarter)
-    turn = torch.polar(torch.ones(()).double(), (by[:, :, None] * frequencies).flatten(1))
-    q = torch.complex(*q.double().chunk(2, dim = -1)) * turn
-    return torch.cat((q.real, q.imag), dim = -1)
-
-
-def attention_by_distances(attention, x, rays, seen):
-    *rays, columns = rays
+def attention_by_content(attention, x, nothing, seen):
     q, k, v = queries_keys_values(attention, x)
-    q, k = (turned_by_place(t, columns) for t in (q, k))
-    centre, right, down, along, angle = (t.unsqueeze(1) for t in rays)
-    encoding = attention.encoding
-    guess = rearrange(encoding.to_log_depth(x) + encoding.log_depth, 'b n h -> b h n').double()
-    depth = torch.exp(4 * torch.tanh(guess / 4))
-    points = centre + depth.unsqueeze(-1) * along                                                      # b h n 3
-    way = points.unsqueeze(2) - centre.unsqueeze(3)                                                    # b h i j 3
-    distance = torch.linalg.cross(way, along.unsqueeze(3).expand_as(way)).norm(dim = -1)
-    sharpness = encoding.log_sharpness.double().exp().view(-1, 1, 1)
-    scores = torch.einsum('b h i d, b h j d -> b h i j', q, k) * attention.dim_head ** -0.5 - sharpness * (distance / (depth * angle).unsqueeze(2)) ** 2
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(dim = -1)
-    way = weights @ points - centre                                                                    # b h n 3
-    offset = torch.stack(((way * right).sum(-1) / angle, (way * down).sum(-1) / angle, (way * along).sum(-1)), dim = -1)
-
-    waves = torch.pi * 2 ** torch.linspace(-2, 1, v.shape[-1] // 4).double()
-    moved = (2 * (offset[..., :2] / 2).tanh()).unsqueeze(-1) * waves                                    # b h n 2 waves
-    turned = torch.complex(*(weights @ v.double()).chunk(2, dim = -1)) * torch.polar(torch.ones(()).double(), moved.flatten(-2))
-    read = attention.to_out(rearrange(torch.cat((turned.real, turned.imag), dim = -1), 'b h n d -> b n (h d)').to(v))
-    offset = offset.asinh()
-    return read + encoding.from_offset(rearrange(offset, 'b h n c -> b n (h c)').to(read))
+    return attention.to_out(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask = seen), 'b h n d -> b n (h d)'))
 
 
-JUDGES = dict(prope = (pair_matrices, attention_by_matrices), points = (rays_of_patches, attention_by_distances))
+JUDGES = dict(prope = (pair_matrices, attention_by_matrices), plucker = (lambda cameras, model: None, attention_by_content))
 
 
 def plain_views(model, input_images, input_rays, target_rays, cameras):
     """One target at a time through all tokens, with a mask where inputs don't see it."""
     def camera_frame(rays, poses):
-        """Directions alone, as each camera sees them."""
+        """Directions alone, as each camera sees them, where attention sees the rest."""
+        if model.camera_encoding == 'plucker':
+            return rays
         return torch.einsum('b v i j, b v j h w -> b v i h w', torch.linalg.inv(poses)[..., :3, :3], rays[:, :, :3])
 
     views = []
@@ -158,7 +112,11 @@ def plain_views(model, input_images, input_rays, target_rays, cameras):
     for target in range(T):
         here = some(cameras, [*range(V), V + target])
         inputs = model.input_tokens(input_images, camera_frame(input_rays, here.camera_to_world[:, :V]))
-        targets = model.target_tokens(camera_frame(target_rays[:, target:target + 1], here.camera_to_world[:, V:]))
+        swept = None
+        if model.sweep is not None:
+            of_inputs, centre = some(here, slice(V)), here.camera_to_world[:, V:, :3, 3]
+            swept = Swept(*(t.float() for t in plain_swept(input_images, of_inputs, target_rays[:, target:target + 1, :3], centre, model.sweep.depths, model.sweep.nearest)))
+        targets = model.target_tokens(camera_frame(target_rays[:, target:target + 1], here.camera_to_world[:, V:]), swept = swept)
         x = rearrange(torch.cat((inputs, targets), dim = 1), 'b v h w d -> b (v h w) d')
         n = x.shape[1] // (V + 1)
         is_target = torch.arange(x.shape[1]) >= V * n
@@ -171,15 +129,16 @@ def plain_views(model, input_images, input_rays, target_rays, cameras):
             x = x + feed_forward(ff_norm(x))
 
         x = rearrange(model.decoder.final_norm(x)[:, V * n:], 'b (h w) d -> b h w d', h = SIZE[0] // model.patch_size)
-        views.append(model.paint(x))
+        view = model.paint(x).unsqueeze(1)
+        views.append(view if swept is None else model.sweep.blended(view, x.unsqueeze(1), swept))
 
-    return torch.stack(views, dim = 1)
+    return torch.cat(views, dim = 1)
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('which', list(MODELS))
 @pytest.mark.parametrize('input_attends_target', MODES)
-def test_it_is_attention_that_takes_every_pair_by_itself(encoding, input_attends_target):
-    model, inputs = seeing(encoding, input_attends_target = input_attends_target), batch()
+def test_it_is_attention_that_takes_every_pair_and_every_point_by_itself(which, input_attends_target):
+    model, inputs = seeing(which, input_attends_target = input_attends_target), batch()
     weights = torch.randn(B, T, 3, *SIZE)
 
     def gradients(views):
@@ -188,9 +147,9 @@ def test_it_is_attention_that_takes_every_pair_by_itself(encoding, input_attends
         return [p.grad.clone() for p in model.parameters()]
 
     expected, views = plain_views(model, **inputs), model(**inputs)
-    assert (views - expected).abs().max() < ROUNDING[encoding]
+    assert (views - expected).abs().max() < ROUNDING[which]
     for a, b in zip(gradients(views), gradients(expected), strict = True):
-        assert torch.allclose(a, b, atol = 10 * ROUNDING[encoding] * b.abs().max())
+        assert torch.allclose(a, b, atol = 10 * ROUNDING[which] * b.abs().max())
 
 
 # what it is for
@@ -203,42 +162,43 @@ def moved(cameras, far):
     return Cameras(move_poses(move, cameras.camera_to_world.double()).float(), cameras.intrinsics)
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('which', RELATIVE)
 @pytest.mark.parametrize('input_attends_target', MODES)
 @pytest.mark.parametrize('far', [1., 1000.])
-def test_moving_the_whole_world_changes_nothing(encoding, input_attends_target, far):
+def test_moving_the_whole_world_changes_nothing(which, input_attends_target, far):
     cameras = known_cameras(B, V + T, size = SIZE)
     here, there = batch(cameras), batch(moved(cameras, far))
-    model = seeing(encoding, input_attends_target = input_attends_target).eval()
-    assert (model(**here) - model(**there)).abs().max() < 1e-4
+    model = seeing(which, input_attends_target = input_attends_target).eval()
+    most = 1e-3 if which == 'both' and far == 1000 else 1e-4  # cameras of so large numbers are off by a thousandth of a pixel, and these images are noise
+    assert (model(**here) - model(**there)).abs().max() < most
     plucker = tiny_model(input_attends_target = input_attends_target).eval()
     assert (plucker(**here) - plucker(**there)).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_a_world_far_from_its_origin_costs_no_digits(encoding):
+@pytest.mark.parametrize('which', RELATIVE)
+def test_a_world_far_from_its_origin_costs_no_digits(which):
     """Where the way there loses none itself."""
     here = known_cameras(B, V + T, size = SIZE)
     here.camera_to_world[..., :3, 3] = (here.camera_to_world[..., :3, 3] * 1024).round() / 1024
     there = here._replace(camera_to_world = here.camera_to_world.clone())
     there.camera_to_world[..., :3, 3] += torch.tensor([1024., -2048., 512.])
-    model, inputs = seeing(encoding).eval(), batch(here)
+    model, inputs = seeing(which).eval(), batch(here)
     assert torch.equal(model(**inputs), model(**{**inputs, 'cameras': there}))
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_moving_one_camera_changes_the_view(encoding):
-    model, inputs = seeing(encoding).eval(), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_moving_one_camera_changes_the_view(which):
+    model, inputs = seeing(which).eval(), batch()
     other = inputs['cameras'].camera_to_world.clone()
     other[:, 0, :3, 3] += 0.1
     assert (model(**inputs) - model(**{**inputs, 'cameras': Cameras(other, inputs['cameras'].intrinsics)})).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('which', RELATIVE)
 @pytest.mark.parametrize('input_attends_target', MODES)
-def test_cameras_at_one_place_have_nothing_between_them(encoding, input_attends_target):
+def test_cameras_at_one_place_have_nothing_between_them(which, input_attends_target):
     """Wherever that is, and however they zoom alike: then patches alone differ."""
-    model = seeing(encoding, input_attends_target = input_attends_target).eval()
+    model = seeing(which, input_attends_target = input_attends_target).eval()
     identical = Cameras(*(repeat(t, 'b 1 ... -> b v ...', v = V + T) for t in known_cameras(B, 1, size = SIZE)))
     inputs = batch(identical)
     views = model(**inputs)
@@ -247,9 +207,9 @@ def test_cameras_at_one_place_have_nothing_between_them(encoding, input_attends_
     assert (views - model(**swapped)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_one_view(encoding):
-    model, inputs = seeing(encoding).eval(), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_one_view(which):
+    model, inputs = seeing(which).eval(), batch()
     cameras = some(inputs['cameras'], [0, V])
     view = model(inputs['input_images'][:, :1], inputs['input_rays'][:, :1], inputs['target_rays'][:, 0], cameras = cameras)
     assert view.shape == (B, 3, *SIZE)
@@ -258,11 +218,11 @@ def test_one_view(encoding):
 
 # read once
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('which', list(MODELS))
 @pytest.mark.parametrize('input_attends_target', MODES)
 @pytest.mark.parametrize('counts', [None, torch.tensor([1, 3])], ids = ['all', 'ragged'])
-def test_a_scene_is_read_once(encoding, input_attends_target, counts, tmp_path):
-    model, inputs = seeing(encoding, input_attends_target = input_attends_target).eval(), batch()
+def test_a_scene_is_read_once(which, input_attends_target, counts, tmp_path):
+    model, inputs = seeing(which, input_attends_target = input_attends_target).eval(), batch()
     cameras = inputs['cameras']
     expected = model(**inputs, num_input_images = counts)
     scene = model.encode(inputs['input_images'], inputs['input_rays'], counts, some(cameras, slice(V)))
@@ -275,13 +235,14 @@ def test_a_scene_is_read_once(encoding, input_attends_target, counts, tmp_path):
     for again in (EncodedScene.load(tmp_path / 'scene.pt'), scene.to('cpu')):
         one = model.render(again, inputs['target_rays'][:, 1], cameras = Cameras(*(t[:, 1] for t in of_targets)))
         assert (one - expected[:, 1]).abs().max() < 1e-5
-    assert scene.to(torch.bfloat16).reference.dtype == torch.float32
+    halved = scene.to(torch.bfloat16)
+    assert all(each is None or each.dtype == torch.float32 for each in (halved.reference, *(halved.photos or ())[:3]))
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('which', list(MODELS))
 @pytest.mark.parametrize('input_attends_target', MODES)
-def test_a_view_has_any_size(encoding, input_attends_target):
-    model, inputs = seeing(encoding, input_attends_target = input_attends_target, max_image_size = 64).eval(), batch()
+def test_a_view_has_any_size(which, input_attends_target):
+    model, inputs = seeing(which, input_attends_target = input_attends_target, max_image_size = 64).eval(), batch()
     scene = model.encode(inputs['input_images'], inputs['input_rays'], cameras = some(inputs['cameras'], slice(V)))
     poses, intrinsics = some(inputs['cameras'], slice(V, None))
     for size in ((8, 8), (32, 64)):
@@ -292,10 +253,9 @@ def test_a_view_has_any_size(encoding, input_attends_target):
 
 # what is missing
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
 @pytest.mark.parametrize('first', [0, 1])
-def test_a_view_without_rays_leaks_no_pose(encoding, first):
-    model, inputs = seeing(encoding).eval(), batch()
+def test_a_view_without_rays_leaks_no_pose(first):
+    model, inputs = seeing('prope').eval(), batch()
     cameras = some(inputs['cameras'], slice(V))
     ray_mask = torch.zeros(B, V, dtype = torch.bool)
     ray_mask[:, first] = True
@@ -313,21 +273,21 @@ def test_a_view_without_rays_leaks_no_pose(encoding, first):
     assert (model.tokens(inputs['input_images'], inputs['input_rays'], cameras = cameras) - expected).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_padded_views_change_nothing(encoding):
-    model, inputs = seeing(encoding).eval(), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_padded_views_change_nothing(which):
+    model, inputs = seeing(which).eval(), batch()
     counts = torch.tensor([2, 2])
     kept = some(inputs['cameras'], [0, 1, *range(V, V + T)])
     expected = model(inputs['input_images'][:, :2], inputs['input_rays'][:, :2], inputs['target_rays'], cameras = kept)
     poses, intrinsics = (t.clone() for t in inputs['cameras'])
     poses[:, 2], intrinsics[:, 2] = torch.nan, 0.
     views = model(**{**inputs, 'cameras': Cameras(poses, intrinsics)}, num_input_images = counts)
-    assert (views - expected).abs().max() < ROUNDING[encoding]
+    assert (views - expected).abs().max() < ROUNDING[which]
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_views_whose_rays_are_dropped_in_training_leak_no_pose(encoding):
-    model, inputs = seeing(encoding, dropout_input_ray_prob = 1 - 1e-9).train(), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_views_whose_rays_are_dropped_in_training_leak_no_pose(which):
+    model, inputs = seeing(which, dropout_input_ray_prob = 1 - 1e-9).train(), batch()
     poses, intrinsics = (t.clone() for t in inputs['cameras'])
     poses[:, :V], intrinsics[:, :V] = torch.nan, torch.nan
     views = model(**inputs)
@@ -338,30 +298,30 @@ def test_views_whose_rays_are_dropped_in_training_leak_no_pose(encoding):
 
 # how it runs
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('which', list(MODELS))
 @pytest.mark.parametrize('input_attends_target', MODES)
-def test_checkpointing_changes_nothing(encoding, input_attends_target):
+def test_checkpointing_changes_nothing(which, input_attends_target):
     inputs = batch()
     torch.manual_seed(0)
-    plain = seeing(encoding, input_attends_target = input_attends_target)
-    checkpointed = seeing(encoding, input_attends_target = input_attends_target, gradient_checkpointing = True)
+    plain = seeing(which, input_attends_target = input_attends_target)
+    checkpointed = seeing(which, input_attends_target = input_attends_target, gradient_checkpointing = True)
     checkpointed.load_state_dict(plain.state_dict())
     for model in (plain, checkpointed):
         model(**inputs).square().mean().backward()
     assert all(torch.allclose(a.grad, b.grad, atol = 1e-7) for a, b in zip(plain.parameters(), checkpointed.parameters(), strict = True))
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('which', list(MODELS))
 @pytest.mark.parametrize('input_attends_target', MODES)
-def test_it_compiles_as_one_graph(encoding, input_attends_target):
-    model, inputs = seeing(encoding, input_attends_target = input_attends_target), batch()
+def test_it_compiles_as_one_graph(which, input_attends_target):
+    model, inputs = seeing(which, input_attends_target = input_attends_target), batch()
     compiled = torch.compile(model, fullgraph = True, backend = 'aot_eager')
     assert (compiled(**inputs) - model(**inputs)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_bfloat16_changes_little(encoding):
-    model, inputs = seeing(encoding).eval(), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_bfloat16_changes_little(which):
+    model, inputs = seeing(which).eval(), batch()
     expected = model(**inputs)
     with torch.autocast('cpu', torch.bfloat16):
         views = model(**inputs)
@@ -369,17 +329,17 @@ def test_bfloat16_changes_little(encoding):
     assert model.bfloat16()(**inputs).isfinite().all()
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_float64_is_taken(encoding):
-    model, inputs = seeing(encoding).eval(), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_float64_is_taken(which):
+    model, inputs = seeing(which).eval(), batch()
     expected = model(**inputs)
     doubled = {name: Cameras(*(t.double() for t in value)) if name == 'cameras' else value.double() for name, value in inputs.items()}
-    assert (model.double()(**doubled) - expected).abs().max() < ROUNDING[encoding]
+    assert (model.double()(**doubled) - expected).abs().max() < ROUNDING[which]
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_cameras_can_be_learnt(encoding):
-    model, inputs = seeing(encoding), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_cameras_can_be_learnt(which):
+    model, inputs = seeing(which), batch()
     poses = inputs['cameras'].camera_to_world.requires_grad_()
     model(**{**inputs, 'cameras': Cameras(poses, inputs['cameras'].intrinsics)}).square().mean().backward()
     assert poses.grad.isfinite().all()
@@ -388,9 +348,9 @@ def test_cameras_can_be_learnt(encoding):
 
 # around it
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_cameras_reach_it_through_the_wrappers(encoding):
-    model, inputs = seeing(encoding).eval(), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_cameras_reach_it_through_the_wrappers(which):
+    model, inputs = seeing(which).eval(), batch()
     world_to_camera = torch.linalg.inv(inputs['cameras'].camera_to_world)
     k, r, t = inputs['cameras'].intrinsics, world_to_camera[..., :3, :3], world_to_camera[..., :3, 3]
     views = CameraWrapper(model)(
@@ -398,39 +358,41 @@ def test_cameras_reach_it_through_the_wrappers(encoding):
         target_intrinsic_rotation = k[:, V:], target_extrinsic_rotation = r[:, V:], target_translation = t[:, V:],
         input_images = inputs['input_images'],
     )
-    assert (views - model(**inputs)).abs().max() < ROUNDING[encoding]
+    assert (views - model(**inputs)).abs().max() < ROUNDING[which]
+
+    if model.sweep is not None:
+        return
 
     mae = MAE(model).eval()
     loss = MAECameraWrapper(mae)(intrinsic_rotation = k[:, :V], extrinsic_rotation = r[:, :V], translation = t[:, :V], images = inputs['input_images'])
     assert torch.allclose(loss, mae(inputs['input_images'], inputs['input_rays'], cameras = some(inputs['cameras'], slice(V))), atol = 1e-5)
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('which', list(MODELS))
 @pytest.mark.parametrize('input_attends_target', MODES)
-def test_views_are_synthesized(encoding, input_attends_target):
-    model, inputs = seeing(encoding, input_attends_target = input_attends_target).eval(), batch()
+def test_views_are_synthesized(which, input_attends_target):
+    model, inputs = seeing(which, input_attends_target = input_attends_target).eval(), batch()
     cameras = Cameras(*(t[0] for t in inputs['cameras']))
     photos, asked = (Cameras(*(t[part] for t in cameras)) for part in (slice(V), slice(V, None)))
     views = synthesize(model, inputs['input_images'][0], photos, target_cameras = asked, size = SIZE, input_size = SIZE, pose_frame = 'given', chunk_size = 1)
     assert (views - model(**inputs)[0]).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_it_is_saved(encoding, tmp_path):
-    model, inputs = seeing(encoding).eval(), batch()
+@pytest.mark.parametrize('which', list(MODELS))
+def test_it_is_saved(which, tmp_path):
+    model, inputs = seeing(which).eval(), batch()
     model.save_pretrained(tmp_path)
     again = LVSM.from_pretrained(tmp_path)
-    assert again.camera_encoding == encoding
+    assert again.config == model.config
     assert torch.equal(again(**inputs), model(**inputs))
 
 
 # mistakes
 
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_mistakes_are_named(encoding):
-    model, inputs = seeing(encoding), batch()
+def test_mistakes_are_named():
+    model, inputs = seeing('prope'), batch()
     cameras = inputs.pop('cameras')
-    with pytest.raises(ValueError, match = f"cameras: must be given to a model with camera_encoding = '{encoding}', but got None"):
+    with pytest.raises(ValueError, match = "cameras: must be given to a model with camera_encoding = 'prope', but got None"):
         model(**inputs)
     with pytest.raises(ValueError, match = 'cameras: must be given'):
         model.encode(inputs['input_images'], inputs['input_rays'])
@@ -444,12 +406,12 @@ def test_mistakes_are_named(encoding):
     with pytest.raises(ValueError, match = "scene: must be from encode\\(\\) of a model with camera_encoding = 'plucker'"):
         tiny_model().render(scene, inputs['target_rays'])
 
-    with pytest.raises(ValueError, match = "camera_encoding: must be one of .'plucker', 'prope', 'points'., but got 'rope'"):
+    with pytest.raises(ValueError, match = "camera_encoding: must be one of .'plucker', 'prope'., but got 'rope'"):
         tiny_model(camera_encoding = 'rope')
     with pytest.raises(ValueError, match = "dim_head: must be a multiple of 8 with camera_encoding = 'prope', but got 12"):
         tiny_model(camera_encoding = 'prope', dim_head = 12)
-    with pytest.raises(ValueError, match = "dim_head: must be a multiple of 4 with camera_encoding = 'points', but got 6"):
-        tiny_model(camera_encoding = 'points', dim_head = 6)
     with pytest.raises(ValueError, match = 'decoder_kwargs: must be flags of the feed-forward alone'):
-        seeing(encoding, decoder_kwargs = dict(add_value_residual = True))
-    assert seeing(encoding, decoder_kwargs = dict(ff_glu = True))(**inputs, cameras = cameras).isfinite().all()
+        seeing('prope', decoder_kwargs = dict(add_value_residual = True))
+
+    for which, flags in (('prope', dict(ff_glu = True)), ('both', dict(ff_glu = True)), ('sweep', dict(add_value_residual = True))):
+        assert seeing(which, decoder_kwargs = flags)(**inputs, cameras = cameras).isfinite().all()

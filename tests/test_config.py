@@ -111,7 +111,7 @@ def test_the_papers_preset_is_the_papers_run():
 def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
     told, paper = load_config('modern'), load_config('paper')
     differs = {field.name for field in fields(TrainConfig) if getattr(told, field.name) != getattr(paper, field.name)}
-    assert differs == {'camera_encoding', 'input_attends_target', 'optimizer', 'learning_rate'}
+    assert differs == {'camera_encoding', 'sweep_depths', 'input_attends_target', 'optimizer', 'learning_rate'}
     with torch.device('meta'):
         assert model_of(told).config | dict(perceptual_loss_weight = 0.5) == LVSM.from_size('modern-256').config
 
@@ -158,7 +158,7 @@ def test_options_change_the_config_that_is_named(told, tmp_path):
 
 def test_every_field_is_an_option(told):
     words = dict(
-        data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'prope', optimizer = 'adamw', muon_learning_rate = '0.25',
+        data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'plucker', optimizer = 'adamw', muon_learning_rate = '0.25',
         learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
     )
     base = load_config('demo')

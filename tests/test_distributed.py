@@ -51,10 +51,10 @@ def losses(run):
 
 # the paper's recipe, and the demo's, which differs most from it
 
-RECIPES = [dict(camera_encoding = 'plucker', optimizer = 'adamw', input_attends_target = True), dict(camera_encoding = 'points', optimizer = 'muon', input_attends_target = False)]
+RECIPES = [dict(camera_encoding = 'plucker', optimizer = 'adamw', input_attends_target = True), dict(camera_encoding = 'prope', sweep_depths = 4, optimizer = 'muon', input_attends_target = False)]
 
 
-@pytest.mark.parametrize('recipe', RECIPES, ids = ['paper', 'points'])
+@pytest.mark.parametrize('recipe', RECIPES, ids = ['paper', 'modern'])
 def test_two_processes_learn_as_one_with_twice_the_batch(tmp_path, recipe):
     runs = {(1, 1): tmp_path / 'one', (2, 1): tmp_path / 'two', (2, 2): tmp_path / 'two-in-parts', (1, 4): tmp_path / 'one-in-parts'}
 
@@ -100,7 +100,7 @@ def lvsm_train_sharded(out, *flags, **changes):
     return lvsm_train(2, out, *flags, program = [str(Path(__file__).with_name('fsdp_on_cpu.py'))], environment = FSDP, **changes)
 
 
-@pytest.mark.parametrize('recipe, most', list(zip(RECIPES, (1e-6, 1e-5), strict = True)), ids = ['paper', 'points'])
+@pytest.mark.parametrize('recipe, most', list(zip(RECIPES, (1e-6, 1e-5), strict = True)), ids = ['paper', 'modern'])
 def test_two_processes_that_share_the_weights_out_learn_as_one(tmp_path, recipe, most):
     """Rays stay in float32: rounded to bfloat16 they change losses by 8e-5."""
     one, sharded = tmp_path / 'one', tmp_path / 'sharded'

@@ -48,7 +48,7 @@ CACHEABLE = dict(input_attends_target = False)
 GATED = dict(decoder_kwargs = dict(ff_glu = True))
 VALUE_RESIDUAL = dict(decoder_kwargs = dict(add_value_residual = True, learned_value_residual_mix = True))
 PROPE = dict(camera_encoding = 'prope')
-POINTS = dict(camera_encoding = 'points')
+SWEPT = dict(sweep_depths = 16)
 
 ARMS = {
     arm.name: arm for arm in (
@@ -60,13 +60,14 @@ ARMS = {
         Arm('0.1.6, muon', network = 'seed', recipe = MUON),
         Arm('prope, 2e-3', options = PROPE, recipe = FAST),
         Arm('prope, muon', options = PROPE, recipe = MUON),
-        Arm('points', options = POINTS),
-        Arm('points, 2e-3', options = POINTS, recipe = FAST),
-        Arm('points, muon', options = POINTS, recipe = MUON),
-        Arm('cacheable points, muon', options = POINTS | CACHEABLE, recipe = MUON),
-        Arm('cacheable points, 3 targets, muon', options = POINTS | CACHEABLE, targets = 3, recipe = MUON),
-        Arm('gated points, muon', options = POINTS | GATED, recipe = MUON),
-        Arm('points, torch init, muon', options = POINTS, recipe = MUON, torch_init = True),
+        Arm('swept, muon', options = SWEPT, recipe = MUON),
+        Arm('swept prope', options = SWEPT | PROPE),
+        Arm('swept prope, 2e-3', options = SWEPT | PROPE, recipe = FAST),
+        Arm('swept prope, muon', options = SWEPT | PROPE, recipe = MUON),
+        Arm('cacheable swept prope, muon', options = SWEPT | PROPE | CACHEABLE, recipe = MUON),
+        Arm('cacheable swept prope, 3 targets, muon', options = SWEPT | PROPE | CACHEABLE, targets = 3, recipe = MUON),
+        Arm('gated swept prope, muon', options = SWEPT | PROPE | GATED, recipe = MUON),
+        Arm('swept prope, torch init, muon', options = SWEPT | PROPE, recipe = MUON, torch_init = True),
         Arm('value residual, 2e-3', options = VALUE_RESIDUAL, recipe = FAST),
     )
 }

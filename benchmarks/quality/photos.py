@@ -1,6 +1,6 @@
 """The same on real photos: one model for all sets of posed photos in a folder, each arm trained for equal time, judged by held-out views.
 
-python benchmarks/quality/photos.py OUT --data DIR [--arms 'paper, 2e-3' '0.1.6, 2e-3' 'cacheable points, muon'] [--minutes 10] [--seed 0]
+python benchmarks/quality/photos.py OUT --data DIR [--arms 'paper, 2e-3' '0.1.6, 2e-3' 'cacheable swept prope, muon'] [--minutes 10] [--seed 0]
 
 DIR: folders of posed photos, each one scene. Every eighth view of each by name is held out, seen from the two nearest training views.
 Equal time is a number of steps, by the seconds of a step as measured at the start, the arms taking turns. A run that is there already is
@@ -29,7 +29,7 @@ from lvsm_pytorch.reproducible import settle_vector_functions
 SIZES = dict(dim = 256, depth = 4, dim_head = 64, patch_size = 8)
 IMAGE_SIZE, INPUTS, BATCH_SIZE = 64, 2, 16
 LOOKS = 5
-COMPARED = ('paper', 'paper, 2e-3', '0.1.6', '0.1.6, 2e-3', 'cacheable points, muon')
+COMPARED = ('paper', 'paper, 2e-3', '0.1.6', '0.1.6, 2e-3', 'cacheable swept prope, muon')
 
 
 class Photos:

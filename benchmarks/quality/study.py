@@ -1,6 +1,6 @@
 """Which network sees sooner, and which recipe: all learn from one pool of built-in scenes, with the same batches, and are judged by others.
 
-python benchmarks/quality/study.py OUT [--arms 'paper' 'points, muon' ...] [--seeds 0 1 2] [--steps 1000] [--equal-time]
+python benchmarks/quality/study.py OUT [--arms 'paper' 'swept prope, muon' ...] [--seeds 0 1 2] [--steps 1000] [--equal-time]
 
 `arms.py` says what is compared. Views are of 32², two are seen; 16 scenes a step, from a pool of 512. The 128 held-out scenes are in no
 pool. All arms take the same steps, or with --equal-time as many as fit into the time of the first one's, with a schedule for so many.
