@@ -25,6 +25,10 @@ from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.encoder import Float32Linear
 from lvsm_pytorch.precision import in_float32
 
+# what a patch shows at a depth is told in so many, by one map for all depths
+
+NUMBERS_A_PIXEL = 2
+
 # what is nearer to the plane of a camera, in pixels of depth 1, is behind it; what lies beside an image is looked up there, in units of half of it
 
 BEHIND = 1e-4
@@ -68,8 +72,11 @@ class Sweep(Module):
         self.patch_size = patch_size
         self.depths = depths
         self.nearest = nearest
-        self.to_tokens = Float32Linear(patch_size ** 2 * depths * (channels + 2), dim, bias = False)
+        width = NUMBERS_A_PIXEL * patch_size ** 2
+        self.of_depth = Float32Linear(patch_size ** 2 * (channels + 2), width, bias = False)
+        self.to_tokens = Float32Linear(depths * width, dim, bias = False)
         self.to_weights = Float32Linear(dim, patch_size ** 2 * depths, bias = False)
+        nn.init.normal_(self.of_depth.weight, std = self.of_depth.in_features ** -0.5)
 
         for linear in (self.to_tokens, self.to_weights):
             nn.init.normal_(linear.weight, std = 0.02)
@@ -81,7 +88,8 @@ class Sweep(Module):
     def tokens(self, seen: Swept) -> Tensor:
         """(b t h w d), to be added to the tokens of the targets."""
         parts = torch.cat((torch.where(seen.share > 0, seen.colors * 2 - 1, 0.), seen.spread * 4, seen.share * 2 - 1), dim = 3)  # all of about unit size
-        return self.to_tokens(rearrange(parts, 'b t e c (h p) (w q) -> b t h w (p q e c)', p = self.patch_size, q = self.patch_size))
+        patches = rearrange(parts, 'b t e c (h p) (w q) -> b t h w e (p q c)', p = self.patch_size, q = self.patch_size)
+        return self.to_tokens(F.gelu(self.of_depth(patches)).flatten(-2))
 
     def blended(self, painted: Tensor, tokens: Tensor, seen: Swept) -> Tensor:
         """Images (b t c h w): the mean of what is painted (b t c h w), of weight 1, and of what was swept, of weights that final tokens (b t h w d) say, times the share of views that see it."""

@@ -192,7 +192,7 @@ def test_any_number_of_channels_and_of_views():
 
 def test_without_it_the_network_is_the_papers():
     assert not [name for name in tiny_model().state_dict() if 'sweep' in name]
-    assert len(tiny_model(sweep_depths = 2).state_dict()) == len(tiny_model().state_dict()) + 2
+    assert len(tiny_model(sweep_depths = 2).state_dict()) == len(tiny_model().state_dict()) + 3
 
 
 def test_photos_in_half_precision_are_looked_up_in_float32():
