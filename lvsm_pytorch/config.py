@@ -59,7 +59,7 @@ class TrainConfig:
     sweep_depths: int = 0
     """Depths along the rays of a new view at which it is looked up what the inputs show there, to be taken over or painted over. 0: the
     paper's network, which paints all."""
-    sweep_nearest: float = 0.75
+    sweep_nearest: float = 0.5
     """The nearest of these depths, in units of the world of the rays: that of built-in scenes is 3 of theirs, that of photos 1.35 × how far
     cameras are from their mean."""
 

@@ -141,7 +141,7 @@ class LVSM(Module):
         input_attends_target: bool = True,
         camera_encoding: Literal['plucker', 'prope'] = 'plucker',
         sweep_depths: int = 0,
-        sweep_nearest: float = 0.75,
+        sweep_nearest: float = 0.5,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()

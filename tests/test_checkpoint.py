@@ -269,7 +269,7 @@ def test_the_format_stays_readable(tmp_path):
     assert config == dict(
         model_type = 'lvsm',
         format_version = 1,
-        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}, input_attends_target = True, camera_encoding = 'plucker', sweep_depths = 0, sweep_nearest = 0.75),
+        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}, input_attends_target = True, camera_encoding = 'plucker', sweep_depths = 0, sweep_nearest = 0.5),
         trained_for = None,
     )
     assert sorted(load_file(tmp_path / 'model.safetensors')) == sorted(model.state_dict())

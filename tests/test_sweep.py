@@ -121,6 +121,14 @@ def test_what_lies_behind_a_camera_is_not_seen():
         assert found.share.any() == is_seen
 
 
+def test_what_lies_exactly_behind_a_camera_is_not_seen_either():
+    """Where its image begins at its axis, there is the homogeneous pixel 0."""
+    images, cameras = torch.ones(1, 1, 3, 8, 8), Cameras(torch.eye(4).view(1, 1, 4, 4), torch.diag(torch.tensor([8., 8., 1.])).view(1, 1, 3, 3))
+    for ahead, share in ((1., 0.25), (-1., 0.)):
+        directions = torch.tensor([0., 0., ahead]).view(1, 1, 3, 1, 1)
+        assert (look(images, cameras, directions, torch.zeros(1, 1, 3)).share == share).all()
+
+
 def test_views_from_one_place_have_one_depth():
     images, cameras, directions, centres = scene()
     poses = cameras.camera_to_world.clone()
@@ -175,7 +183,7 @@ def test_tokens_take_in_their_own_patch_alone():
     for index, each in enumerate(found):
         other = list(found)
         other[index] = each.clone()
-        other[index][..., 4:8, 8:12] += 0.1
+        other[index][..., 4:8, 8:12] *= 0.5
         changed = (sweep.tokens(found._replace(**dict(zip(found._fields, other, strict = True)))) - tokens).abs().amax(dim = (0, 1, 4)) > 1e-6
         assert changed.nonzero().tolist() == [[1, 2]]
 
@@ -200,7 +208,7 @@ def test_photos_in_half_precision_are_looked_up_in_float32():
     sweep = Sweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
     target_cameras = Cameras(torch.eye(4).repeat(B, T, 1, 1), torch.eye(3).repeat(B, T, 1, 1))
     target_cameras.camera_to_world[..., :3, 3] = centres
-    rays = torch.cat((directions, directions), dim = 2)
+    rays = torch.cat((directions, torch.randn_like(directions)), dim = 2)
     with torch.autocast('cpu', torch.bfloat16):
         found = sweep(Photos(images, *cameras, None), rays, target_cameras)
         assert sweep.tokens(found).dtype == torch.float32
