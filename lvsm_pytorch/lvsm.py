@@ -83,7 +83,7 @@ SIZES: dict[str, dict[str, Any]] = {
     # in the ablation 27.62 / 0.869 / 0.129
     'paper-6-layers': dict(dim = 768, depth = 6, patch_size = 8, max_image_size = 256),
     # not the paper's: what sees after the fewest steps (README, "Sees sooner"), in the paper's size
-    'modern-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256, camera_encoding = 'prope', sweep_depths = 16, input_attends_target = False),
+    'modern-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256, camera_encoding = 'prope', sweep_depths = 32, sweep_nearest = 1., input_attends_target = False),
     # for tests and demos
     'tiny': dict(dim = 64, depth = 2, patch_size = 8, max_image_size = 64, dim_head = 32),
 }
@@ -236,7 +236,7 @@ class LVSM(Module):
             overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing,
         )
         self.to_pixels = Float32Linear(dim, patch_size ** 2 * channels, bias = False)
-        self.sweep = Sweep(dim, patch_size = patch_size, channels = channels, depths = sweep_depths, nearest = sweep_nearest) if sweep_depths > 0 else None
+        self.sweep = Sweep(dim, patch_size = patch_size, channels = channels, depths = sweep_depths, nearest = sweep_nearest, checkpointing = gradient_checkpointing) if sweep_depths > 0 else None
 
         if camera_encoding != 'plucker' and self.decoder.runs_itself:
             fail('decoder_kwargs', f'must be flags of the feed-forward alone (ff_...) with camera_encoding = {camera_encoding!r}', list(decoder_kwargs), 'Other flags replace our attention, which sees the cameras.')

@@ -13,6 +13,7 @@ images.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import Module
+from torch.utils.checkpoint import checkpoint
 
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.encoder import Float32Linear
@@ -65,13 +67,15 @@ class Sweep(Module):
     """Into tokens of targets what was swept, and out of them how much of it is taken.
 
     dim, patch_size, channels: of the model. depths: e, how many. nearest: of these, in units of the world.
+    checkpointing: for gradients, compute what lies between tokens and what was swept anew.
     """
 
-    def __init__(self, dim: int, *, patch_size: int, channels: int, depths: int, nearest: float):
+    def __init__(self, dim: int, *, patch_size: int, channels: int, depths: int, nearest: float, checkpointing: bool = False):
         super().__init__()
         self.patch_size = patch_size
         self.depths = depths
         self.nearest = nearest
+        self.checkpointing = checkpointing
         width = NUMBERS_A_PIXEL * patch_size ** 2
         self.of_depth = Float32Linear(patch_size ** 2 * (channels + 2), width, bias = False)
         self.to_tokens = Float32Linear(depths * width, dim, bias = False)
@@ -87,15 +91,24 @@ class Sweep(Module):
 
     def tokens(self, seen: Swept) -> Tensor:
         """(b t h w d), to be added to the tokens of the targets."""
-        parts = torch.cat((torch.where(seen.share > 0, seen.colors * 2 - 1, 0.), seen.spread * 4, seen.share * 2 - 1), dim = 3)  # all of about unit size
-        patches = rearrange(parts, 'b t e c (h p) (w q) -> b t h w e (p q c)', p = self.patch_size, q = self.patch_size)
-        return self.to_tokens(F.gelu(self.of_depth(patches)).flatten(-2))
+        return self.kept_small(self.read, *seen)
 
     def blended(self, painted: Tensor, tokens: Tensor, seen: Swept) -> Tensor:
         """Images (b t c h w): the mean of what is painted (b t c h w), of weight 1, and of what was swept, of weights that final tokens (b t h w d) say, times the share of views that see it."""
+        return self.kept_small(self.blend, painted, tokens, seen.colors, seen.share)
+
+    def kept_small(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        return checkpoint(function, *tensors, use_reentrant = False) if self.checkpointing and torch.is_grad_enabled() else function(*tensors)
+
+    def read(self, colors: Tensor, spread: Tensor, share: Tensor) -> Tensor:
+        parts = torch.cat((torch.where(share > 0, colors * 2 - 1, 0.), spread * 4, share * 2 - 1), dim = 3)  # all of about unit size
+        patches = rearrange(parts, 'b t e c (h p) (w q) -> b t h w e (p q c)', p = self.patch_size, q = self.patch_size)
+        return self.to_tokens(F.gelu(self.of_depth(patches)).flatten(-2))
+
+    def blend(self, painted: Tensor, tokens: Tensor, colors: Tensor, share: Tensor) -> Tensor:
         weights = rearrange(self.to_weights(tokens), 'b t h w (p q e) -> b t e 1 (h p) (w q)', p = self.patch_size, q = self.patch_size)
-        weights = weights.clamp(max = MOST_LOG_WEIGHT).exp() * seen.share
-        return (painted + (weights * seen.colors).sum(dim = 2)) / (1 + weights.sum(dim = 2))
+        weights = weights.clamp(max = MOST_LOG_WEIGHT).exp() * share
+        return (painted + (weights * colors).sum(dim = 2)) / (1 + weights.sum(dim = 2))
 
 
 @in_float32

@@ -111,7 +111,7 @@ def test_the_papers_preset_is_the_papers_run():
 def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
     told, paper = load_config('modern'), load_config('paper')
     differs = {field.name for field in fields(TrainConfig) if getattr(told, field.name) != getattr(paper, field.name)}
-    assert differs == {'camera_encoding', 'sweep_depths', 'input_attends_target', 'optimizer', 'learning_rate'}
+    assert differs == {'camera_encoding', 'sweep_depths', 'sweep_nearest', 'input_attends_target', 'optimizer', 'learning_rate'}
     with torch.device('meta'):
         assert model_of(told).config | dict(perceptual_loss_weight = 0.5) == LVSM.from_size('modern-256').config
 
