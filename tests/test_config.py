@@ -159,7 +159,7 @@ def test_options_change_the_config_that_is_named(told, tmp_path):
 def test_every_field_is_an_option(told):
     words = dict(
         data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'plucker', optimizer = 'adamw', muon_learning_rate = '0.25',
-        learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
+        learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', sweep_nearest = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
     )
     base = load_config('demo')
     arguments = []
