@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lvsm_pytorch.config import TrainConfig, load_config
+from lvsm_pytorch.evaluate import EvaluateConfig
 from lvsm_pytorch.render import RenderConfig
 from lvsm_pytorch.runs import CONFIG, load_run_config
 
@@ -55,6 +56,41 @@ def render_held_out(rendering: RenderConfig) -> Callable[[], object]:
         from lvsm_pytorch.render import render
 
         return render(rendering)
+
+    return run
+
+
+def evaluate_views(evaluation: EvaluateConfig) -> Callable[[], object]:
+    """Paint the views that an evaluation index names, and report how good they are."""
+    def run() -> object:
+        from lvsm_pytorch.evaluate import evaluate
+
+        return evaluate(evaluation)
+
+    return run
+
+
+def write_evaluation_index(
+    data: Path, out: Path, /, num_inputs: int = 2, num_targets: int = 3, min_frame_distance: int = 25, max_frame_distance: int = 192, seed: int = 0,
+) -> Callable[[], None]:
+    """Write an evaluation index for a dataset that has none: which views of each scene are seen, and which are asked for.
+
+    Args:
+        data: Posed photos in any format that `lvsm train --data` takes.
+        out: The index, a JSON file.
+        num_inputs: Views that are seen.
+        num_targets: Views that are asked for.
+        min_frame_distance: Of videos, least number of frames from the first to the last view.
+        max_frame_distance: Of videos, most frames from the first to the last view.
+        seed: Of what is drawn.
+    """
+    def run() -> None:
+        from lvsm_pytorch.data import Problems, make_index, open_dataset, write_index
+
+        problems = Problems()
+        index = make_index(open_dataset(data, problems), num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
+        write_index(index, out)
+        print('\n'.join(filter(None, (problems.summary(), f'{out} has {len(index)} scenes, of which {sum(entry is None for entry in index.values())} are null'))))
 
     return run
 
@@ -109,7 +145,7 @@ def main() -> None:
         from tyro.extras import subcommand_cli_from_dict
 
         base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
-        commands = {'train': train_command(base), 'render': render_held_out, 'inspect': inspect_cameras, 'import-official': import_official}
+        commands = {'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_held_out, 'inspect': inspect_cameras, 'import-official': import_official}
         subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.', config = (OmitArgPrefixes,))()
     except ImportError as error:
         told = 'pip install' in str(error)

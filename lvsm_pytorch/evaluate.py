@@ -1,108 +1,284 @@
-"""How good views are, beside two guesses that need no model."""
+"""Evaluation by the field's protocol: scenes and views that an index names, cut to a square, and PSNR, SSIM and LPIPS of what is painted.
+
+Every scene of the index is accounted for: evaluated, null in the index, or missing. Each is evaluated by itself, and what was found is
+a file of its own, so that many processes share the scenes, and what was stopped goes on.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+import json
+import platform
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.data.sampling import Batch
-from lvsm_pytorch.losses import psnr
+from lvsm_pytorch.checks import fail
+from lvsm_pytorch.data import Batch, Dataset, Index, Problems, Scenes, make_index, open_dataset, read_index, synthetic_scene
+from lvsm_pytorch.files import remove_partial_files, write_whole
 from lvsm_pytorch.lvsm import LVSM
+from lvsm_pytorch.protocol import Filter, Frame, Protocol, judged, lpips_of
+from lvsm_pytorch.report import baselines, summary, table, write_page
+from lvsm_pytorch.robustness import by_inputs, in_moved_worlds
+from lvsm_pytorch.runs import CONFIG, load_run_config, pick_device
 
-# standard deviations of the blur, as fractions of the image's height
-
-BLURS = (1 / 64, 1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4)
-
-
-class Score(NamedTuple):
-    """PSNR in dB and SSIM, for each view (n)."""
-    psnr: Tensor
-    ssim: Tensor
-
-    def means(self) -> tuple[float, float]:
-        return self.psnr.mean().item(), self.ssim.mean().item()
+SETTINGS, REPORT, PAGE, SCENES = 'settings.json', 'report.json', 'index.html', 'scenes'
+NUM_SYNTHETIC, SYNTHETIC_VIEWS = 64, 12
 
 
-class Guesses(NamedTuple):
-    """What needs no model. copy: the better input view. blur: the blurred mean of the inputs."""
-    copy: Score
-    blur: Score
+@dataclass(frozen = True)
+class EvaluateConfig:
+    """Paint the views that an index names, and say how good they are."""
+
+    run: Path
+    """Folder that `lvsm train` or `save_pretrained` wrote."""
+    data: Path | None = None
+    """Posed photos in any format that `lvsm train` takes. Left out: those that the run was trained on, or built-in scenes that it was not."""
+    index: Path | None = None
+    """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` writes it."""
+    out: Path | None = None
+    """Folder for report.json, index.html and what was found of each scene. Left out: RUN/evaluation."""
+    image_size: int | None = None
+    """Height and width that photos are resized and cropped to. Left out: as the model was trained."""
+    resize_filter: Filter = 'lanczos'
+    """lanczos is the field's (pixelSplat's), bicubic that of `lvsm train`."""
+    pose_frame: Frame | None = None
+    """World of the rays. inputs: the mean input camera's. inputs_and_targets: that of all views, the protocol of the LVSM authors for their
+    weights. scene: the one that a model of one scene was trained in. Left out: as the model was trained; of the authors' weights, theirs."""
+    lpips: Literal['vgg', 'alex'] | None = None
+    """Network of LPIPS, whose weights torchvision downloads; the field's is vgg. Left out: no LPIPS."""
+    checks: int = 16
+    """So many scenes, spread over the index, are also seen in a moved world, and from fewer and more inputs. 0: none."""
+    views_at_once: int = 4
+    """Views that are painted together: the more, the more memory."""
+    allow_missing: bool = False
+    """Report what there is, where scenes of the index are missing; else that is an error."""
+    overwrite: bool = False
+    """Throw away what is in --out, and begin anew."""
+    device: str = 'auto'
+    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
 
-def score(pred: Tensor, target: Tensor) -> Score:
-    """Of images (... c h w) in [0, 1]. SSIM (Wang et al. 2004) is torchmetrics', with a Gaussian window of 11."""
-    try:
-        from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-    except ImportError as error:
-        raise ImportError('SSIM needs torchmetrics: pip install "lvsm-pytorch[train]"') from error
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluates what is not evaluated yet, writes report.json and index.html, prints a table, and returns the report.
 
-    pred, target = (rearrange(images.float(), '... c h w -> (...) c h w') for images in (pred, target))
-    similarity = ssim(pred, target, data_range = 1., reduction = 'none')
-    assert isinstance(similarity, Tensor)
-    return Score(psnr(pred, target), similarity.reshape(len(pred)))
+    Started by `accelerate launch` or torchrun, processes share the scenes.
+    Errors: ImportError for packages that are not installed; ValueError for a folder that is no model, an index that is none, another
+    evaluation in the folder, and for scenes that are missing where that is not allowed: then after all others were evaluated and reported,
+    unless their names alone tell it.
+    """
+    from accelerate import PartialState
+    from tqdm import tqdm
+
+    check(config)
+    processes = PartialState(cpu = config.device == 'cpu')
+    model = load_model(config)
+    frame = frame_of(model, config)
+    problems = Problems()
+    dataset = dataset_of(config, model, problems)
+    index = read_index(config.index) if config.index is not None else make_index(dataset, num_inputs = num_inputs_of(model))
+    numbers = {dataset.name(number): number for number in range(len(dataset))}
+    entries = {name: entry for name, entry in index.items() if entry is not None}
+    missing = {name: 'is not in the dataset' for name in entries if name not in numbers}
+
+    if missing and not config.allow_missing:
+        fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {sorted(missing)[:3]}', 'Is the index of this dataset? --allow-missing reports on the others.')
+
+    out = config.out or config.run / 'evaluation'
+    wanted = [name for name in entries if name not in missing]
+    checked = set(spread(wanted, config.checks))
+    settings = settings_of(config, model, frame, index)
+
+    if processes.is_main_process:
+        claim(out, settings, overwrite = config.overwrite)
+
+    processes.wait_for_everyone()
+    model.to(processes.device if config.device == 'auto' else pick_device(config.device))
+    similarity = lpips_of(config.lpips, next(model.parameters()).device) if config.lpips is not None else None
+    protocol = Protocol(model, size_of(model, config), config.resize_filter, frame, config.views_at_once)
+
+    def found_of(name: str) -> dict[str, Any]:
+        scene, entry = dataset[numbers[name]], entries[name]
+        batch = protocol.batch(scene, entry)
+        found = judged(batch, protocol.paint(batch), similarity)
+        return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, scene, entry), by_inputs = by_inputs(protocol, scene, entry))
+
+    def painted(name: str) -> tuple[Batch, Tensor]:
+        batch = protocol.batch(dataset[numbers[name]], entries[name])
+        return batch, protocol.paint(batch)
+
+    left = [name for name in wanted[processes.process_index::processes.num_processes] if not record_path(out, name).exists()]
+
+    for name in tqdm(left, unit = 'scene', desc = 'evaluate', disable = not processes.is_main_process):
+        found = problems.attempt(name, partial(found_of, name))
+        write_json(record_path(out, name), dict(scene = name, **(dict(missing = problems.found[name]) if found is None else found)))
+
+    processes.wait_for_everyone()
+    records = [json.loads(record_path(out, name).read_text(encoding = 'utf-8')) for name in wanted]
+    missing |= {record['scene']: record['missing'] for record in records if 'missing' in record}
+    records = [record for record in records if 'missing' not in record]
+
+    if not records:
+        fail('index', 'must have at least one scene that can be evaluated', f'none of {len(index)}', problems.summary(most = 5) or 'All of them are null.')
+
+    report = dict(
+        settings,
+        versions = versions(),
+        lpips = config.lpips or 'left out: the weights of its network are a download. Say --lpips vgg for it.',
+        scenes = dict(evaluated = len(records), null = [name for name, entry in index.items() if entry is None], missing = missing),
+        figures = summary(records),
+        baselines = baselines(records),
+        per_scene = records,
+    )
+
+    if processes.is_main_process:
+        write_json(out / REPORT, report)
+        write_page(out / PAGE, report, painted)
+        print(table(report))
+        print(f'{out / REPORT} has all figures; look at {out / PAGE}')
+
+    processes.wait_for_everyone()
+
+    if missing and not config.allow_missing:
+        fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {dict(list(missing.items())[:3])}', '--allow-missing takes the report as it is.')
+
+    return report
 
 
-@torch.no_grad()
-def paint(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
-    """The targets of a batch as the model sees them, (b t 3 h w) on the CPU, painted in eval mode and `batch_size` scenes at a time."""
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    parts = zip(*(t.split(batch_size) for t in (batch.input_images, batch.input_rays, batch.target_rays, *batch.cameras)), strict = True)
-    on_device = ([t.to(device) for t in part] for part in parts)
-    pred = torch.cat([model(images, rays, target_rays, cameras = Cameras(*cameras)).cpu() for images, rays, target_rays, *cameras in on_device])
-    model.train(was_training)
-    return pred
+def check(config: EvaluateConfig) -> None:
+    for name, least in dict(views_at_once = 1, checks = 0).items():
+        if getattr(config, name) < least:
+            fail(name, f'must be at least {least}', getattr(config, name), 'Left out, it has a default that works.')
 
 
-def guesses(batch: Batch) -> Guesses:
-    return Guesses(copied_input(batch), blurred_mean(batch))
+# what is evaluated
+
+def load_model(config: EvaluateConfig) -> LVSM:
+    model = LVSM.from_pretrained(config.run)
+
+    if config.image_size is not None and config.image_size > model.max_image_size:
+        model = LVSM.from_pretrained(config.run, max_image_size = config.image_size)
+
+    size = config.image_size or model.max_image_size
+
+    if size % model.patch_size != 0:
+        fail('image_size', f'must be a multiple of patch_size {model.patch_size}', size, f'For example {max(size // model.patch_size, 1) * model.patch_size}.')
+
+    return model
 
 
-def figures(**scores: Score) -> dict[str, float]:
-    """Means of scores by name, as they are logged."""
-    return {f'{name}_{figure}': value for name, score in scores.items() for figure, value in zip(score._fields, score.means(), strict = True)}
+def size_of(model: LVSM, config: EvaluateConfig) -> tuple[int, int]:
+    if config.image_size is not None:
+        return config.image_size, config.image_size
+
+    return (model.max_image_size, model.max_image_size) if model.trained_for is None else model.trained_for.image_size
 
 
-def copied_input(batch: Batch) -> Score:
-    """The better input view of each target, by PSNR: copied."""
-    num_inputs, num_targets = batch.input_images.shape[1], batch.target_images.shape[1]
-    pairs = [images.unsqueeze(axis).expand(-1, num_inputs, num_targets, -1, -1, -1) for images, axis in ((batch.input_images, 2), (batch.target_images, 1))]
-    all_pairs = Score(*(rearrange(values, '(b v t) -> b v t', v = num_inputs, t = num_targets) for values in score(*pairs)))
-    best = all_pairs.psnr.argmax(dim = 1, keepdim = True)
-    return Score(*(values.gather(1, best).flatten() for values in all_pairs))
+def num_inputs_of(model: LVSM) -> int:
+    return 2 if model.trained_for is None else model.trained_for.num_inputs
 
 
-def blurred_mean(batch: Batch) -> Score:
-    """The mean of the inputs, blurred as much as is best by mean PSNR: what one guesses without knowing anything of cameras."""
-    mean = batch.input_images.mean(dim = 1)
-    height = mean.shape[-2]
-    guesses = [gaussian_blur(mean, sigma * height).unsqueeze(1).expand_as(batch.target_images) for sigma in BLURS]
-    best = max(guesses, key = lambda guess: psnr(guess, batch.target_images).mean())
-    return score(best, batch.target_images)
+def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Dataset:
+    data = config.data
+
+    if data is None and (config.run / CONFIG).is_file():
+        data = load_run_config(config.run).data
+
+    if data is not None:
+        return open_dataset(data, problems)
+
+    size, _ = size_of(model, config)
+    return Scenes('built-in synthetic scenes', [partial(synthetic_scene, seed, num_views = SYNTHETIC_VIEWS, image_size = size) for seed in range(NUM_SYNTHETIC)], problems)
 
 
-def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Images (b c h w) blurred by a Gaussian of `sigma` pixels, cut off at 3 sigma; edges are repeated outwards."""
-    reach = max(round(3 * sigma), 1)
-    x = torch.arange(-reach, reach + 1, device = images.device)
-    kernel = torch.exp(-(x / sigma) ** 2 / 2)
-    kernel = kernel / kernel.sum()
+def frame_of(model: LVSM, config: EvaluateConfig) -> Frame:
+    known = model.trained_for
+    fitting = 'inputs_and_targets' if known is None else 'scene' if known.pose_frame == 'scene' else 'inputs'
+    frame = config.pose_frame or fitting
 
-    flat = rearrange(images, 'b c h w -> (b c) 1 h w')
-    flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), mode = 'replicate'), kernel.view(1, 1, 1, -1))
-    flat = F.conv2d(F.pad(flat, (0, 0, reach, reach), mode = 'replicate'), kernel.view(1, 1, -1, 1))
-    return rearrange(flat, '(b c) 1 h w -> b c h w', b = len(images))
+    if frame == 'scene' and (known is None or known.world is None):
+        fail('pose_frame', 'must be inputs or inputs_and_targets for a model that was not trained on one scene', frame, 'Left out, it fits the model.')
+
+    return frame
 
 
-def table(found: dict[str, float]) -> str:
-    """Of figures, for people."""
-    labels = dict(model = 'model', blur = 'blurred mean of the inputs', copy = 'better input, copied', trained = 'model, of views it trained on')
-    rows = [f'{"held-out views":30} {"PSNR":>9} {"SSIM":>7}']
-    rows += [f'{label:30} {found[f"{name}_psnr"]:6.2f} dB {found[f"{name}_ssim"]:7.3f}' for name, label in labels.items() if f'{name}_psnr' in found]
-    return '\n'.join(rows)
+# what is written
+
+def spread(names: list[str], count: int) -> list[str]:
+    """So many of them, evenly, the first and the last too."""
+    if count >= len(names):
+        return names
+
+    return [names[round(place * (len(names) - 1) / max(count - 1, 1))] for place in range(count)]
+
+
+def settings_of(config: EvaluateConfig, model: LVSM, frame: Frame, index: Index) -> dict[str, Any]:
+    """All that figures depend on."""
+    listed = json.dumps({name: entry for name, entry in sorted(index.items())})
+    return dict(
+        weights = hash_of_weights(model),
+        index = hashlib.sha256(config.index.read_bytes() if config.index is not None else listed.encode()).hexdigest(),
+        index_file = None if config.index is None else str(config.index),
+        data = None if config.data is None else str(config.data),
+        image_size = list(size_of(model, config)),
+        resize_filter = config.resize_filter,
+        pose_frame = frame,
+        lpips_network = config.lpips,
+        checks = config.checks,
+    )
+
+
+def hash_of_weights(model: LVSM) -> str:
+    """Of names and values, wherever they came from."""
+    digest = hashlib.sha256()
+
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+
+    return digest.hexdigest()
+
+
+def claim(out: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
+    """Makes the folder. Errors: ValueError where another evaluation is in it."""
+    if overwrite:
+        shutil.rmtree(out / SCENES, ignore_errors = True)
+        (out / SETTINGS).unlink(missing_ok = True)
+
+    (out / SCENES).mkdir(parents = True, exist_ok = True)
+    remove_partial_files(out / SCENES)
+
+    if (out / SETTINGS).exists():
+        before = json.loads((out / SETTINGS).read_text(encoding = 'utf-8'))
+        differ = [f'{name} {before.get(name)} instead of {value}' for name, value in settings.items() if before.get(name) != value]
+
+        if differ:
+            fail('out', 'must be a new folder, or one of this evaluation', f'{out}, with {"; ".join(differ)}', 'Choose another, or throw it away by --overwrite.')
+
+    write_json(out / SETTINGS, settings)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n', encoding = 'utf-8'))
+
+
+def versions() -> dict[str, str]:
+    found = dict(python = platform.python_version())
+
+    for name in ('lvsm-pytorch', 'torch', 'torchmetrics', 'torchvision', 'pillow'):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+
+    return found
+
+
+def record_path(out: Path, name: str) -> Path:
+    """Names may have any letters."""
+    return out / SCENES / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.json'

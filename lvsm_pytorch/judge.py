@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import Batch, SceneSource, Source
-from lvsm_pytorch.evaluate import blurred_mean, figures, guesses, score
 from lvsm_pytorch.pictures import save_comparison
 from lvsm_pytorch.runs import BEST, save_config
+from lvsm_pytorch.scores import blurred_mean, figures, guesses, score
 from lvsm_pytorch.training_state import Training
 
 # dB above the blurred mean of the inputs that views of an overfitted scene must have which were trained with

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lvsm_pytorch.data.images import save_image
-from lvsm_pytorch.evaluate import figures, guesses, paint, score, table
 from lvsm_pytorch.pictures import save_comparison
 from lvsm_pytorch.runs import load_run, pick_device, source_of
+from lvsm_pytorch.scores import figures, guesses, paint, score, table
 
 
 @dataclass(frozen = True)

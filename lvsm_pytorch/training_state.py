@@ -19,11 +19,11 @@ from lvsm_pytorch.checkpoint import save_pretrained
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig, changes, config_to_yaml
 from lvsm_pytorch.data import Batch, SceneSource, Source
-from lvsm_pytorch.evaluate import paint
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.recipe import optimizer_of
 from lvsm_pytorch.runs import model_of
+from lvsm_pytorch.scores import paint
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -153,7 +153,7 @@ class Training:
             self.average.update()
 
     def paint(self, batch: Batch) -> Tensor:
-        """As `evaluate.paint`."""
+        """As `scores.paint`."""
         with self.accelerator.autocast():
             return paint(self.judged, batch, batch_size = self.config.samples_at_once(self.accelerator.num_processes))
 

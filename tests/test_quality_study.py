@@ -17,9 +17,9 @@ from arms import ARMS, Network
 
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
-from lvsm_pytorch.evaluate import Score
 from lvsm_pytorch.muon import Muon
 from lvsm_pytorch.recipe import optimizer_of
+from lvsm_pytorch.scores import Score
 
 TINY = dict(dim = 32, depth = 1, dim_head = 16, patch_size = 8)
 

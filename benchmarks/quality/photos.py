@@ -22,9 +22,9 @@ from torch import Generator, Tensor
 
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data import Batch, SceneSource, open_dataset
-from lvsm_pytorch.evaluate import Score, guesses, score
 from lvsm_pytorch.pictures import save_comparison
 from lvsm_pytorch.reproducible import settle_vector_functions
+from lvsm_pytorch.scores import Score, guesses, score
 
 SIZES = dict(dim = 256, depth = 4, dim_head = 64, patch_size = 8)
 IMAGE_SIZE, INPUTS, BATCH_SIZE = 64, 2, 16

@@ -31,10 +31,10 @@ from tqdm import tqdm
 from lvsm_pytorch.cameras import Cameras, normalize_poses
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
-from lvsm_pytorch.evaluate import figures, guesses, score
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.recipe import is_worth_taking, optimizer_of, set_learning_rates
 from lvsm_pytorch.reproducible import settle_vector_functions
+from lvsm_pytorch.scores import figures, guesses, score
 
 IMAGE_SIZE, INPUTS, VIEWS = 32, 2, 8
 POOL, HELD_OUT, BATCH_SIZE = 512, 128, 16

@@ -7,7 +7,8 @@ from pathlib import Path
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.chunks import Chunks, write_chunks
 from lvsm_pytorch.data.colmap import read_colmap, write_colmap
-from lvsm_pytorch.data.dataset import Dataset, Part, Split, has_split, open_dataset, shuffled_order, split_dataset, split_scenes
+from lvsm_pytorch.data.dataset import Dataset, Part, Scenes, Split, has_split, open_dataset, shuffled_order, split_dataset, split_scenes
+from lvsm_pytorch.data.evaluation_index import Entry, Index, make_index, read_index, views_of, write_index
 from lvsm_pytorch.data.loading import can_have_workers, training_views
 from lvsm_pytorch.data.lvsm_json import read_lvsm, write_lvsm
 from lvsm_pytorch.data.problems import BadView, Problems
@@ -22,10 +23,13 @@ __all__ = [
     'Chunks',
     'Dataset',
     'DatasetSource',
+    'Entry',
+    'Index',
     'Part',
     'Problems',
     'Scene',
     'SceneSource',
+    'Scenes',
     'Source',
     'Split',
     'SyntheticSource',
@@ -35,8 +39,10 @@ __all__ = [
     'can_have_workers',
     'has_split',
     'hold_out',
+    'make_index',
     'open_dataset',
     'read_colmap',
+    'read_index',
     'read_lvsm',
     'read_scene',
     'read_transforms',
@@ -46,8 +52,10 @@ __all__ = [
     'synthetic_scene',
     'synthetic_scenes',
     'training_views',
+    'views_of',
     'write_chunks',
     'write_colmap',
+    'write_index',
     'write_lvsm',
     'write_transforms',
 ]

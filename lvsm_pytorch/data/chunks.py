@@ -52,6 +52,11 @@ class Chunks:
         """The file of a scene: scenes of one are read faster one after the other."""
         return self.places[index][0].name
 
+    def name(self, index: int) -> str:
+        path, position = self.places[index]
+        content = self.problems.attempt(str(path), partial(self.content, path)) or []
+        return str(content[position].get('key')) if position < len(content) else ''
+
     def __getitem__(self, index: int) -> Scene:
         """Errors: BadView for a scene that can't be used."""
         path, position = self.places[index]
@@ -130,7 +135,8 @@ def read_example(where: str, example: dict[str, Any], problems: Problems) -> Sce
     intrinsics = intrinsics_of(cameras[is_good], size)
     good = is_good.nonzero().flatten().tolist()
     views = [View(f'{times[index]:012d}', pose, matrix, partial(load, names[index], images[index], size)) for index, pose, matrix in zip(good, camera_to_world, intrinsics, strict = True)]
-    return Scene(key, tuple(sorted(views, key = lambda view: view.name)), is_video = True)
+    ordered = sorted(zip(views, good, strict = True), key = lambda each: each[0].name)
+    return Scene(key, tuple(view for view, _ in ordered), is_video = True, numbers = tuple(number for _, number in ordered))
 
 
 def intrinsics_of(cameras: Tensor, size: tuple[int, int]) -> Tensor:

@@ -36,6 +36,10 @@ class Dataset(Protocol):
         """Scenes of one group are read faster one after the other."""
         ...
 
+    def name(self, index: int) -> str:
+        """Of a scene, whether it can be used or not."""
+        ...
+
 
 class Scenes:
     """Scenes that are read when they are asked for, each by a function."""
@@ -53,6 +57,10 @@ class Scenes:
 
     def group(self, index: int) -> str:
         return ''
+
+    def name(self, index: int) -> str:
+        scene = self.problems.attempt(f'scene {index}', partial(self.__getitem__, index))
+        return '' if scene is None else scene.name
 
 
 class Part:
@@ -72,6 +80,9 @@ class Part:
 
     def group(self, index: int) -> str:
         return self.whole.group(self.indices[index])
+
+    def name(self, index: int) -> str:
+        return self.whole.name(self.indices[index])
 
 
 def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:

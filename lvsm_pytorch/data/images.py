@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -78,10 +79,26 @@ def to_pixels(image: Tensor):
     return (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def resized_by_torch(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(image.unsqueeze(0), size, mode = 'bicubic', antialias = True, align_corners = False)[0].clamp(0, 1)
+
+
+def resized_by_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
+    import numpy as np
+
+    Image = image_library()
+    pixels = np.array(Image.fromarray(to_pixels(image)).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+RESIZED = dict(bicubic = resized_by_torch, lanczos = resized_by_pillow)
+
+
+def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
     """The image (c h w) made as small or large as covers `size` (height, width), and the middle of it; with its intrinsics (3 3).
 
-    Bicubic with antialiasing, cut off to [0, 1]: the sharpest of torch's filters that doesn't alias when it makes smaller.
+    filter: bicubic with antialiasing, cut off to [0, 1], is the sharpest of torch's that doesn't alias when it makes smaller. lanczos is
+        Pillow's, of 8 bits, by which the field evaluates.
     """
     sizes = check_shape('c h w', image = image)
     height, width = size
@@ -89,7 +106,7 @@ def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int]) ->
     covering = max(round(sizes['h'] * scale), height), max(round(sizes['w'] * scale), width)
 
     if covering != (sizes['h'], sizes['w']):
-        image = F.interpolate(image.unsqueeze(0), covering, mode = 'bicubic', antialias = True, align_corners = False)[0].clamp(0, 1)
+        image = RESIZED[filter](image, covering)
         intrinsics = scale_intrinsics(intrinsics, (sizes['h'], sizes['w']), covering)
 
     top, left = (covering[0] - height) // 2, (covering[1] - width) // 2

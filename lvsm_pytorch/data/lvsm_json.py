@@ -88,12 +88,12 @@ def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = 
 
     places = [f'{path}, frame {index}' for index in range(len(content['frames']))]
     read = [problems.attempt(where, partial(read_frame, where, index, root, frame)) for index, (where, frame) in enumerate(zip(places, content['frames'], strict = True))]
-    views = [view for view in read if view is not None]
+    views = [(number, view) for number, view in enumerate(read) if view is not None]
 
     if not views:
         fail(str(path), 'must have at least one frame that can be used', 'none', 'See the warnings above.', BadView)
 
-    return Scene(content['scene_name'], tuple(views), is_video = True)
+    return Scene(content['scene_name'], tuple(view for _, view in views), is_video = True, numbers = tuple(number for number, _ in views))
 
 
 def read_frame(where: str, index: int, root: Path, frame: Any) -> View:

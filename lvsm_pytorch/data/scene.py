@@ -36,11 +36,17 @@ class Scene:
     views: sorted by name.
     is_video: whether they follow each other in time, so that those with near numbers see about the same.
     held_out: names of the views that the dataset itself sets aside for tests.
+    numbers: of the views, as an evaluation index counts them: where they stand in the file, with those that can't be used. None where that is how `views` has them.
     """
     name: str
     views: tuple[View, ...]
     is_video: bool = False
     held_out: frozenset[str] = frozenset()
+    numbers: tuple[int, ...] | None = None
+
+    def numbered(self) -> dict[int, View]:
+        """Views by their numbers in an evaluation index."""
+        return dict(zip(range(len(self.views)) if self.numbers is None else self.numbers, self.views, strict = True))
 
 
 def file_name(view: View) -> str:

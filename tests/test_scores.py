@@ -5,9 +5,9 @@ import torch
 from conftest import known_cameras, tiny_model
 
 from lvsm_pytorch.data import Batch
-from lvsm_pytorch.evaluate import blurred_mean, copied_input, figures, gaussian_blur, guesses, paint, score
 from lvsm_pytorch.losses import psnr
 from lvsm_pytorch.pictures import save_comparison
+from lvsm_pytorch.scores import blurred_mean, copied_input, figures, gaussian_blur, guesses, paint, score
 
 
 def batch(b = 3, v = 2, t = 1, size = 32):
