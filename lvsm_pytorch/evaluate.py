@@ -37,14 +37,14 @@ NUM_SYNTHETIC, SYNTHETIC_VIEWS = 64, 12
 class EvaluateConfig:
     """Paint the views that an index names, and say how good they are."""
 
-    run: Path
+    model: Path
     """Folder that `lvsm train` or `save_pretrained` wrote."""
     data: Path | None = None
     """Posed photos in any format that `lvsm train` takes. Left out: those that the run was trained on, or built-in scenes that it was not."""
     index: Path | None = None
     """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` writes it."""
     out: Path | None = None
-    """Folder for report.json, index.html and what was found of each scene. Left out: RUN/evaluation."""
+    """Folder for report.json, index.html and what was found of each scene. Left out: MODEL/evaluation."""
     image_size: int | None = None
     """Height and width that photos are resized and cropped to. Left out: as the model was trained."""
     resize_filter: Filter = 'lanczos'
@@ -91,7 +91,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if missing and not config.allow_missing:
         fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {sorted(missing)[:3]}', 'Is the index of this dataset? --allow-missing reports on the others.')
 
-    out = config.out or config.run / 'evaluation'
+    out = config.out or config.model / 'evaluation'
     wanted = [name for name in entries if name not in missing]
     checked = set(spread(wanted, config.checks))
     settings = settings_of(config, model, frame, index)
@@ -161,10 +161,10 @@ def check(config: EvaluateConfig) -> None:
 # what is evaluated
 
 def load_model(config: EvaluateConfig) -> LVSM:
-    model = LVSM.from_pretrained(config.run)
+    model = LVSM.from_pretrained(config.model)
 
     if config.image_size is not None and config.image_size > model.max_image_size:
-        model = LVSM.from_pretrained(config.run, max_image_size = config.image_size)
+        model = LVSM.from_pretrained(config.model, max_image_size = config.image_size)
 
     size = config.image_size or model.max_image_size
 
@@ -188,8 +188,8 @@ def num_inputs_of(model: LVSM) -> int:
 def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Dataset:
     data = config.data
 
-    if data is None and (config.run / CONFIG).is_file():
-        data = load_run_config(config.run).data
+    if data is None and (config.model / CONFIG).is_file():
+        data = load_run_config(config.model).data
 
     if data is not None:
         return open_dataset(data, problems)
