@@ -50,8 +50,8 @@ def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int 
     return run
 
 
-def render_held_out(rendering: RenderConfig) -> Callable[[], object]:
-    """Paint the held-out views of a scene with a trained run."""
+def render_views(rendering: RenderConfig) -> Callable[[], object]:
+    """Paint frames and a film along a path of cameras, or the views that were held out."""
     def run() -> object:
         from lvsm_pytorch.render import render
 
@@ -145,7 +145,7 @@ def main() -> None:
         from tyro.extras import subcommand_cli_from_dict
 
         base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
-        commands = {'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_held_out, 'inspect': inspect_cameras, 'import-official': import_official}
+        commands = {'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'inspect': inspect_cameras, 'import-official': import_official}
         subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.', config = (OmitArgPrefixes,))()
     except ImportError as error:
         told = 'pip install' in str(error)

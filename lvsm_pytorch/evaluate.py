@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +21,14 @@ from torch import Tensor
 
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data import Batch, Dataset, Index, Problems, Scenes, make_index, open_dataset, read_index, synthetic_scene
-from lvsm_pytorch.files import remove_partial_files, write_whole
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.protocol import Filter, Frame, Protocol, judged, lpips_of
 from lvsm_pytorch.report import baselines, summary, table, write_page
 from lvsm_pytorch.robustness import by_inputs, in_moved_worlds
 from lvsm_pytorch.runs import CONFIG, load_run_config, pick_device
+from lvsm_pytorch.unfinished import claim, write_json
 
-SETTINGS, REPORT, PAGE, SCENES = 'settings.json', 'report.json', 'index.html', 'scenes'
+REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
 NUM_SYNTHETIC, SYNTHETIC_VIEWS = 64, 12
 
 
@@ -97,7 +96,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     settings = settings_of(config, model, frame, index)
 
     if processes.is_main_process:
-        claim(out, settings, overwrite = config.overwrite)
+        claim(out, SCENES, settings, overwrite = config.overwrite)
 
     processes.wait_for_everyone()
     model.to(processes.device if config.device == 'auto' else pick_device(config.device))
@@ -244,29 +243,6 @@ def hash_of_weights(model: LVSM) -> str:
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
     return digest.hexdigest()
-
-
-def claim(out: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
-    """Makes the folder. Errors: ValueError where another evaluation is in it."""
-    if overwrite:
-        shutil.rmtree(out / SCENES, ignore_errors = True)
-        (out / SETTINGS).unlink(missing_ok = True)
-
-    (out / SCENES).mkdir(parents = True, exist_ok = True)
-    remove_partial_files(out / SCENES)
-
-    if (out / SETTINGS).exists():
-        before = json.loads((out / SETTINGS).read_text(encoding = 'utf-8'))
-        differ = [f'{name} {before.get(name)} instead of {value}' for name, value in settings.items() if before.get(name) != value]
-
-        if differ:
-            fail('out', 'must be a new folder, or one of this evaluation', f'{out}, with {"; ".join(differ)}', 'Choose another, or throw it away by --overwrite.')
-
-    write_json(out / SETTINGS, settings)
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n', encoding = 'utf-8'))
 
 
 def versions() -> dict[str, str]:

@@ -1,49 +1,223 @@
-"""A trained run, and views that it has never seen."""
+"""A trained model's views along a path of cameras, as frames and a film; or of the views that were held out, beside the truth."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from lvsm_pytorch.data.images import save_image
+from torch import Tensor
+
+from lvsm_pytorch.cameras import Cameras, normalization
+from lvsm_pytorch.checks import fail
+from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset, synthetic_scene
+from lvsm_pytorch.data.images import resize_and_crop, save_image
+from lvsm_pytorch.data.sampling import camera_distance
+from lvsm_pytorch.evaluate import hash_of_weights
+from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.pictures import save_comparison
-from lvsm_pytorch.runs import load_run, pick_device, source_of
+from lvsm_pytorch.runs import CONFIG, load_run, load_run_config, pick_device, source_of
 from lvsm_pytorch.scores import figures, guesses, paint, score, table
+from lvsm_pytorch.synthesize import default_size, synthesized
+from lvsm_pytorch.trajectories import Path3D, interpolation, orbit, read_path
+from lvsm_pytorch.unfinished import claim
+from lvsm_pytorch.video import write_video
+
+FRAMES, HELD_OUT = 'frames', 'held-out'
+SYNTHETIC_VIEWS = 12
+
+# frames of a video from the first to the last that is seen: about what models of videos are trained with
+
+STRETCH = 100
 
 
 @dataclass(frozen = True)
 class RenderConfig:
-    """Paint the held-out views of a scene with a trained run."""
+    """Paint what a camera sees that nobody held."""
 
-    run: Path
-    """Folder that `lvsm train` wrote."""
+    model: Path
+    """Folder that `lvsm train` or `save_pretrained` wrote."""
     data: Path | None = None
-    """Folder with a transforms.json and its photos. Left out: what the run was trained on."""
+    """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or a built-in scene that it was not."""
+    path: str = 'interpolate'
+    """interpolate: from one input camera to the next. orbit: around what they look at, as far as they stand around it. held-out: the views that
+    were held out, beside the truth, with their figures. Or a JSON file: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the
+    photos, and if need be "intrinsics", "size" and "fps"; or a camera path of nerfstudio, with its dataparser_transforms.json beside it."""
+    scene: int = 0
+    """Number of the scene, where there are several."""
+    inputs: tuple[int, ...] | None = None
+    """Numbers of the photos that the model sees. Left out: as many as it was trained with, spread over the scene."""
     out: Path | None = None
-    """Folder for the views. Left out: RUN/render."""
+    """Folder for frames and film. Left out: MODEL/render."""
+    frames: int = 60
+    """Frames of an interpolation or an orbit."""
+    fps: float = 30.
+    """Frames a second."""
+    height: int | None = None
+    """Of the frames, in pixels. Left out: as the model was trained."""
+    width: int | None = None
+    """Of the frames, in pixels. Left out: as the model was trained."""
+    video: Literal['mp4', 'gif', 'both', 'none'] = 'mp4'
+    """What to make of the frames, beside PNG files."""
+    chunk_size: int = 4
+    """Frames that are painted together: the more, the more memory."""
+    overwrite: bool = False
+    """Throw away what is in --out, and begin anew."""
     device: str = 'auto'
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
 
-def render(config: RenderConfig) -> dict[str, float]:
-    """Writes each held-out view as a PNG, and comparison.png; returns their figures.
+def render(config: RenderConfig) -> list[Path]:
+    """Writes frames and films, or held-out views, and returns their files. Frames that are there already are not painted again.
 
-    Errors: ValueError for a folder that is no run, and for data that can't be read.
+    Errors: ValueError for a folder that is no model, data and paths that can't be read, and other frames in the folder.
     """
+    if config.path == HELD_OUT:
+        return render_held_out(config)
+
+    check(config)
+    out = config.out or config.model / 'render'
+    model = LVSM.from_pretrained(config.model)
+    largest = max(config.height or 0, config.width or 0)
+
+    if largest > model.max_image_size:
+        model = LVSM.from_pretrained(config.model, max_image_size = -(-largest // model.patch_size) * model.patch_size)
+
+    scene = scene_of(config, model)
+    inputs = inputs_of(config, model, scene)
+    photos = cameras_of([scene.views[number] for number in inputs])
+    way = way_of(config, model, scene, photos)
+    settings = dict(
+        weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
+        path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
+    )
+    claim(out, FRAMES, settings, overwrite = config.overwrite)
+    files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
+    paint_frames(config, model, scene, inputs, photos, way, files)
+
+    endings = dict(mp4 = ['mp4'], gif = ['gif'], both = ['mp4', 'gif'], none = [])[config.video]
+    films = [out / f'{Path(config.path).stem}.{ending}' for ending in endings]
+
+    for film in films:
+        write_video(files, film, way.fps or config.fps)
+
+    print(f'{len(files)} frames are in {out / FRAMES}' + ''.join(f'; look at {film}' for film in films))
+    return films + files
+
+
+def hash_of(cameras: Cameras) -> str:
+    return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()
+
+
+def check(config: RenderConfig) -> None:
+    for name in ('frames', 'chunk_size', 'fps'):
+        if not getattr(config, name) > 0:
+            fail(name, 'must be above 0', getattr(config, name), 'Left out, it has a default that works.')
+
+    if (config.height is None) != (config.width is None):
+        fail('height, width', 'must both be said, or neither', (config.height, config.width), 'Left out, they are as the model was trained.')
+
+
+def scene_of(config: RenderConfig, model: LVSM) -> Scene:
+    data = config.data
+
+    if data is None and (config.model / CONFIG).is_file():
+        data = load_run_config(config.model).data
+
+    if data is None:
+        return synthetic_scene(config.scene, num_views = SYNTHETIC_VIEWS, image_size = default_size(model)[0])
+
+    dataset = open_dataset(data, Problems())
+
+    if not 0 <= config.scene < len(dataset):
+        fail('scene', f'must be from 0 up to below {len(dataset)}, the number of scenes in {data}', config.scene, 'Left out, it is the first.')
+
+    return dataset[config.scene]
+
+
+def inputs_of(config: RenderConfig, model: LVSM, scene: Scene) -> tuple[int, ...]:
+    """Positions of views. Left out: of a video, evenly over a stretch of its middle; of photos, those farthest from each other among the ones near its middle, so that they overlap."""
+    if config.inputs is not None:
+        if not config.inputs or not all(0 <= number < len(scene.views) for number in config.inputs):
+            fail('inputs', f'must be numbers from 0 up to below {len(scene.views)}, of the photos of {scene.name}', config.inputs, 'Left out, some are taken.')
+
+        return config.inputs
+
+    total = len(scene.views)
+    count = min(2 if model.trained_for is None else model.trained_for.num_inputs, total)
+
+    if scene.is_video:
+        length = min(STRETCH, total - 1)
+        return tuple((total - 1 - length) // 2 + round(length * part / max(count - 1, 1)) for part in range(count))
+
+    distance = camera_distance(cameras_of(scene.views).camera_to_world)
+    middle = int(distance.sum(dim = 1).argmin())
+    pool = distance[middle].argsort()[:3 * count + 1].tolist()
+    taken = [middle]
+
+    while len(taken) < count:
+        taken.append(max((number for number in pool if number not in taken), key = lambda number: float(distance[number, taken].min())))
+
+    return tuple(sorted(taken))
+
+
+def way_of(config: RenderConfig, model: LVSM, scene: Scene, photos: Cameras) -> Path3D:
+    """The path in the world of the photos."""
+    size = default_size(model) if config.height is None or config.width is None else (config.height, config.width)
+    first = scene.views[0]
+    _, intrinsics = resize_and_crop(first.load(), first.intrinsics, size)
+
+    if config.path in ('interpolate', 'orbit'):
+        way = {'interpolate': interpolation, 'orbit': orbit}[config.path]
+        poses = way(photos.camera_to_world if config.path == 'interpolate' else cameras_of(scene.views).camera_to_world, config.frames)
+        return Path3D(Cameras(poses, intrinsics.expand(len(poses), 3, 3)), size)
+
+    return read_path(Path(config.path), size, intrinsics, config.data)
+
+
+def paint_frames(config: RenderConfig, model: LVSM, scene: Scene, inputs: tuple[int, ...], photos: Cameras, way: Path3D, files: list[Path]) -> None:
+    """Those that are not there yet. The scene is read once."""
     from tqdm import tqdm
 
-    trained, model = load_run(config.run)
-    out = config.out or config.run / 'render'
+    left = [number for number, file in enumerate(files) if not file.exists()]
+
+    if not left:
+        return
+
+    images = [scene.views[number].load() for number in inputs]
+    known = model.trained_for
+    is_photos = known is not None and known.pose_frame == 'inputs' and known.unit is None and not scene.is_video
+    unit = 1 / float(normalization(cameras_of(scene.views).camera_to_world)[:3, 0].norm()) if is_photos else None  # of the whole set, as in training
+    cameras = Cameras(*(t[left] for t in way.cameras))
+    model.to(pick_device(config.device))
+    chunks: Iterator[Tensor] = synthesized(model, images, photos, cameras, way.size, unit = unit, chunk_size = config.chunk_size)
+
+    with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
+        numbers = iter(left)
+
+        for chunk in chunks:
+            for view in chunk:
+                save_image(view, files[next(numbers)])
+                bar.update()
+
+
+def render_held_out(config: RenderConfig) -> list[Path]:
+    """Each held-out view as a PNG, and comparison.png."""
+    from tqdm import tqdm
+
+    trained, model = load_run(config.model)
+    out = config.out or config.model / 'render'
     held_out = source_of(replace(trained, data = config.data or trained.data)).held_out_batch()
     pred = paint(model.to(pick_device(config.device)), held_out)
-
     out.mkdir(parents = True, exist_ok = True)
+    files = [out / f'{Path(name).with_suffix("").as_posix().replace("/", "_")}.png' for name in held_out.names]
 
-    for name, views in tqdm(list(zip(held_out.names, pred, strict = True)), unit = 'view'):
-        save_image(views[0], out / f'{Path(name).with_suffix("").as_posix().replace("/", "_")}.png')
+    for file, views in tqdm(list(zip(files, pred, strict = True)), unit = 'view'):
+        save_image(views[0], file)
 
     save_comparison(out / 'comparison.png', held_out, pred)
-    result = figures(model = score(pred, held_out.target_images), **guesses(held_out)._asdict())
-    print(table(result))
+    print(table(figures(model = score(pred, held_out.target_images), **guesses(held_out)._asdict())))
     print(f'{len(pred)} views are in {out}')
-    return result
+    return [out / 'comparison.png', *files]

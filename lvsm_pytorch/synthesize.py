@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -47,6 +47,39 @@ def synthesize(
     Returns (t c h w), or (c h w) for one camera, in [0, 1], on the device of the photos.
     Errors: ValueError for images, cameras and sizes that don't belong together or don't fit the model.
     """
+    # one camera is several of which there is one
+
+    several = target_cameras.camera_to_world.ndim == 3
+
+    if not several:
+        check_targets(target_cameras, size, several)
+        target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
+
+    parts = synthesized(model, images, cameras, target_cameras, size, input_size = input_size, pose_frame = pose_frame, unit = unit, chunk_size = chunk_size)
+    num_views = len(target_cameras.camera_to_world)
+    views = torch.empty(0)
+
+    for start, part in zip(with_bar(range(0, num_views, max(chunk_size, 1)), progress), parts, strict = True):
+        views = part.new_empty(num_views, *part.shape[1:]) if start == 0 else views
+        views[start:start + len(part)] = part
+
+    return views if several else views[0]
+
+
+@torch.no_grad()
+def synthesized(
+    model: LVSM,
+    images: Sequence[Tensor] | Tensor,
+    cameras: Cameras,
+    target_cameras: Cameras,
+    size: tuple[int, int],
+    *,
+    input_size: tuple[int, int] | None = None,
+    pose_frame: Literal['inputs', 'given'] | None = None,
+    unit: float | None = None,
+    chunk_size: int = 4,
+) -> Iterator[Tensor]:
+    """As `synthesize`, of several cameras, a chunk (n c h w) at a time: no more views than these are in memory."""
     check_photos(model, images, cameras)
     input_size = default_size(model) if input_size is None else input_size
     check_sizes(model, input_size = input_size, size = size)
@@ -54,15 +87,7 @@ def synthesize(
     if chunk_size < 1:
         fail('chunk_size', 'must be at least 1', chunk_size, 'The more at a time, the more memory it takes.')
 
-    # one camera is several of which there is one
-
-    several = target_cameras.camera_to_world.ndim == 3
-    sizes = check_shape('t 4 4' if several else '4 4', {}, target_camera_to_world = target_cameras.camera_to_world)
-    check_shape('t 3 3' if several else '3 3', sizes, target_intrinsics = target_cameras.intrinsics)
-    check_cameras(images_size = size, target_camera_to_world = target_cameras.camera_to_world, target_intrinsics = target_cameras.intrinsics)
-
-    if not several:
-        target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
+    check_targets(target_cameras, size, several = True)
 
     # photos of one size, and the world as the model knows it
 
@@ -96,18 +121,21 @@ def synthesize(
 
         height, width = size
         canvas = whole_patches(height, model.patch_size), whole_patches(width, model.patch_size)
-        views = torch.empty(len(target_poses), model.channels, height, width, device = images[0].device)
 
-        for start in with_bar(range(0, len(target_poses), chunk_size), progress):
+        for start in range(0, len(target_poses), chunk_size):
             chunk = slice(start, start + chunk_size)
             of_chunk = Cameras(target_poses[chunk], target_intrinsics[chunk])
             target_rays = plucker_rays(*of_chunk, canvas).unsqueeze(0)
             of_scene = Cameras(*(t.unsqueeze(0) for t in of_chunk))
-            views[chunk] = model.render(scene, target_rays, cameras = of_scene)[0, ..., :height, :width].to(views.device)
+            yield model.render(scene, target_rays, cameras = of_scene)[0, ..., :height, :width].to(images[0].device)
     finally:
         model.train(was_training)
 
-    return views if several else views[0]
+
+def check_targets(cameras: Cameras, size: tuple[int, int], several: bool) -> None:
+    sizes = check_shape('t 4 4' if several else '4 4', {}, target_camera_to_world = cameras.camera_to_world)
+    check_shape('t 3 3' if several else '3 3', sizes, target_intrinsics = cameras.intrinsics)
+    check_cameras(images_size = size, target_camera_to_world = cameras.camera_to_world, target_intrinsics = cameras.intrinsics)
 
 
 def default_size(model: LVSM) -> tuple[int, int]:

@@ -98,7 +98,7 @@ def test_what_was_stopped_goes_on(here, monkeypatch):
     evaluate(config(here))
     assert len(scenes) == 4
 
-    with pytest.raises(ValueError, match = 'out: must be a new folder, or one of this evaluation, but got .*resize_filter lanczos instead of bicubic'):
+    with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*resize_filter lanczos instead of bicubic'):
         evaluate(config(here, resize_filter = 'bicubic'))
     tiny_model(sweep_depths = 2).save_pretrained(here / 'model')
     with pytest.raises(ValueError, match = 'weights'):

@@ -86,14 +86,13 @@ def test_the_best_model_is_kept(photos, tmp_path):
     assert load_run(config.out / BEST)[0].steps == 12
 
 
-def test_held_out_views_are_rendered(trained, photos, tmp_path):
-    figures = render(RenderConfig(run = trained, data = photos, out = tmp_path / 'views', device = 'cpu'))
-    assert sorted(p.name for p in (tmp_path / 'views').iterdir()) == ['comparison.png', 'images_0000.png', 'images_0008.png']
+def test_held_out_views_are_rendered(trained, photos, tmp_path, capsys):
+    files = render(RenderConfig(model = trained, data = photos, path = 'held-out', out = tmp_path / 'views', device = 'cpu'))
+    assert sorted(p.name for p in (tmp_path / 'views').iterdir()) == sorted(file.name for file in files) == ['comparison.png', 'images_0000.png', 'images_0008.png']
     assert size_of(tmp_path / 'views' / 'images_0008.png') == (16, 16)
+    assert f'{read_metrics(trained)[-1]["model_psnr"]:.2f} dB' in capsys.readouterr().out
 
-    assert figures['model_psnr'] == pytest.approx(read_metrics(trained)[-1]['model_psnr'], abs = 1e-3)
-
-    render(RenderConfig(run = trained, device = 'cpu'))
+    render(RenderConfig(model = trained, path = 'held-out', device = 'cpu'))
     assert (trained / 'render' / 'comparison.png').is_file()
 
 
@@ -413,7 +412,7 @@ def test_the_command_trains_and_renders(photos, tmp_path):
     for word in ('12/12 [', 'loss', 'psnr', 'views/s', 'held out', 'step/s'):
         assert word in result.stderr
 
-    result = lvsm('render', '--run', tmp_path / 'run', '--data', photos)
+    result = lvsm('render', '--path', 'held-out', '--model', tmp_path / 'run', '--data', photos)
     assert result.returncode == 0, result.stderr
     assert '2 views are in' in result.stdout
 
@@ -432,7 +431,7 @@ def test_the_command_imports_official_checkpoints(tmp_path):
 @pytest.mark.parametrize('arguments, message', [
     (('import-official', 'nowhere.pt', 'out'), 'lvsm: checkpoint: must be a file'),
     (('train', '--data', 'nowhere'), 'lvsm: data: must be a transforms.json'),
-    (('render', '--run', 'nowhere'), 'lvsm: run: must be a folder that `lvsm train` wrote'),
+    (('render', '--model', 'nowhere', '--path', 'held-out'), 'lvsm: run: must be a folder that `lvsm train` wrote'),
     (('train', '--steps', '0'), 'lvsm: steps: must be at least 1'),
     (('train', '--stepps', '3'), 'stepps'),
     (('paint',), 'paint'),

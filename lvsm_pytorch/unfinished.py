@@ -1,0 +1,44 @@
+"""Folders of long work that is done in parts, and goes on where it was cut: what it is, and the parts that are there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lvsm_pytorch.checks import fail
+from lvsm_pytorch.files import remove_partial_files, write_whole
+
+SETTINGS = 'settings.json'
+
+
+def claim(out: Path, parts: str, settings: dict[str, Any], *, overwrite: bool) -> None:
+    """Makes the folder, and in it one of the parts. settings: all that the parts depend on.
+
+    Errors: ValueError where other work is in it.
+    """
+    if overwrite:
+        shutil.rmtree(out / parts, ignore_errors = True)
+        (out / SETTINGS).unlink(missing_ok = True)
+
+    try:
+        (out / parts).mkdir(parents = True, exist_ok = True)
+    except OSError as error:
+        raise OSError(f'out: must be a folder that can be made, but got {out}: {error}. Choose another.') from error
+
+    for folder in (out, out / parts):
+        remove_partial_files(folder)
+
+    if (out / SETTINGS).exists():
+        before = json.loads((out / SETTINGS).read_text(encoding = 'utf-8'))
+        differ = [f'{name} {before.get(name)} instead of {value}' for name, value in settings.items() if before.get(name) != value]
+
+        if differ:
+            fail('out', 'must be a new folder, or one of the same work', f'{out}, with {"; ".join(differ)}', 'Choose another, or throw it away by --overwrite.')
+
+    write_json(out / SETTINGS, settings)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n', encoding = 'utf-8'))
