@@ -10,7 +10,7 @@ import torch
 from conftest import tiny_model
 from PIL import Image
 
-from lvsm_pytorch.cameras import Cameras, normalization, normalize_poses, plucker_rays
+from lvsm_pytorch.cameras import normalization, normalize_poses, plucker_rays
 from lvsm_pytorch.data import Entry, cameras_of, synthetic_scene
 from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.protocol import Protocol, judged, lpips_of
