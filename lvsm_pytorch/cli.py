@@ -85,10 +85,10 @@ def write_evaluation_index(
         seed: Of what is drawn.
     """
     def run() -> None:
-        from lvsm_pytorch.data import Problems, make_index, open_dataset, write_index
+        from lvsm_pytorch.data import Problems, make_index, open_test, write_index
 
         problems = Problems()
-        index = make_index(open_dataset(data, problems), num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
+        index = make_index(open_test(data, problems), num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
         write_index(index, out)
         print('\n'.join(filter(None, (problems.summary(), f'{out} has {len(index)} scenes, of which {sum(entry is None for entry in index.values())} are null'))))
 
@@ -153,5 +153,6 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'lvsm: {error}')
     except KeyboardInterrupt as stopped:
-        print(f'lvsm: {stopped or "stopped; go on from the last state with --resume"}', file = sys.stderr)
+        to_go_on = 'go on from the last state with --resume' if sys.argv[1:2] == ['train'] else 'the same command goes on where it was'
+        print(f'lvsm: {stopped or f"stopped; {to_go_on}"}', file = sys.stderr)
         sys.exit(128 + getattr(stopped, 'signal', 2))

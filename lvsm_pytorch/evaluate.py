@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.data import Batch, Dataset, Index, Problems, Scenes, make_index, open_dataset, read_index, synthetic_scene
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.data import Batch, Dataset, Index, Problems, Scenes, has_split, make_index, open_test, read_index, split_scenes, synthetic_scene
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.protocol import Filter, Frame, Protocol, judged, lpips_of
 from lvsm_pytorch.report import baselines, summary, table, write_page
@@ -39,7 +40,8 @@ class EvaluateConfig:
     model: Path
     """Folder that `lvsm train` or `save_pretrained` wrote."""
     data: Path | None = None
-    """Posed photos in any format that `lvsm train` takes. Left out: those that the run was trained on, or built-in scenes that it was not."""
+    """Posed photos in any format that `lvsm train` takes; of a folder with `train` and `test`, the latter. Left out: those of the run, or built-in
+    scenes that it has not seen. Of the run's own scenes, without an index, those that it held out."""
     index: Path | None = None
     """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` writes it."""
     out: Path | None = None
@@ -82,7 +84,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     frame = frame_of(model, config)
     problems = Problems()
     dataset = dataset_of(config, model, problems)
-    index = read_index(config.index) if config.index is not None else make_index(dataset, num_inputs = num_inputs_of(model))
+    index = read_index(config.index) if config.index is not None else make_index(dataset, num_inputs = num_inputs_of(model), frame_distances = frame_distances_of(config))
     numbers = {dataset.name(number): number for number in range(len(dataset))}
     entries = {name: entry for name, entry in index.items() if entry is not None}
     missing = {name: 'is not in the dataset' for name in entries if name not in numbers}
@@ -184,14 +186,20 @@ def num_inputs_of(model: LVSM) -> int:
     return 2 if model.trained_for is None else model.trained_for.num_inputs
 
 
-def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Dataset:
-    data = config.data
+def frame_distances_of(config: EvaluateConfig) -> tuple[int, int]:
+    """Of an index that is made: as the run was trained, or else the paper's."""
+    told = load_run_config(config.model) if (config.model / CONFIG).is_file() else TrainConfig()
+    return told.min_frame_distance, told.max_frame_distance
 
-    if data is None and (config.model / CONFIG).is_file():
-        data = load_run_config(config.model).data
+
+def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Dataset:
+    own = load_run_config(config.model).data if (config.model / CONFIG).is_file() else None
+    data = config.data or own
 
     if data is not None:
-        return open_dataset(data, problems)
+        dataset = open_test(data, problems)
+        was_trained_with = own is not None and own.resolve() == data.resolve() and not has_split(data)
+        return split_scenes(dataset).held_out if was_trained_with and config.index is None and len(dataset) > 1 else dataset
 
     size, _ = size_of(model, config)
     return Scenes('built-in synthetic scenes', [partial(synthetic_scene, seed, num_views = SYNTHETIC_VIEWS, image_size = size) for seed in range(NUM_SYNTHETIC)], problems)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras, normalization
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset, synthetic_scene
+from lvsm_pytorch.data import Problems, Scene, cameras_of, open_test, synthetic_scene
 from lvsm_pytorch.data.images import resize_and_crop, save_image
 from lvsm_pytorch.data.sampling import camera_distance
 from lvsm_pytorch.evaluate import hash_of_weights
@@ -129,7 +129,7 @@ def scene_of(config: RenderConfig, model: LVSM) -> Scene:
     if data is None:
         return synthetic_scene(config.scene, num_views = SYNTHETIC_VIEWS, image_size = default_size(model)[0])
 
-    dataset = open_dataset(data, Problems())
+    dataset = open_test(data, Problems())
 
     if not 0 <= config.scene < len(dataset):
         fail('scene', f'must be from 0 up to below {len(dataset)}, the number of scenes in {data}', config.scene, 'Left out, it is the first.')

@@ -13,10 +13,12 @@ import torch
 from conftest import tiny_model
 
 from lvsm_pytorch import evaluate as evaluate_module
-from lvsm_pytorch.data import make_index, open_dataset, synthetic_scene, write_chunks, write_index, write_transforms
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.data import make_index, open_dataset, split_scenes, synthetic_scene, write_chunks, write_index, write_transforms
 from lvsm_pytorch.evaluate import PAGE, REPORT, SCENES, EvaluateConfig, evaluate, spread
 from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.report import BRIGHTEST, baselines, error_map, extremes, summary, table
+from lvsm_pytorch.runs import save_config
 
 
 def video(seed, num_views):
@@ -138,6 +140,19 @@ def test_photos_and_built_in_scenes_are_evaluated_without_an_index(here, monkeyp
     assert report['scenes']['evaluated'] == 3
     assert 'moved_world' not in report['figures']
     assert (here / 'model' / 'evaluation' / REPORT).is_file()
+
+
+def test_of_its_own_scenes_a_run_is_judged_by_those_that_it_held_out(here):
+    save_config(here / 'model', TrainConfig(data = here / 'chunks', min_frame_distance = 8, max_frame_distance = 12))
+    report = evaluate(config(here, data = None, index = None))
+    held_out = split_scenes(open_dataset(here / 'chunks')).held_out
+    assert sorted([*report['scenes']['null'], *(record['scene'] for record in report['per_scene'])]) == sorted(held_out[number].name for number in range(len(held_out)))
+    assert len(held_out) < 4
+    (here / 'both').mkdir()
+    write_chunks([video(seed, 40) for seed in (8, 9)], here / 'both' / 'train')
+    write_chunks([video(7, 40)], here / 'both' / 'test')
+    report = evaluate(config(here, data = here / 'both', index = None, out = here / 'of-test'))
+    assert [record['scene'] for record in report['per_scene']] == ['<video & 7>']
 
 
 @pytest.mark.parametrize('changes, message', [

@@ -157,6 +157,12 @@ def split_dataset(path: str | Path, problems: Problems | None = None, *, every: 
     return split_scenes(open_dataset(path, problems), every = every, most_held_out = most_held_out)
 
 
+def open_test(path: str | Path, problems: Problems | None = None) -> Dataset:
+    """What there is to test with: of a folder with `train` and `test`, the latter; else all. Errors: as `open_dataset`."""
+    path = Path(path)
+    return open_dataset(path / 'test' if has_split(path) else path, problems)
+
+
 def has_split(path: Path) -> bool:
     """Whether a folder is one of `train` and `test`."""
     return (path / 'train').is_dir() and (path / 'test').is_dir() and recognised(path, Problems()) is None
