@@ -209,7 +209,7 @@ class Training:
                 self.average.load_state_dict(state['average'])
         except (RuntimeError, KeyError) as error:
             got = f'one from when the config had not {", ".join(changes(state["config"], self.config)) or error}'
-            raise ValueError(f'resume: must be the state of the network that the config says, but got {got}. Keep the sizes that the run was begun with.') from error
+            raise ValueError(f'resume: must be the state of the network and the optimizer that the config says, but got {got}. Keep the network and the optimizer that the run was begun with.') from error
 
         if self.accelerator.process_index < len(state['random']):
             set_random_state(state['random'][self.accelerator.process_index], self.accelerator.device)

@@ -249,5 +249,5 @@ def test_a_state_of_another_network_is_refused(tmp_path):
     for change in (dict(dim = 48), dict(depth = 2)):
         (name, value), = change.items()
         told = f'{name} {value} instead of {getattr(config, name)}, steps 4 instead of 2'
-        with pytest.raises(ValueError, match = f'resume: must be the state of the network that the config says, but got one from when the config had not {told}. Keep the sizes'):
+        with pytest.raises(ValueError, match = f'resume: must be the state of the network and the optimizer that the config says, but got one from when the config had not {told}. Keep the network and the optimizer'):
             train(replace(config, steps = 4, **change), resume = True)
