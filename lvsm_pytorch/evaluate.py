@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -75,11 +76,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     evaluation in the folder, and for scenes that are missing where that is not allowed: then after all others were evaluated and reported,
     unless their names alone tell it.
     """
-    from accelerate import PartialState
     from tqdm import tqdm
 
     check(config)
-    processes = PartialState(cpu = config.device == 'cpu')
     model = load_model(config)
     frame = frame_of(model, config)
     problems = Problems()
@@ -88,69 +87,88 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     numbers = {dataset.name(number): number for number in range(len(dataset))}
     entries = {name: entry for name, entry in index.items() if entry is not None}
     missing = {name: 'is not in the dataset' for name in entries if name not in numbers}
-
-    if missing and not config.allow_missing:
-        fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {sorted(missing)[:3]}', 'Is the index of this dataset? --allow-missing reports on the others.')
-
-    out = config.out or config.model / 'evaluation'
     wanted = [name for name in entries if name not in missing]
     checked = set(spread(wanted, config.checks))
-    settings = settings_of(config, model, frame, index)
+    check_missing(missing, index, config)
 
-    if processes.is_main_process:
-        claim(out, SCENES, settings, overwrite = config.overwrite)
+    with processes_of(config) as processes:
+        out = config.out or config.model / 'evaluation'
+        settings = settings_of(config, model, frame, index)
 
-    processes.wait_for_everyone()
-    model.to(processes.device if config.device == 'auto' else pick_device(config.device))
-    similarity = lpips_of(config.lpips, next(model.parameters()).device) if config.lpips is not None else None
-    protocol = Protocol(model, size_of(model, config), config.resize_filter, frame, config.views_at_once)
+        if processes.is_main_process:
+            claim(out, SCENES, settings, overwrite = config.overwrite)
 
-    def found_of(name: str) -> dict[str, Any]:
-        scene, entry = dataset[numbers[name]], entries[name]
-        batch = protocol.batch(scene, entry)
-        found = judged(batch, protocol.paint(batch), similarity)
-        return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, scene, entry), by_inputs = by_inputs(protocol, scene, entry))
+        processes.wait_for_everyone()
+        device = processes.device if config.device == 'auto' else pick_device(config.device)
+        protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter, frame, config.views_at_once)
+        similarity = lpips_of(config.lpips, device) if config.lpips is not None else None
 
-    def painted(name: str) -> tuple[Batch, Tensor]:
-        batch = protocol.batch(dataset[numbers[name]], entries[name])
-        return batch, protocol.paint(batch)
+        def found_of(name: str) -> dict[str, Any]:
+            scene, entry = dataset[numbers[name]], entries[name]
+            batch = protocol.batch(scene, entry)
+            found = judged(batch, protocol.paint(batch), similarity)
+            return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, scene, entry), by_inputs = by_inputs(protocol, scene, entry))
 
-    left = [name for name in wanted[processes.process_index::processes.num_processes] if not record_path(out, name).exists()]
+        def painted(name: str) -> tuple[Batch, Tensor]:
+            batch = protocol.batch(dataset[numbers[name]], entries[name])
+            return batch, protocol.paint(batch)
 
-    for name in tqdm(left, unit = 'scene', desc = 'evaluate', disable = not processes.is_main_process):
-        found = problems.attempt(name, partial(found_of, name))
-        write_json(record_path(out, name), dict(scene = name, **(dict(missing = problems.found[name]) if found is None else found)))
+        own = wanted[processes.process_index::processes.num_processes]
+        left = [name for name in own if 'missing' in read_record(out, name)]
 
-    processes.wait_for_everyone()
-    records = [json.loads(record_path(out, name).read_text(encoding = 'utf-8')) for name in wanted]
-    missing |= {record['scene']: record['missing'] for record in records if 'missing' in record}
-    records = [record for record in records if 'missing' not in record]
+        for name in tqdm(left, initial = len(own) - len(left), total = len(own), unit = 'scene', desc = 'evaluate', disable = not processes.is_main_process):
+            found = problems.attempt(name, partial(found_of, name))
+            write_json(record_path(out, name), dict(scene = name, **(dict(missing = problems.found[name]) if found is None else found)))
 
-    if not records:
-        fail('index', 'must have at least one scene that can be evaluated', f'none of {len(index)}', problems.summary(most = 5) or 'All of them are null.')
+        processes.wait_for_everyone()
+        records = [read_record(out, name) for name in wanted]
+        missing |= {record['scene']: record['missing'] for record in records if 'missing' in record}
+        records = [record for record in records if 'missing' not in record]
 
-    report = dict(
-        settings,
-        versions = versions(),
-        lpips = config.lpips or 'left out: the weights of its network are a download. Say --lpips vgg for it.',
-        scenes = dict(evaluated = len(records), null = [name for name, entry in index.items() if entry is None], missing = missing),
-        figures = summary(records),
-        baselines = baselines(records),
-        per_scene = records,
-    )
+        if not records:
+            fail('index', 'must have at least one scene that can be evaluated', f'none of {len(index)}', problems.summary(most = 5) or 'All of them are null.')
 
-    if processes.is_main_process:
-        write_json(out / REPORT, report)
-        write_page(out / PAGE, report, painted)
-        print(table(report))
-        print(f'{out / REPORT} has all figures; look at {out / PAGE}')
+        report = dict(
+            settings,
+            versions = versions(),
+            lpips = config.lpips or 'left out: the weights of its network are a download. Say --lpips vgg for it.',
+            scenes = dict(evaluated = len(records), null = [name for name, entry in index.items() if entry is None], missing = missing),
+            figures = summary(records),
+            baselines = baselines(records),
+            per_scene = records,
+        )
 
-    processes.wait_for_everyone()
+        if processes.is_main_process:
+            write_json(out / REPORT, report)
+            write_page(out / PAGE, report, painted)
+            print(table(report))
+            print(f'{out / REPORT} has all figures; look at {out / PAGE}')
 
-    if missing and not config.allow_missing:
-        fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {dict(list(missing.items())[:3])}', '--allow-missing takes the report as it is.')
+        processes.wait_for_everyone()
 
+    check_missing(missing, index, config)
     return report
+
+
+@contextmanager
+def processes_of(config: EvaluateConfig) -> Iterator[Any]:
+    """As many as a launcher has started."""
+    from accelerate import PartialState
+
+    processes = PartialState(cpu = config.device == 'cpu')
+
+    try:
+        yield processes
+    finally:
+        # accelerate remembers them for as long as Python runs
+
+        processes.destroy_process_group()
+        PartialState._reset_state()
+
+
+def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig) -> None:
+    if missing and not config.allow_missing:
+        fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {dict(list(missing.items())[:3])}', 'Is the index of this dataset? --allow-missing reports on the others.')
 
 
 def check(config: EvaluateConfig) -> None:
@@ -261,6 +279,12 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
 
     return found
+
+
+def read_record(out: Path, name: str) -> dict[str, Any]:
+    """What was found of a scene, or why it is missing: a scene that could not be read before may be whole now."""
+    path = record_path(out, name)
+    return json.loads(path.read_text(encoding = 'utf-8')) if path.exists() else dict(scene = name, missing = 'was not evaluated yet')
 
 
 def record_path(out: Path, name: str) -> Path:

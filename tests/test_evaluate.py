@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -112,7 +113,7 @@ def test_what_was_stopped_goes_on(here, monkeypatch):
 def test_missing_scenes_fail_it_unless_they_may(here):
     index = json.loads((here / 'index.json').read_text())
     (here / 'more.json').write_text(json.dumps({**index, 'nowhere': dict(context = [0, 1], target = [2])}))
-    with pytest.raises(ValueError, match = r"data: must have all scenes of the index, but got 1 of 5 missing: \['nowhere'\]"):
+    with pytest.raises(ValueError, match = "data: must have all scenes of the index, but got 1 of 5 missing: .'nowhere': 'is not in the dataset'"):
         evaluate(config(here, index = here / 'more.json'))
     assert not (here / 'out').exists()
     report = evaluate(config(here, index = here / 'more.json', allow_missing = True))
@@ -120,6 +121,7 @@ def test_missing_scenes_fail_it_unless_they_may(here):
 
     # one that is there and can't be read tells only then; all others are reported
 
+    shutil.copy(here / 'chunks' / '000000.torch', here / 'whole.torch')
     content = torch.load(here / 'chunks' / '000000.torch')
     content[1]['images'][index['<video & 2>']['target'][0]] = torch.zeros(3, dtype = torch.uint8)
     torch.save(content, here / 'chunks' / '000000.torch')
@@ -128,6 +130,11 @@ def test_missing_scenes_fail_it_unless_they_may(here):
     report = json.loads((here / 'broken' / REPORT).read_text())
     assert report['scenes']['evaluated'] == 2
     assert 'readable image' in report['scenes']['missing']['<video & 2>']
+
+    # and is tried again
+
+    shutil.copy(here / 'whole.torch', here / 'chunks' / '000000.torch')
+    assert evaluate(config(here, out = here / 'broken'))['scenes']['evaluated'] == 3
 
 
 def test_photos_and_built_in_scenes_are_evaluated_without_an_index(here, monkeypatch):
