@@ -208,7 +208,7 @@ def picture(path: Path, results: dict[str, list[dict[str, Any]]], baselines: dic
 
         for name, value in baselines.items():
             panel.axhline(value, color = 'grey', linewidth = 0.8)
-            panel.annotate(name, (0, value), fontsize = 8, va = 'bottom')
+            panel.annotate(name, (0.01, value), xycoords = ('axes fraction', 'data'), fontsize = 8, va = 'bottom')
 
     axes['step'].legend(fontsize = 8)
     write_whole(path, lambda temporary: figure.savefig(temporary, format = 'png', dpi = 120))
