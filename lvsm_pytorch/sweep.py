@@ -7,8 +7,8 @@ the end say for each pixel how much it takes of each depth's colour beside what 
 
 With o the target's centre, d a ray's unit direction, and input view v at c_v with rotation R_v (camera to world) and intrinsics K_v, the point
 of inverse depth w, o + d / w, is seen at the pixel K_v R_vᵀ (d + w (o − c_v)), homogeneous, and w = 0 is what is infinitely far. Only
-differences of centres come up, so that moving the world changes nothing. Inverse depths are evenly spread, from 0 on: so steps are about equally long in the
-images.
+differences of centres come up, so that moving the world changes nothing. Inverse depths are evenly spread from 0 on, since then steps are about
+equally long in the images.
 """
 
 from __future__ import annotations
