@@ -23,12 +23,15 @@ from torch import Tensor
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import Batch, Dataset, Index, Problems, Scenes, has_split, make_index, open_test, read_index, split_scenes, synthetic_scene
+from lvsm_pytorch.data.sampling import evenly
+from lvsm_pytorch.files import write_json
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.protocol import Filter, Frame, Protocol, judged, lpips_of
 from lvsm_pytorch.report import baselines, summary, table, write_page
 from lvsm_pytorch.robustness import by_inputs, in_moved_worlds
-from lvsm_pytorch.runs import CONFIG, load_run_config, pick_device
-from lvsm_pytorch.unfinished import claim, write_json
+from lvsm_pytorch.runs import config_beside, load_model_for, num_inputs_of, pick_device
+from lvsm_pytorch.synthesize import default_size
+from lvsm_pytorch.unfinished import claim
 
 REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
 NUM_SYNTHETIC, SYNTHETIC_VIEWS = 64, 12
@@ -106,8 +109,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         def found_of(name: str) -> dict[str, Any]:
             scene, entry = dataset[numbers[name]], entries[name]
             batch = protocol.batch(scene, entry)
-            found = judged(batch, protocol.paint(batch), similarity)
-            return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, scene, entry), by_inputs = by_inputs(protocol, scene, entry))
+            pred = protocol.paint(batch)
+            found = judged(batch, pred, similarity)
+            return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, batch, pred), by_inputs = by_inputs(protocol, scene, entry))
 
         def painted(name: str) -> tuple[Batch, Tensor]:
             batch = protocol.batch(dataset[numbers[name]], entries[name])
@@ -180,10 +184,7 @@ def check(config: EvaluateConfig) -> None:
 # what is evaluated
 
 def load_model(config: EvaluateConfig) -> LVSM:
-    model = LVSM.from_pretrained(config.model)
-
-    if config.image_size is not None and config.image_size > model.max_image_size:
-        model = LVSM.from_pretrained(config.model, max_image_size = config.image_size)
+    model = load_model_for(config.model, config.image_size or 0)
 
     size = config.image_size or model.max_image_size
 
@@ -197,21 +198,18 @@ def size_of(model: LVSM, config: EvaluateConfig) -> tuple[int, int]:
     if config.image_size is not None:
         return config.image_size, config.image_size
 
-    return (model.max_image_size, model.max_image_size) if model.trained_for is None else model.trained_for.image_size
-
-
-def num_inputs_of(model: LVSM) -> int:
-    return 2 if model.trained_for is None else model.trained_for.num_inputs
+    return default_size(model)
 
 
 def frame_distances_of(config: EvaluateConfig) -> tuple[int, int]:
     """Of an index that is made: as the run was trained, or else the paper's."""
-    told = load_run_config(config.model) if (config.model / CONFIG).is_file() else TrainConfig()
+    told = config_beside(config.model) or TrainConfig()
     return told.min_frame_distance, told.max_frame_distance
 
 
 def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Dataset:
-    own = load_run_config(config.model).data if (config.model / CONFIG).is_file() else None
+    run = config_beside(config.model)
+    own = None if run is None else run.data
     data = config.data or own
 
     if data is not None:
@@ -241,7 +239,7 @@ def spread(names: list[str], count: int) -> list[str]:
     if count >= len(names):
         return names
 
-    return [names[round(place * (len(names) - 1) / max(count - 1, 1))] for place in range(count)]
+    return [names[place] for place in evenly(len(names) - 1, count)]
 
 
 def settings_of(config: EvaluateConfig, model: LVSM, frame: Frame, index: Index) -> dict[str, Any]:

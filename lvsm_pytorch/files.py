@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -38,6 +39,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok = True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n', encoding = 'utf-8'))
 
 
 def remove_partial_files(folder: Path) -> None:

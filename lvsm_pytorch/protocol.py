@@ -11,6 +11,7 @@ from torch import Tensor
 from lvsm_pytorch.cameras import Cameras, move_poses, normalize_poses, plucker_rays
 from lvsm_pytorch.data import Batch, Entry, Scene, cameras_of, views_of
 from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.sampling import unit_of_set
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.scores import BLURS, copied_input, gaussian_blur, score
 
@@ -44,10 +45,8 @@ class Protocol(NamedTuple):
 
         unit = None if known is None else known.unit
 
-        if self.frame == 'inputs' and unit is None and not scene.is_video:
-            _, moved = normalize_poses(cameras_of(scene.views).camera_to_world, poses)
-            assert moved is not None
-            poses, unit = moved, 1.
+        if self.frame == 'inputs' and unit is None:
+            unit = unit_of_set(scene)
 
         inputs, targets = normalize_poses(poses[:num_inputs], poses[num_inputs:], protocol = 'inputs' if self.frame == 'inputs' else 'inputs_and_further', unit = unit)
         assert targets is not None

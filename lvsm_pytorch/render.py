@@ -10,15 +10,15 @@ from typing import Literal
 
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras, normalization
+from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data import Problems, Scene, cameras_of, open_test, synthetic_scene
 from lvsm_pytorch.data.images import resize_and_crop, save_image
-from lvsm_pytorch.data.sampling import camera_distance
+from lvsm_pytorch.data.sampling import camera_distance, evenly, spread_out, unit_of_set
 from lvsm_pytorch.evaluate import hash_of_weights
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.pictures import save_comparison
-from lvsm_pytorch.runs import CONFIG, load_run, load_run_config, pick_device, source_of
+from lvsm_pytorch.runs import config_beside, load_model_for, load_run, num_inputs_of, pick_device, source_of
 from lvsm_pytorch.scores import figures, guesses, paint, score, table
 from lvsm_pytorch.synthesize import default_size, synthesized
 from lvsm_pytorch.trajectories import Path3D, interpolation, orbit, read_path
@@ -79,12 +79,7 @@ def render(config: RenderConfig) -> list[Path]:
 
     check(config)
     out = config.out or config.model / 'render'
-    model = LVSM.from_pretrained(config.model)
-    largest = max(config.height or 0, config.width or 0)
-
-    if largest > model.max_image_size:
-        model = LVSM.from_pretrained(config.model, max_image_size = -(-largest // model.patch_size) * model.patch_size)
-
+    model = load_model_for(config.model, max(config.height or 0, config.width or 0))
     scene = scene_of(config, model)
     inputs = inputs_of(config, model, scene)
     photos = cameras_of([scene.views[number] for number in inputs])
@@ -123,8 +118,8 @@ def check(config: RenderConfig) -> None:
 def scene_of(config: RenderConfig, model: LVSM) -> Scene:
     data = config.data
 
-    if data is None and (config.model / CONFIG).is_file():
-        data = load_run_config(config.model).data
+    if data is None and (run := config_beside(config.model)) is not None:
+        data = run.data
 
     if data is None:
         return synthetic_scene(config.scene, num_views = SYNTHETIC_VIEWS, image_size = default_size(model)[0])
@@ -146,21 +141,16 @@ def inputs_of(config: RenderConfig, model: LVSM, scene: Scene) -> tuple[int, ...
         return config.inputs
 
     total = len(scene.views)
-    count = min(2 if model.trained_for is None else model.trained_for.num_inputs, total)
+    count = min(num_inputs_of(model), total)
 
     if scene.is_video:
         length = min(STRETCH, total - 1)
-        return tuple((total - 1 - length) // 2 + round(length * part / max(count - 1, 1)) for part in range(count))
+        return tuple((total - 1 - length) // 2 + step for step in evenly(length, count))
 
     distance = camera_distance(cameras_of(scene.views).camera_to_world)
     middle = int(distance.sum(dim = 1).argmin())
     pool = distance[middle].argsort()[:3 * count + 1].tolist()
-    taken = [middle]
-
-    while len(taken) < count:
-        taken.append(max((number for number in pool if number not in taken), key = lambda number: float(distance[number, taken].min())))
-
-    return tuple(sorted(taken))
+    return tuple(sorted(spread_out(distance, [middle], pool, count)))
 
 
 def way_of(config: RenderConfig, model: LVSM, scene: Scene, photos: Cameras) -> Path3D:
@@ -188,8 +178,7 @@ def paint_frames(config: RenderConfig, model: LVSM, scene: Scene, inputs: tuple[
 
     images = [scene.views[number].load() for number in inputs]
     known = model.trained_for
-    is_photos = known is not None and known.pose_frame == 'inputs' and known.unit is None and not scene.is_video
-    unit = 1 / float(normalization(cameras_of(scene.views).camera_to_world)[:3, 0].norm()) if is_photos else None  # of the whole set, as in training
+    unit = unit_of_set(scene) if known is not None and known.pose_frame == 'inputs' and known.unit is None else None
     cameras = Cameras(*(t[left] for t in way.cameras))
     model.to(pick_device(config.device))
     chunks: Iterator[Tensor] = synthesized(model, images, photos, cameras, way.size, unit = unit, chunk_size = config.chunk_size)

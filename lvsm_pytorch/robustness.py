@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from lvsm_pytorch.cameras import Cameras, move_poses, pose
-from lvsm_pytorch.data import Entry, Scene, cameras_of
-from lvsm_pytorch.data.sampling import camera_distance
+from lvsm_pytorch.data import Batch, Entry, Scene, cameras_of
+from lvsm_pytorch.data.sampling import camera_distance, spread_out
 from lvsm_pytorch.protocol import Protocol, batch_of
 from lvsm_pytorch.scores import score
 
@@ -17,13 +17,14 @@ MOTIONS, FARTHEST = 3, 1.
 NUMBERS_OF_INPUTS = 1, 2, 3, 4, 6, 8
 
 
-def in_moved_worlds(protocol: Protocol, scene: Scene, entry: Entry) -> dict[str, float]:
+def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[str, float]:
     """How much views change when the world that the model is told of is turned, and shifted by 1 unit: mean absolute difference in 256ths of a
     colour; PSNR there, and before. All are means over some motions, which depend on the scene's name alone.
+
+    batch: of one scene. before: its views, as they were painted (1 t 3 h w).
     """
-    generator = Generator().manual_seed(sum(map(ord, scene.name)))
-    batch = protocol.batch(scene, entry)
-    before = protocol.paint(batch)
+    name, = batch.names
+    generator = Generator().manual_seed(sum(map(ord, name)))
     images = torch.cat((batch.input_images, batch.target_images), dim = 1)
     changes, psnrs = [], []
 
@@ -32,7 +33,7 @@ def in_moved_worlds(protocol: Protocol, scene: Scene, entry: Entry) -> dict[str,
         offset = torch.randn(3, generator = generator, dtype = torch.float64)
         motion = pose(rotation * torch.linalg.det(rotation), offset / offset.norm() * FARTHEST)
         poses = move_poses(motion, batch.cameras.camera_to_world.double()).float()
-        after = protocol.paint(batch_of(images, Cameras(poses, batch.cameras.intrinsics), len(entry.context), scene.name))
+        after = protocol.paint(batch_of(images, Cameras(poses, batch.cameras.intrinsics), batch.input_images.shape[1], name))
         changes.append(float((after - before).abs().mean() * 256))
         psnrs.append(float(score(after, batch.target_images).psnr.mean()))
 
@@ -73,11 +74,5 @@ def context_of(scene: Scene, entry: Entry, count: int) -> tuple[int, ...]:
 
     others = [number for number in numbers if number not in (*entry.context, *entry.target)]
     pool = [number for number in others if min(entry.context) < number < max(entry.context)] if scene.is_video else sorted(others, key = from_targets)[:max(NUMBERS_OF_INPUTS)]
-    taken = list(entry.context)
-
-    while len(taken) < count and pool:
-        farthest = max(pool, key = lambda number: float(distance[places[number], [places[each] for each in taken]].min()))
-        pool.remove(farthest)
-        taken.append(farthest)
-
-    return tuple(sorted(taken))
+    taken = spread_out(distance, [places[number] for number in entry.context], [places[number] for number in pool], count)
+    return tuple(sorted(numbers[place] for place in taken))

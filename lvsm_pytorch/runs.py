@@ -116,6 +116,23 @@ def pick_device(name: str) -> torch.device:
 
 # what a run's folder holds
 
+def config_beside(model: Path) -> TrainConfig | None:
+    """Of the run that the folder of a model is, if it is one."""
+    return load_run_config(model) if (model / CONFIG).is_file() else None
+
+
+def load_model_for(folder: Path, size: int) -> LVSM:
+    """A trained model that takes images of so many pixels: no weight depends on their number."""
+    model = LVSM.from_pretrained(folder)
+    needed = -(-size // model.patch_size) * model.patch_size
+    return model if needed <= model.max_image_size else LVSM.from_pretrained(folder, max_image_size = needed)
+
+
+def num_inputs_of(model: LVSM) -> int:
+    """Of a model that does not say what it was trained with, 2: the paper's."""
+    return 2 if model.trained_for is None else model.trained_for.num_inputs
+
+
 def save_config(run: Path, config: TrainConfig) -> None:
     write_whole(run / CONFIG, lambda temporary: temporary.write_text(config_to_yaml(config), encoding = 'utf-8'))
 

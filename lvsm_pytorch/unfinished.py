@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lvsm_pytorch.checks import fail
-from lvsm_pytorch.files import remove_partial_files, write_whole
+from lvsm_pytorch.files import remove_partial_files, write_json
 
 SETTINGS = 'settings.json'
 
@@ -38,7 +38,3 @@ def claim(out: Path, parts: str, settings: dict[str, Any], *, overwrite: bool) -
             fail('out', 'must be a new folder, or one of the same work', f'{out}, with {"; ".join(differ)}', 'Choose another, or throw it away by --overwrite.')
 
     write_json(out / SETTINGS, settings)
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n', encoding = 'utf-8'))

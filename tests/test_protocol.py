@@ -125,11 +125,12 @@ def test_lpips_is_torchmetrics(monkeypatch):
 def test_where_the_world_is_matters_to_rays_and_not_to_relative_cameras():
     scene = video()
     rays, cameras = (protocol(tiny_model(**options)) for options in (dict(), dict(camera_encoding = 'prope')))
-    of_rays, of_cameras = (in_moved_worlds(each, scene, ENTRY) for each in (rays, cameras))
+    batch = rays.batch(scene, ENTRY)
+    of_rays, of_cameras = (in_moved_worlds(each, batch, each.paint(batch)) for each in (rays, cameras))
     assert of_rays['change'] > 1
     assert of_cameras['change'] < 0.01
     assert of_cameras['psnr'] == pytest.approx(of_cameras['psnr_before'], abs = 1e-3)
-    assert of_rays == in_moved_worlds(rays, scene, ENTRY)
+    assert of_rays == in_moved_worlds(rays, batch, rays.paint(batch))
 
 
 def test_other_inputs_are_the_nearest_or_the_farthest_from_each_other():

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 import torch
 from arms import ARMS, Arm, Network
-from study import keep, remembered, seconds_a_step, train
+from study import remembered, seconds_a_step, train
 from torch import Generator, Tensor
 
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data import Batch, SceneSource, open_dataset
+from lvsm_pytorch.files import write_json
 from lvsm_pytorch.pictures import save_comparison
 from lvsm_pytorch.reproducible import settle_vector_functions
 from lvsm_pytorch.scores import Score, guesses, score
@@ -135,7 +136,7 @@ def main() -> None:
     for arm in arms:
         results[f'{arm.name} ({steps[arm.name]} steps)'] = run(arm, arguments.seed, steps[arm.name], photos, arguments.out)
         told = dict(minutes = arguments.minutes, threads = torch.get_num_threads(), results = {name: each._asdict() for name, each in results.items()})
-        keep(arguments.out / 'results.json', told)
+        write_json(arguments.out / 'results.json', told)
 
     print(table(results))
     print(f'look at {arguments.out}/*.png')

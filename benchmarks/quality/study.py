@@ -31,7 +31,7 @@ from tqdm import tqdm
 from lvsm_pytorch.cameras import Cameras, normalize_poses
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
-from lvsm_pytorch.files import read_tensors, write_whole
+from lvsm_pytorch.files import read_tensors, write_json, write_whole
 from lvsm_pytorch.recipe import is_worth_taking, optimizer_of, set_learning_rates
 from lvsm_pytorch.reproducible import settle_vector_functions
 from lvsm_pytorch.scores import figures, guesses, score
@@ -82,14 +82,10 @@ def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, A
 
     if not finished.exists():
         network, found = train(arm, seed, steps, path, batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **sizes)
-        keep(finished, dict(found, parameters = sum(p.numel() for p in network.parameters())))
+        write_json(finished, dict(found, parameters = sum(p.numel() for p in network.parameters())))
         path.unlink()
 
     return json.loads(finished.read_text())
-
-
-def keep(path: Path, content: Any) -> None:
-    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n'))
 
 
 def train(
@@ -169,7 +165,7 @@ def remembered(path: Path, names: list[str], measure: Callable[[list[str]], dict
         measured = measure(sorted({*known, *names}))
         slower_then = statistics.median(known[name] / measured[name] for name in known) if known else 1.
         known = {name: slower_then * each for name, each in measured.items()} | known
-        keep(path, known)
+        write_json(path, known)
 
     return {name: known[name] for name in names}
 

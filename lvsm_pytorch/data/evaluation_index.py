@@ -17,9 +17,9 @@ from torch import Generator
 from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.dataset import Dataset
 from lvsm_pytorch.data.problems import BadView
-from lvsm_pytorch.data.sampling import camera_distance
+from lvsm_pytorch.data.sampling import camera_distance, evenly
 from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
-from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.files import write_json
 
 
 class Entry(NamedTuple):
@@ -60,7 +60,7 @@ def write_index(index: Index, path: Path) -> None:
     """Whole or not at all."""
     content = {scene: None if entry is None else dict(context = list(entry.context), target = list(entry.target)) for scene, entry in index.items()}
     path.parent.mkdir(parents = True, exist_ok = True)
-    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n', encoding = 'utf-8'))
+    write_json(path, content)
 
 
 def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, frame_distances: tuple[int, int] = (25, 192), seed: int = 0) -> Index:
@@ -90,7 +90,6 @@ def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, f
 
 def entry_for(scene: Scene, num_inputs: int, num_targets: int, frame_distances: tuple[int, int], generator: Generator) -> Entry | None:
     numbers = list(scene.numbered())
-
     chosen = partial(of_video, len(numbers), frame_distances) if scene.is_video else partial(of_photos, scene)
     positions = chosen(num_inputs, num_targets, generator)
     return None if positions is None else Entry(*(tuple(numbers[position] for position in each) for each in positions))
@@ -104,7 +103,7 @@ def of_video(total: int, frame_distances: tuple[int, int], num_inputs: int, num_
 
     length = int(torch.randint(least, most + 1, (), generator = generator))
     first = int(torch.randint(0, total - length, (), generator = generator))
-    inputs = [first + round(length * part / max(num_inputs - 1, 1)) for part in range(num_inputs)]
+    inputs = [first + step for step in evenly(length, num_inputs)]
     between = [number for number in range(first, first + length + 1) if number not in inputs]
     return inputs, sorted(between[place] for place in torch.randperm(len(between), generator = generator)[:num_targets].tolist())
 

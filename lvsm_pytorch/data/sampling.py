@@ -177,6 +177,28 @@ def camera_distance(camera_to_world: Tensor) -> Tensor:
     return apart / apart.median().clamp(min = 1e-12) + angle
 
 
+def evenly(length: int, count: int) -> list[int]:
+    """So many numbers from 0 to `length`, evenly, both too; of one, 0."""
+    return [round(length * part / max(count - 1, 1)) for part in range(count)]
+
+
+def spread_out(distance: Tensor, taken: list[int], pool: list[int], count: int) -> list[int]:
+    """Those that are taken and, until there are so many or none is left, of a pool the farthest from all of them. distance: (n n)."""
+    taken, left = list(taken), [number for number in pool if number not in taken]
+
+    while len(taken) < count and left:
+        farthest = max(left, key = lambda number: float(distance[number, taken].min()))
+        left.remove(farthest)
+        taken.append(farthest)
+
+    return taken
+
+
+def unit_of_set(scene: Scene) -> float | None:
+    """The length that is 1 in training: of a set of photos by all of its cameras; None of a video, where inputs say it."""
+    return None if scene.is_video else 1 / float(normalization(cameras_of(scene.views).camera_to_world)[:3, 0].norm())
+
+
 class DatasetSource(Source):
     """Many scenes, each sample of another one: every scene once an epoch, in a shuffled order.
 
