@@ -5,8 +5,8 @@ python benchmarks/quality/study.py OUT [--arms 'paper' 'swept prope, muon' ...] 
 `arms.py` says what is compared. Views are of 32², two are seen; 16 scenes a step, from a pool of 512. The 128 held-out scenes are in no
 pool. All arms take the same steps, or with --equal-time as many as fit into the time of the first one's, with a schedule for so many.
 How long a step takes is measured first, the arms taking turns, and kept in `OUT/seconds.json`. A run that is there already is not done
-again, and one that was cut off goes on. Writes into OUT a file for each arm and seed, and `curves.png`: PSNR against steps, and against
-their seconds. Prints a table, with the mean of the seeds and the least and most of them.
+again, and one that was cut off goes on. Writes into OUT a file for each arm and seed, and `curves.png`: PSNR and SSIM against steps, and
+against their seconds. Prints a table, with the mean of the seeds and the least and most of them.
 
 `benchmarks/quality/equal_steps` and `equal_time` hold the runs that were done: given as OUT, a study goes on from them. Where the code of an
 arm has changed since, its files are to be thrown away first.
@@ -186,27 +186,28 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     return '\n'.join(rows)
 
 
-def picture(path: Path, results: dict[str, list[dict[str, Any]]], baselines: dict[str, float]) -> None:
+def picture(path: Path, results: dict[str, list[dict[str, Any]]], baselines: dict[str, dict[str, float]]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize = (13, 5.5), layout = 'constrained')
-    axes = dict(zip(('step', 'seconds'), figure.subplots(1, 2, sharey = True), strict = True))
+    figure = Figure(figsize = (13, 10), layout = 'constrained')
+    panels = figure.subplots(2, 2, sharex = 'col', sharey = 'row')
+    labels = dict(psnr = f'PSNR of {HELD_OUT} held-out scenes, dB', ssim = f'SSIM of {HELD_OUT} held-out scenes')
 
-    for color, (name, runs) in enumerate(results.items()):
-        for index, each in enumerate(runs):
-            for against, panel in axes.items():
-                steps, psnr = ([point[key] for point in each['curve']] for key in ('step', 'model_psnr'))
-                at = steps if against == 'step' else [step * each['seconds_a_step'] for step in steps]
-                panel.plot(at, psnr, color = f'C{color}', linestyle = '-' if color < 10 else '--', linewidth = 1.1, label = name if index == 0 else None)
+    for (kind, label), row in zip(labels.items(), panels, strict = True):
+        for against, panel in zip(('step', 'seconds'), row, strict = True):
+            for color, (name, runs) in enumerate(results.items()):
+                for index, each in enumerate(runs):
+                    steps, values = ([point[key] for point in each['curve']] for key in ('step', f'model_{kind}'))
+                    at = steps if against == 'step' else [step * each['seconds_a_step'] for step in steps]
+                    panel.plot(at, values, color = f'C{color}', linestyle = '-' if color < 10 else '--', linewidth = 1.1, label = name if index == 0 else None)
 
-    for against, panel in axes.items():
-        panel.set(xlabel = against, ylabel = f'PSNR of {HELD_OUT} held-out scenes, dB')
+            panel.set(xlabel = against, ylabel = label)
 
-        for name, value in baselines.items():
-            panel.axhline(value, color = 'grey', linewidth = 0.8)
-            panel.annotate(name, (0.01, value), xycoords = ('axes fraction', 'data'), fontsize = 8, va = 'bottom')
+            for name, found in baselines.items():
+                panel.axhline(found[kind], color = 'grey', linewidth = 0.8)
+                panel.annotate(name, (0.01, found[kind]), xycoords = ('axes fraction', 'data'), fontsize = 8, va = 'bottom')
 
-    axes['step'].legend(fontsize = 8)
+    panels[0, 0].legend(fontsize = 8)
     write_whole(path, lambda temporary: figure.savefig(temporary, format = 'png', dpi = 120))
 
 
@@ -230,7 +231,8 @@ def main() -> None:
     steps = {name: round(arguments.steps * first / each) if arguments.equal_time else arguments.steps for name, each in seconds.items()}
 
     found = figures(**guesses(held_out())._asdict())
-    baselines = {'better input, copied': found['copy_psnr'], 'blurred mean of the inputs': found['blur_psnr']}
+    labels = {'better input, copied': 'copy', 'blurred mean of the inputs': 'blur'}
+    baselines = {label: {kind: found[f'{name}_{kind}'] for kind in ('psnr', 'ssim')} for label, name in labels.items()}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.arms}
 
     for seed in arguments.seeds:
@@ -239,7 +241,7 @@ def main() -> None:
 
         picture(arguments.out / 'curves.png', results, baselines)
 
-    print('; '.join(f'{name}: {value:.2f} dB' for name, value in baselines.items()))
+    print('; '.join(f'{name}: {found["psnr"]:.2f} dB' for name, found in baselines.items()))
     print(table(results))
     print(f'look at {arguments.out / "curves.png"}')
 
