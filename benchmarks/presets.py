@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lvsm_pytorch import LVSM, PerceptualLoss
 from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.config import TrainConfig, load_config
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config_files import load_config
 from lvsm_pytorch.runs import model_of
 
 PROCESSES = {'demo': 1, 'one-gpu': 1, 'two-gpus': 2, 'paper': 64, 'modern': 64}

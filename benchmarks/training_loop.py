@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from lvsm_pytorch.config import TrainConfig, load_config
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config_files import load_config
 from lvsm_pytorch.logs import read_metrics
 from lvsm_pytorch.recipe import optimizer_of
 from lvsm_pytorch.runs import model_of, pick_device, source_of

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
 from torch import Tensor
 
-from lvsm_pytorch.checks import check_floating, check_shape, fail, values_are_free
+from lvsm_pytorch.checks import check_floating, check_shape, values_are_free
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.precision import in_float32
 
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import fail
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors, write_whole
+from lvsm_pytorch.packaged import folder_of, packaged_models
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm import LVSM
@@ -198,7 +199,7 @@ def to_official(model: LVSM) -> dict[str, Tensor]:
 
 # models on disk
 
-def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None) -> None:
+def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
     """As `LVSM.save_pretrained`. weights: the model's, where it has but a part of them itself."""
     save_file = safetensors().save_file
     folder = Path(folder)
@@ -215,7 +216,7 @@ def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[s
         raise ValueError(f'decoder_kwargs: must be plain values to be saved, but got {model.decoder_kwargs}: {error}. Save model.state_dict() yourself.') from error
 
     folder.mkdir(parents = True, exist_ok = True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in (model.state_dict() if weights is None else weights).items()}
+    weights = {name: tensor.detach().to('cpu', dtype).contiguous() for name, tensor in (model.state_dict() if weights is None else weights).items()}
     write_whole(folder / WEIGHTS, lambda temporary: save_file(weights, temporary, metadata = dict(format = 'pt')))
     write_whole(folder / CONFIG, lambda temporary: temporary.write_text(text, encoding = 'utf-8'))
 
@@ -244,8 +245,8 @@ def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
 
 
 def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[Path, Path]:
-    """Paths of config and weights: in a folder where there is one, else from the Hugging Face hub."""
-    folder = Path(folder_or_hub_id)
+    """Paths of config and weights: in a folder where there is one, of a packaged model, or else from the Hugging Face hub."""
+    folder = folder_of(folder_or_hub_id)
 
     if folder.is_dir():
         missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
@@ -258,7 +259,7 @@ def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
     name = str(folder_or_hub_id)
 
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
-        fail('folder_or_hub_id', 'must be a folder that is there, or a hub id like `name/model`', repr(name), 'Save a model there with save_pretrained.')
+        fail('folder_or_hub_id', f'must be a folder that is there, one of {packaged_models()}, or a hub id like `name/model`', repr(name), 'Save a model there with save_pretrained.')
 
     try:
         from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]

@@ -1,16 +1,11 @@
-"""Checks of what callers hand over. Every error names the argument, the rule, what came, and what to do."""
+"""Checks of tensors that callers hand over."""
 
 from __future__ import annotations
-
-from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-
-class ShapeError(ValueError):
-    """A tensor whose shape breaks the rule that its message names."""
-
+from lvsm_pytorch.errors import ShapeError, fail
 
 AXES = dict(
     b = 'batch',
@@ -20,11 +15,6 @@ AXES = dict(
     h = 'height',
     w = 'width',
 )
-
-
-def fail(argument: str, rule: str, got: object, to_do: str, error: type[ValueError] = ValueError) -> NoReturn:
-    """Raise `error` in the one form that all messages of this library have."""
-    raise error(f'{argument}: {rule}, but got {got}. {to_do}')
 
 
 def values_are_free(tensor: Tensor) -> bool:

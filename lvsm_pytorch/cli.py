@@ -8,10 +8,8 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
-from lvsm_pytorch.config import TrainConfig, load_config
-from lvsm_pytorch.evaluate import EvaluateConfig
-from lvsm_pytorch.render import RenderConfig
-from lvsm_pytorch.runs import CONFIG, load_run_config
+from lvsm_pytorch.config import EvaluateConfig, RenderConfig, TrainConfig
+from lvsm_pytorch.config_files import CONFIG, load_config, load_run_config
 
 
 def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -> Callable[[], None]:

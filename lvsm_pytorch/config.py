@@ -1,17 +1,17 @@
-"""What a training run can be told, and the files that say it."""
+"""What commands can be told. Nothing here needs torch, so that their help comes at once."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from lvsm_pytorch.checks import fail
+from lvsm_pytorch.errors import fail
 
-PRESETS = Path(__file__).parent / 'presets'
+# worlds that poses are normalised to, and how photos are made small
+
+Frame = Literal['inputs', 'inputs_and_targets', 'scene']
+Filter = Literal['lanczos', 'bicubic']
 
 
 @dataclass(frozen = True)
@@ -159,76 +159,86 @@ class TrainConfig:
         return self.batch_size // parts
 
 
-def config_to_yaml(config: TrainConfig) -> str:
-    import yaml
+@dataclass(frozen = True)
+class EvaluateConfig:
+    """Paint the views that an index names, and say how good they are."""
 
-    return yaml.safe_dump({name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}, sort_keys = False)
+    model: Path
+    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
+    data: Path | None = None
+    """Posed photos in any format that `lvsm train` takes; of a folder with `train` and `test`, the latter. Left out: those of the run, or built-in
+    scenes that it has not seen. Of the run's own scenes, without an index, those that it held out."""
+    index: Path | None = None
+    """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` writes it."""
+    out: Path | None = None
+    """Folder for report.json, index.html and what was found of each scene. Left out: MODEL/evaluation, or solids-128-evaluation here."""
+    image_size: int | None = None
+    """Height and width that photos are resized and cropped to. Left out: as the model was trained."""
+    resize_filter: Filter = 'lanczos'
+    """lanczos is the field's (pixelSplat's), bicubic that of `lvsm train`."""
+    pose_frame: Frame | None = None
+    """World of the rays. inputs: the mean input camera's. inputs_and_targets: that of all views, the protocol of the LVSM authors for their
+    weights. scene: the one that a model of one scene was trained in. Left out: as the model was trained; of the authors' weights, theirs."""
+    lpips: Literal['vgg', 'alex'] | None = None
+    """Network of LPIPS, whose weights torchvision downloads; the field's is vgg. Left out: no LPIPS."""
+    checks: int = 16
+    """So many scenes, spread over the index, are also seen in a moved world, and from fewer and more inputs. 0: none."""
+    views_at_once: int = 4
+    """Views that are painted together: the more, the more memory."""
+    allow_missing: bool = False
+    """Report what there is, where scenes of the index are missing; else that is an error."""
+    overwrite: bool = False
+    """Throw away what is in --out, and begin anew."""
+    device: str = 'auto'
+    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
-
-def changes(before: str, now: TrainConfig) -> list[str]:
-    """What is no longer as a run's YAML says, in words."""
-    import yaml
-
-    then, values = yaml.safe_load(before), yaml.safe_load(config_to_yaml(now))
-    return [f'{name} {value} instead of {then.get(name)}' for name, value in values.items() if value != then.get(name)]
-
-
-def config_from_yaml(text: str, where: str = 'config') -> TrainConfig:
-    """Keys that are left out have the paper's values. where: what errors call it.
-
-    Errors: ValueError for what is no mapping, for unknown keys, with the nearest known one, and for values of another type.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f'{where}: must be YAML, but {error}. Take the config.yaml that a run wrote.') from error
-
-    if not isinstance(values, dict):
-        fail(where, 'must be a YAML mapping', type(values).__name__, 'Take the config.yaml that a run wrote.')
-
-    known = {field.name for field in fields(TrainConfig)}
-    types = get_type_hints(TrainConfig)
-
-    for name in values:
-        if name not in known:
-            nearest = get_close_matches(str(name), known, n = 1)
-            fail(where, 'must have known keys alone', name, f'Did you mean {nearest[0]}?' if nearest else f'Known are {sorted(known)}.')
-
-    config = TrainConfig(**{name: as_type(f'{where}, {name}', value, types[name]) for name, value in values.items()})
-    config.check()
-    return config
+    def check(self) -> None:
+        """Errors: ValueError for values out of range."""
+        for name, least in dict(views_at_once = 1, checks = 0).items():
+            if getattr(self, name) < least:
+                fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')
 
 
-def as_type(where: str, value: Any, hint: Any) -> Any:  # noqa: RET503, since fail never returns
-    """A value as YAML reads it, as a field of that type. YAML takes 1e-4 for a word, and an integer may stand for a number."""
-    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+@dataclass(frozen = True)
+class RenderConfig:
+    """Paint what a camera sees that nobody held."""
 
-    for choice in choices:
-        if type(value) is choice or (get_origin(choice) is Literal and value in get_args(choice)):
-            return value
+    model: Path
+    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
+    data: Path | None = None
+    """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or a built-in scene that it was not."""
+    path: str = 'interpolate'
+    """interpolate: from one input camera to the next. orbit: around what they look at, as far as they stand around it. held-out: the views that
+    were held out, beside the truth, with their figures. Or a JSON file: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the
+    photos, and if need be "intrinsics", "size" and "fps"; or a camera path of nerfstudio, with its dataparser_transforms.json beside it."""
+    scene: int = 0
+    """Number of the scene, where there are several."""
+    inputs: tuple[int, ...] | None = None
+    """Numbers of the photos that the model sees. Left out: as many as it was trained with, spread over the scene."""
+    out: Path | None = None
+    """Folder for frames and film. Left out: MODEL/render, or solids-128-render here."""
+    frames: int = 60
+    """Frames of an interpolation or an orbit."""
+    fps: float = 30.
+    """Frames a second."""
+    height: int | None = None
+    """Of the frames, in pixels. Left out: as the model was trained."""
+    width: int | None = None
+    """Of the frames, in pixels. Left out: as the model was trained."""
+    video: Literal['mp4', 'gif', 'both', 'none'] = 'mp4'
+    """What to make of the frames, beside PNG files."""
+    chunk_size: int = 4
+    """Frames that are painted together: the more, the more memory."""
+    overwrite: bool = False
+    """Throw away what is in --out, and begin anew."""
+    device: str = 'auto'
+    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
-        if choice is Path and isinstance(value, str):
-            return Path(value)
+    def check(self) -> None:
+        """Errors: ValueError for values out of range."""
+        for name in ('frames', 'chunk_size', 'fps'):
+            if not getattr(self, name) > 0:
+                fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
 
-        if choice is float and type(value) in (int, str):
-            with suppress(ValueError):
-                return float(value)
-
-    names = ' or '.join(' or '.join(get_args(choice)) if get_origin(choice) is Literal else 'nothing' if choice is type(None) else choice.__name__ for choice in choices)
-    fail(where, f'must be {names}', repr(value), 'See lvsm train --help.')
-
-
-def load_config(name: str) -> TrainConfig:
-    """A preset by its name, or a YAML file by its path. Errors: ValueError for what is neither, and as `config_from_yaml`."""
-    path = PRESETS / f'{name}.yaml' if name in presets() else Path(name)
-
-    if not path.is_file():
-        fail('config', f'must be one of {presets()} or a YAML file', repr(name), 'Leave it out for the demo.')
-
-    return config_from_yaml(path.read_text(encoding = 'utf-8'), str(name))
-
-
-def presets() -> list[str]:
-    return sorted(path.stem for path in PRESETS.glob('*.yaml'))
+        if (self.height is None) != (self.width is None):
+            fail('height, width', 'must both be said, or neither', (self.height, self.width), 'Left out, they are as the model was trained.')

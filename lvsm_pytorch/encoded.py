@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import fail
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.sweep import Photos
 

@@ -19,7 +19,7 @@ from x_transformers import Attention, Encoder, FeedForward
 from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
 from lvsm_pytorch.camera_encoding import CameraEncoding
-from lvsm_pytorch.checks import fail
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.precision import at_least_float32, without_autocast
 
 KeysValues = tuple[Tensor, Tensor]

@@ -11,64 +11,31 @@ import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import fail
-from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config import EvaluateConfig, Frame, TrainConfig
+from lvsm_pytorch.config_files import config_beside
 from lvsm_pytorch.data import Batch, Dataset, Index, Problems, Scenes, has_split, make_index, open_test, read_index, split_scenes, synthetic_scene
 from lvsm_pytorch.data.sampling import evenly
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.lvsm import LVSM
-from lvsm_pytorch.protocol import Filter, Frame, Protocol, judged, lpips_of
+from lvsm_pytorch.packaged import folder_for
+from lvsm_pytorch.protocol import Protocol, judged, lpips_of
 from lvsm_pytorch.report import baselines, summary, table, write_page
 from lvsm_pytorch.robustness import by_inputs, in_moved_worlds
-from lvsm_pytorch.runs import config_beside, load_model_for, num_inputs_of, pick_device
-from lvsm_pytorch.synthesize import default_size
+from lvsm_pytorch.runs import load_model_for, num_inputs_of, pick_device
+from lvsm_pytorch.synthesis import default_size
 from lvsm_pytorch.unfinished import claim
 
 REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
 NUM_SYNTHETIC, SYNTHETIC_VIEWS = 64, 12
-
-
-@dataclass(frozen = True)
-class EvaluateConfig:
-    """Paint the views that an index names, and say how good they are."""
-
-    model: Path
-    """Folder that `lvsm train` or `save_pretrained` wrote."""
-    data: Path | None = None
-    """Posed photos in any format that `lvsm train` takes; of a folder with `train` and `test`, the latter. Left out: those of the run, or built-in
-    scenes that it has not seen. Of the run's own scenes, without an index, those that it held out."""
-    index: Path | None = None
-    """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` writes it."""
-    out: Path | None = None
-    """Folder for report.json, index.html and what was found of each scene. Left out: MODEL/evaluation."""
-    image_size: int | None = None
-    """Height and width that photos are resized and cropped to. Left out: as the model was trained."""
-    resize_filter: Filter = 'lanczos'
-    """lanczos is the field's (pixelSplat's), bicubic that of `lvsm train`."""
-    pose_frame: Frame | None = None
-    """World of the rays. inputs: the mean input camera's. inputs_and_targets: that of all views, the protocol of the LVSM authors for their
-    weights. scene: the one that a model of one scene was trained in. Left out: as the model was trained; of the authors' weights, theirs."""
-    lpips: Literal['vgg', 'alex'] | None = None
-    """Network of LPIPS, whose weights torchvision downloads; the field's is vgg. Left out: no LPIPS."""
-    checks: int = 16
-    """So many scenes, spread over the index, are also seen in a moved world, and from fewer and more inputs. 0: none."""
-    views_at_once: int = 4
-    """Views that are painted together: the more, the more memory."""
-    allow_missing: bool = False
-    """Report what there is, where scenes of the index are missing; else that is an error."""
-    overwrite: bool = False
-    """Throw away what is in --out, and begin anew."""
-    device: str = 'auto'
-    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -81,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     from tqdm import tqdm
 
-    check(config)
+    config.check()
     model = load_model(config)
     frame = frame_of(model, config)
     problems = Problems()
@@ -95,7 +62,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     check_missing(missing, index, config)
 
     with processes_of(config) as processes:
-        out = config.out or config.model / 'evaluation'
+        out = config.out or folder_for('evaluation', config.model)
         settings = settings_of(config, model, frame, index)
 
         if processes.is_main_process:
@@ -173,12 +140,6 @@ def processes_of(config: EvaluateConfig) -> Iterator[Any]:
 def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig) -> None:
     if missing and not config.allow_missing:
         fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {dict(list(missing.items())[:3])}', 'Is the index of this dataset? --allow-missing reports on the others.')
-
-
-def check(config: EvaluateConfig) -> None:
-    for name, least in dict(views_at_once = 1, checks = 0).items():
-        if getattr(config, name) < least:
-            fail(name, f'must be at least {least}', getattr(config, name), 'Left out, it has a default that works.')
 
 
 # what is evaluated

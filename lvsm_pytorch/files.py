@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
-import torch
-
 PARTIAL = '.partial'
 
 
@@ -58,6 +56,8 @@ def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: A
 
     Errors: ValueError that names `argument` for a file that is missing, broken or holds anything else; nothing in it is run.
     """
+    import torch
+
     if not Path(path).is_file():
         raise ValueError(f'{argument}: must be a file that is there, but got {str(path)!r}. Give the path of a file that torch.save wrote.')
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
 from lvsm_pytorch.data.epipolar import Compared, compare, fundamental
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config_files import save_config
 from lvsm_pytorch.data import Batch, SceneSource, Source
 from lvsm_pytorch.pictures import save_comparison
-from lvsm_pytorch.runs import BEST, save_config
+from lvsm_pytorch.runs import BEST
 from lvsm_pytorch.scores import blurred_mean, figures, guesses, score
 from lvsm_pytorch.training_state import Training
 

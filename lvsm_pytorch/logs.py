@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from lvsm_pytorch.config import TrainConfig, config_to_yaml
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config_files import config_to_yaml
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.training_state import Progress
 

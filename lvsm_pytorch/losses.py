@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.nn import Module, ModuleDict
 
-from lvsm_pytorch.checks import check_floating, check_shape, fail
+from lvsm_pytorch.checks import check_floating, check_shape
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors
 from lvsm_pytorch.precision import at_least_float32, without_autocast
 

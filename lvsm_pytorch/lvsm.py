@@ -22,9 +22,10 @@ from lvsm_pytorch.allocator import keep_freed_memory
 from lvsm_pytorch.camera_encoding import CameraEncoding, camera_rays, reference_of
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checkpoint import load_strictly, read_official, read_pretrained, save_pretrained
-from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
+from lvsm_pytorch.checks import check_floating, check_shape, real_views
 from lvsm_pytorch.encoded import EncodedScene
 from lvsm_pytorch.encoder import Float32Linear, PaperEncoder
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.losses import PerceptualLoss, mse
 from lvsm_pytorch.mae import MAE
 from lvsm_pytorch.prope import Prope
@@ -252,12 +253,13 @@ class LVSM(Module):
 
         return cls(**{**SIZES[name], **changes})
 
-    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+    def save_pretrained(self, folder: str | PathLike[str], *, dtype: torch.dtype | None = None) -> None:
         """Writes `config.json` and `model.safetensors` into a folder, each whole or not at all. Needs the extra `hub` or `train`.
 
+        dtype: of the weights in the file, as they are unless said; `torch.float16` halves it. They are read back into float32.
         `trained_for`, where it is set, is written too. The perceptual loss is not.
         """
-        save_pretrained(self, folder)
+        save_pretrained(self, folder, dtype = dtype)
 
     @classmethod
     def from_pretrained(
@@ -273,7 +275,8 @@ class LVSM(Module):
     ) -> LVSM:
         """A model that `save_pretrained` wrote, in eval mode. Weights must fit to the last key.
 
-        folder_or_hub_id: the folder, or a model of the Hugging Face hub (extra `hub`).
+        folder_or_hub_id: the folder, 'solids-128' for the small model that comes with the library (it sees built-in synthetic scenes),
+            or a model of the Hugging Face hub (extra `hub`).
         revision, token, cache_dir, force_download, local_files_only: for the hub, as `huggingface_hub` has them.
         changes: other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
 

@@ -13,7 +13,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import Module
 
 from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.checks import check_floating, check_shape, fail, real_views
+from lvsm_pytorch.checks import check_floating, check_shape, real_views
+from lvsm_pytorch.errors import fail
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm import LVSM

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras, move_poses, normalize_poses, plucker_rays
+from lvsm_pytorch.config import Filter, Frame
 from lvsm_pytorch.data import Batch, Entry, Scene, cameras_of, views_of
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.sampling import unit_of_set
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.scores import BLURS, copied_input, gaussian_blur, score
-
-Frame = Literal['inputs', 'inputs_and_targets', 'scene']
-Filter = Literal['lanczos', 'bicubic']
 
 
 class Protocol(NamedTuple):

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.checks import fail
+from lvsm_pytorch.config import RenderConfig
+from lvsm_pytorch.config_files import config_beside
 from lvsm_pytorch.data import Problems, Scene, cameras_of, open_test, synthetic_scene
 from lvsm_pytorch.data.images import resize_and_crop, save_image
 from lvsm_pytorch.data.sampling import camera_distance, evenly, spread_out, unit_of_set
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluate import hash_of_weights
 from lvsm_pytorch.lvsm import LVSM
+from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.pictures import save_comparison
-from lvsm_pytorch.runs import config_beside, load_model_for, load_run, num_inputs_of, pick_device, source_of
+from lvsm_pytorch.runs import load_model_for, load_run, num_inputs_of, pick_device, source_of
 from lvsm_pytorch.scores import figures, guesses, paint, score, table
-from lvsm_pytorch.synthesize import default_size, synthesized
+from lvsm_pytorch.synthesis import PhotosRead, default_size, read_photos
 from lvsm_pytorch.trajectories import Path3D, interpolation, orbit, read_path
 from lvsm_pytorch.unfinished import claim
 from lvsm_pytorch.video import write_video
@@ -33,40 +36,11 @@ SYNTHETIC_VIEWS = 12
 STRETCH = 100
 
 
-@dataclass(frozen = True)
-class RenderConfig:
-    """Paint what a camera sees that nobody held."""
-
-    model: Path
-    """Folder that `lvsm train` or `save_pretrained` wrote."""
-    data: Path | None = None
-    """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or a built-in scene that it was not."""
-    path: str = 'interpolate'
-    """interpolate: from one input camera to the next. orbit: around what they look at, as far as they stand around it. held-out: the views that
-    were held out, beside the truth, with their figures. Or a JSON file: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the
-    photos, and if need be "intrinsics", "size" and "fps"; or a camera path of nerfstudio, with its dataparser_transforms.json beside it."""
-    scene: int = 0
-    """Number of the scene, where there are several."""
-    inputs: tuple[int, ...] | None = None
-    """Numbers of the photos that the model sees. Left out: as many as it was trained with, spread over the scene."""
-    out: Path | None = None
-    """Folder for frames and film. Left out: MODEL/render."""
-    frames: int = 60
-    """Frames of an interpolation or an orbit."""
-    fps: float = 30.
-    """Frames a second."""
-    height: int | None = None
-    """Of the frames, in pixels. Left out: as the model was trained."""
-    width: int | None = None
-    """Of the frames, in pixels. Left out: as the model was trained."""
-    video: Literal['mp4', 'gif', 'both', 'none'] = 'mp4'
-    """What to make of the frames, beside PNG files."""
-    chunk_size: int = 4
-    """Frames that are painted together: the more, the more memory."""
-    overwrite: bool = False
-    """Throw away what is in --out, and begin anew."""
-    device: str = 'auto'
-    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+class Film(NamedTuple):
+    """frames: image files, in order. fps: of the path's file, if it says so. photos: (v c h w), what the model has seen, as large as it saw them."""
+    frames: list[Path]
+    fps: float | None
+    photos: Tensor
 
 
 def render(config: RenderConfig) -> list[Path]:
@@ -77,42 +51,50 @@ def render(config: RenderConfig) -> list[Path]:
     if config.path == HELD_OUT:
         return render_held_out(config)
 
-    check(config)
-    out = config.out or config.model / 'render'
+    out = config.out or folder_for('render', config.model)
+    film = shot(replace(config, out = out))
+    endings = dict(mp4 = ['mp4'], gif = ['gif'], both = ['mp4', 'gif'], none = [])[config.video]
+    files = [out / f'{Path(config.path).stem}.{ending}' for ending in endings]
+
+    for file in files:
+        write_video(film.frames, file, film.fps or config.fps)
+
+    print(f'{len(film.frames)} frames are in {out / FRAMES}' + ''.join(f'; look at {file}' for file in files))
+    return files + film.frames
+
+
+def shot(config: RenderConfig) -> Film:
+    """Paints the frames of a path, with `config.out` said."""
+    config.check()
+    assert config.out is not None
     model = load_model_for(config.model, max(config.height or 0, config.width or 0))
     scene = scene_of(config, model)
     inputs = inputs_of(config, model, scene)
-    photos = cameras_of([scene.views[number] for number in inputs])
-    way = way_of(config, model, scene, photos)
+    cameras = cameras_of([scene.views[number] for number in inputs])
+    way = way_of(config, model, scene, cameras)
     settings = dict(
         weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
         path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
     )
-    claim(out, FRAMES, settings, overwrite = config.overwrite)
-    files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
-    paint_frames(config, model, scene, inputs, photos, way, files)
+    claim(config.out, FRAMES, settings, overwrite = config.overwrite)
+    files = [config.out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
+    images = [scene.views[number].load() for number in inputs]
 
-    endings = dict(mp4 = ['mp4'], gif = ['gif'], both = ['mp4', 'gif'], none = [])[config.video]
-    films = [out / f'{Path(config.path).stem}.{ending}' for ending in endings]
+    if not all(file.exists() for file in files):
+        paint_frames(config, read_photos(model.to(pick_device(config.device)), images, cameras, unit = unit_for(model, scene)), way, files)
 
-    for film in films:
-        write_video(files, film, way.fps or config.fps)
+    size = default_size(model)
+    return Film(files, way.fps, torch.stack([resize_and_crop(image, intrinsics, size)[0] for image, intrinsics in zip(images, cameras.intrinsics, strict = True)]))
 
-    print(f'{len(files)} frames are in {out / FRAMES}' + ''.join(f'; look at {film}' for film in films))
-    return films + files
+
+def unit_for(model: LVSM, scene: Scene) -> float | None:
+    """A set of photos keeps one unit, as in training, whichever of them are seen; None where the model knows it by itself."""
+    known = model.trained_for
+    return unit_of_set(scene) if known is not None and known.pose_frame == 'inputs' and known.unit is None else None
 
 
 def hash_of(cameras: Cameras) -> str:
     return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()
-
-
-def check(config: RenderConfig) -> None:
-    for name in ('frames', 'chunk_size', 'fps'):
-        if not getattr(config, name) > 0:
-            fail(name, 'must be above 0', getattr(config, name), 'Left out, it has a default that works.')
-
-    if (config.height is None) != (config.width is None):
-        fail('height, width', 'must both be said, or neither', (config.height, config.width), 'Left out, they are as the model was trained.')
 
 
 def scene_of(config: RenderConfig, model: LVSM) -> Scene:
@@ -167,26 +149,17 @@ def way_of(config: RenderConfig, model: LVSM, scene: Scene, photos: Cameras) -> 
     return read_path(Path(config.path), size, intrinsics, config.data)
 
 
-def paint_frames(config: RenderConfig, model: LVSM, scene: Scene, inputs: tuple[int, ...], photos: Cameras, way: Path3D, files: list[Path]) -> None:
-    """Those that are not there yet. The scene is read once."""
+def paint_frames(config: RenderConfig, photos: PhotosRead, way: Path3D, files: list[Path]) -> None:
+    """Those that are not there yet."""
     from tqdm import tqdm
 
     left = [number for number, file in enumerate(files) if not file.exists()]
-
-    if not left:
-        return
-
-    images = [scene.views[number].load() for number in inputs]
-    known = model.trained_for
-    unit = unit_of_set(scene) if known is not None and known.pose_frame == 'inputs' and known.unit is None else None
     cameras = Cameras(*(t[left] for t in way.cameras))
-    model.to(pick_device(config.device))
-    chunks: Iterator[Tensor] = synthesized(model, images, photos, cameras, way.size, unit = unit, chunk_size = config.chunk_size)
 
     with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
         numbers = iter(left)
 
-        for chunk in chunks:
+        for chunk in photos.views(cameras, way.size, chunk_size = config.chunk_size):
             for view in chunk:
                 save_image(view, files[next(numbers)])
                 bar.update()
@@ -197,7 +170,7 @@ def render_held_out(config: RenderConfig) -> list[Path]:
     from tqdm import tqdm
 
     trained, model = load_run(config.model)
-    out = config.out or config.model / 'render'
+    out = config.out or folder_for('render', config.model)
     held_out = source_of(replace(trained, data = config.data or trained.data)).held_out_batch()
     pred = paint(model.to(pick_device(config.device)), held_out)
     out.mkdir(parents = True, exist_ok = True)

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import fail
-from lvsm_pytorch.config import TrainConfig, config_from_yaml, config_to_yaml
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config_files import load_run_config
 from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Source, SyntheticSource, can_have_workers, has_split, open_dataset, split_dataset, split_scenes, synthetic_scene
-from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.losses import PerceptualLoss
 from lvsm_pytorch.lvsm import LVSM, TrainedFor
 
-CONFIG = 'config.yaml'
 BEST = 'best'
 STATES = 'states'
 
@@ -116,11 +115,6 @@ def pick_device(name: str) -> torch.device:
 
 # what a run's folder holds
 
-def config_beside(model: Path) -> TrainConfig | None:
-    """Of the run that the folder of a model is, if it is one."""
-    return load_run_config(model) if (model / CONFIG).is_file() else None
-
-
 def load_model_for(folder: Path, size: int) -> LVSM:
     """A trained model that takes images of so many pixels: no weight depends on their number."""
     model = LVSM.from_pretrained(folder)
@@ -133,21 +127,9 @@ def num_inputs_of(model: LVSM) -> int:
     return 2 if model.trained_for is None else model.trained_for.num_inputs
 
 
-def save_config(run: Path, config: TrainConfig) -> None:
-    write_whole(run / CONFIG, lambda temporary: temporary.write_text(config_to_yaml(config), encoding = 'utf-8'))
-
-
 def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
     """The config and the trained model of a run, in eval mode on the CPU.
 
     Errors: ValueError for a folder that is no run, or whose weights don't fit its config.
     """
     return load_run_config(run), LVSM.from_pretrained(run)
-
-
-def load_run_config(run: Path) -> TrainConfig:
-    """Errors: ValueError for a folder that is no run."""
-    if not (run / CONFIG).is_file():
-        fail('run', 'must be a folder that `lvsm train` wrote', f'{run} without {CONFIG}', 'Train first: lvsm train --out RUN.')
-
-    return config_from_yaml((run / CONFIG).read_text(encoding = 'utf-8'), str(run / CONFIG))

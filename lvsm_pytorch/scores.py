@@ -13,6 +13,7 @@ from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data.sampling import Batch
 from lvsm_pytorch.losses import psnr
 from lvsm_pytorch.lvsm import LVSM
+from lvsm_pytorch.synthesis import in_eval_mode
 
 # standard deviations of the blur, as fractions of the image's height
 
@@ -50,14 +51,12 @@ def score(pred: Tensor, target: Tensor) -> Score:
 @torch.no_grad()
 def paint(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
     """The targets of a batch as the model sees them, (b t 3 h w) on the CPU, painted in eval mode and `batch_size` scenes at a time."""
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     parts = zip(*(t.split(batch_size) for t in (batch.input_images, batch.input_rays, batch.target_rays, *batch.cameras)), strict = True)
     on_device = ([t.to(device) for t in part] for part in parts)
-    pred = torch.cat([model(images, rays, target_rays, cameras = Cameras(*cameras)).cpu() for images, rays, target_rays, *cameras in on_device])
-    model.train(was_training)
-    return pred
+
+    with in_eval_mode(model):
+        return torch.cat([model(images, rays, target_rays, cameras = Cameras(*cameras)).cpu() for images, rays, target_rays, *cameras in on_device])
 
 
 def guesses(batch: Batch) -> Guesses:

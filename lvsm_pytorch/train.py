@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config_files import CONFIG, save_config
 from lvsm_pytorch.data import Problems, Source, Views, training_views
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import remove_partial_files
 from lvsm_pytorch.judge import Judge
 from lvsm_pytorch.logs import METRICS, Log, Step, check_trackers
 from lvsm_pytorch.recipe import is_worth_taking, learning_rate, set_learning_rates
 from lvsm_pytorch.reproducible import settle_vector_functions
-from lvsm_pytorch.runs import BEST, CONFIG, STATES, pick_device, save_config, source_of, workers_of
+from lvsm_pytorch.runs import BEST, STATES, pick_device, source_of, workers_of
 from lvsm_pytorch.scores import table
 from lvsm_pytorch.stopping import Stopped, StopWishes
 from lvsm_pytorch.training_state import Progress, States, Training

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from lvsm_pytorch.checkpoint import save_pretrained
-from lvsm_pytorch.checks import fail
-from lvsm_pytorch.config import TrainConfig, changes, config_to_yaml
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config_files import changes, config_to_yaml
 from lvsm_pytorch.data import Batch, SceneSource, Source
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.recipe import optimizer_of

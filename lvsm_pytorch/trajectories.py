@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras, interpolate_poses, look_at, opencv_to_opengl
-from lvsm_pytorch.checks import fail
+from lvsm_pytorch.errors import fail
 
 # photos whose azimuths leave no gap wider than this stand all around what they look at
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lvsm_pytorch.checks import fail
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import remove_partial_files, write_json
 
 SETTINGS = 'settings.json'

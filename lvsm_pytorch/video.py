@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.images import image_library
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 
 # of x264: 18 can hardly be told from the frames

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.checks import check_floating, check_shape, fail
+from lvsm_pytorch.checks import check_floating, check_shape
+from lvsm_pytorch.errors import fail
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm import LVSM

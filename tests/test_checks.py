@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lvsm_pytorch.checks import ShapeError, check_floating, check_shape, real_views
+from lvsm_pytorch.checks import check_floating, check_shape, real_views
+from lvsm_pytorch.errors import ShapeError
 
 
 def test_sizes_come_back_and_bind_later_checks():

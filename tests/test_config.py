@@ -10,8 +10,9 @@ import torch
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.cli import main
-from lvsm_pytorch.config import TrainConfig, changes, config_from_yaml, config_to_yaml, load_config, presets
-from lvsm_pytorch.runs import model_of, save_config
+from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config_files import changes, config_from_yaml, config_to_yaml, load_config, presets, save_config
+from lvsm_pytorch.runs import model_of
 
 ROOT = Path(__file__).parents[1]
 

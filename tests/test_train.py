@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.checkpoint import to_official
-from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.config import RenderConfig, TrainConfig
 from lvsm_pytorch.data import synthetic_scene, write_lvsm, write_transforms
 from lvsm_pytorch.logs import read_metrics
 from lvsm_pytorch.losses import TORCHVISION_LAYERS, PerceptualLoss
 from lvsm_pytorch.recipe import is_worth_taking, learning_rate, optimizer_of
-from lvsm_pytorch.render import RenderConfig, render
+from lvsm_pytorch.render import render
 from lvsm_pytorch.runs import BEST, STATES, load_run, model_of, pick_device, source_of, workers_of
 from lvsm_pytorch.scores import paint, score
 from lvsm_pytorch.train import train

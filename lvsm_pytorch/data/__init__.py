@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.chunks import Chunks, write_chunks
 from lvsm_pytorch.data.colmap import read_colmap, write_colmap
 from lvsm_pytorch.data.dataset import Dataset, Part, Scenes, Split, has_split, open_dataset, open_test, shuffled_order, split_dataset, split_scenes
@@ -16,6 +15,7 @@ from lvsm_pytorch.data.sampling import Batch, DatasetSource, SceneSource, Source
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scene, synthetic_scenes
 from lvsm_pytorch.data.transforms_json import read_transforms, write_transforms
+from lvsm_pytorch.errors import fail
 
 __all__ = [
     'BadView',

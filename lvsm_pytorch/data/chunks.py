@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.images import image_library, image_size, load_image, to_pixels
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, is_rigid
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors, write_whole
 
 INDEX = 'index.json'

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.images import image_size, load_image, save_image, to_pixels
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, file_name
+from lvsm_pytorch.errors import fail
 
 # where a model may be in a folder, and its images beside it
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator
 
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.dataset import Dataset
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.data.sampling import camera_distance, evenly
 from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_json
 
 

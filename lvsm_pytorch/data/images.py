@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lvsm_pytorch.cameras import crop_intrinsics, scale_intrinsics
-from lvsm_pytorch.checks import check_shape, fail
+from lvsm_pytorch.checks import check_shape
 from lvsm_pytorch.data.problems import BadView
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 
 

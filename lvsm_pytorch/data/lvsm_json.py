@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 
 LIST = 'full_list.txt'

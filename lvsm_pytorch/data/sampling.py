@@ -13,12 +13,12 @@ import torch
 from torch import Generator, Tensor
 
 from lvsm_pytorch.cameras import Cameras, move_poses, normalization, normalize_poses, plucker_rays
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scenes
+from lvsm_pytorch.errors import fail
 
 
 class Batch(NamedTuple):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.problems import BadView
+from lvsm_pytorch.errors import fail
 
 
 @dataclass(frozen = True)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.cameras import opencv_to_opengl, opengl_to_opencv, scale_intrinsics
-from lvsm_pytorch.checks import fail
 from lvsm_pytorch.data.images import image_size, load_image, save_image
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, file_name
 from lvsm_pytorch.data.undistort import Distortion, undistort, undistorted_intrinsics
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 
 FILE = 'transforms.json'

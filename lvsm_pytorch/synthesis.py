@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras, move_poses, normalize_poses, plucker_rays
-from lvsm_pytorch.checks import check_floating, check_shape, fail
+from lvsm_pytorch.cameras import Cameras, move_poses, normalization, plucker_rays
+from lvsm_pytorch.checks import check_floating, check_shape
 from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.encoded import EncodedScene
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.lvsm import LVSM
 
 
@@ -55,7 +58,8 @@ def synthesize(
         check_targets(target_cameras, size, several)
         target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
 
-    parts = synthesized(model, images, cameras, target_cameras, size, input_size = input_size, pose_frame = pose_frame, unit = unit, chunk_size = chunk_size)
+    scene = read_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
+    parts = scene.views(target_cameras, size, chunk_size = chunk_size)
     num_views = len(target_cameras.camera_to_world)
     views = torch.empty(0)
 
@@ -66,68 +70,98 @@ def synthesize(
     return views if several else views[0]
 
 
+class PhotosRead(NamedTuple):
+    """Photos as a model has read them, to be seen from anywhere.
+
+    model: that has read them, and paints. scene: what it knows of them.
+    world: the similarity (4 4), float64, from the world of their cameras to that of the rays.
+    device: of the photos, where views go.
+    """
+    model: LVSM
+    scene: EncodedScene
+    world: Tensor
+    device: torch.device
+
+    @torch.no_grad()
+    def views(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
+        """What cameras (t ...) see, `chunk_size` views (n c h w) at a time: no more are in memory.
+
+        cameras: as the target cameras of `synthesize`. size: (height, width) in pixels.
+        Errors: ValueError, as `synthesize`.
+        """
+        check_sizes(self.model, size = size)
+
+        if chunk_size < 1:
+            fail('chunk_size', 'must be at least 1', chunk_size, 'The more at a time, the more memory it takes.')
+
+        check_targets(cameras, size, several = True)
+        device = next(self.model.parameters()).device
+        poses, intrinsics = (t.to(device, dtype = torch.float32) for t in (self.moved(cameras.camera_to_world), cameras.intrinsics))
+
+        # on whole patches, of which those pixels that `size` has are kept
+
+        height, width = size
+        canvas = whole_patches(height, self.model.patch_size), whole_patches(width, self.model.patch_size)
+
+        for start in range(0, len(poses), chunk_size):
+            chunk = Cameras(poses[start:start + chunk_size], intrinsics[start:start + chunk_size])
+            rays = plucker_rays(*chunk, canvas).unsqueeze(0)
+
+            with in_eval_mode(self.model):
+                views = self.model.render(self.scene, rays, cameras = Cameras(*(t.unsqueeze(0) for t in chunk)))
+
+            yield views[0, ..., :height, :width].to(self.device)
+
+    def moved(self, camera_to_world: Tensor) -> Tensor:
+        return move_poses(self.world, camera_to_world.cpu().double())  # a CPU has float64
+
+
 @torch.no_grad()
-def synthesized(
+def read_photos(
     model: LVSM,
     images: Sequence[Tensor] | Tensor,
     cameras: Cameras,
-    target_cameras: Cameras,
-    size: tuple[int, int],
     *,
     input_size: tuple[int, int] | None = None,
     pose_frame: Literal['inputs', 'given'] | None = None,
     unit: float | None = None,
-    chunk_size: int = 4,
-) -> Iterator[Tensor]:
-    """As `synthesize`, of several cameras, a chunk (n c h w) at a time: no more views than these are in memory."""
+) -> PhotosRead:
+    """Photos, read once to be seen from anywhere, any number of times. Arguments and errors are those of `synthesize`."""
     check_photos(model, images, cameras)
     input_size = default_size(model) if input_size is None else input_size
-    check_sizes(model, input_size = input_size, size = size)
+    check_sizes(model, input_size = input_size)
 
-    if chunk_size < 1:
-        fail('chunk_size', 'must be at least 1', chunk_size, 'The more at a time, the more memory it takes.')
-
-    check_targets(target_cameras, size, several = True)
+    if any(length % model.patch_size != 0 for length in input_size):
+        fail('input_size', f'must be multiples of patch_size {model.patch_size}', input_size, f'For example {tuple(whole_patches(length, model.patch_size) for length in input_size)}.')
 
     # photos of one size, and the world as the model knows it
 
     fitted = [resize_and_crop(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(images[0].device), strict = True)]
     photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
-    poses, target_poses = cameras.camera_to_world.cpu(), target_cameras.camera_to_world.cpu()  # where there is float64
-
+    poses = cameras.camera_to_world.cpu().double()
     frame, world = frame_of(model, pose_frame)
 
-    if world is not None:
-        poses, target_poses = (move_poses(world, each.double()) for each in (poses, target_poses))
-    elif frame == 'inputs':
+    if world is None:
         unit = model.trained_for.unit if unit is None and model.trained_for is not None else unit
-        poses, target_poses = normalize_poses(poses, target_poses, unit = unit)
-        assert target_poses is not None
-
-    # the scene is read once, and painted a few views at a time on whole patches, of which those that `size` has are kept
+        world = normalization(poses, unit = unit) if frame == 'inputs' else torch.eye(4, dtype = torch.float64)
 
     device = next(model.parameters()).device
+    poses, intrinsics, photos = (t.to(device, dtype = torch.float32) for t in (move_poses(world, poses), intrinsics, photos))
+    rays = plucker_rays(poses, intrinsics, input_size)
+
+    with in_eval_mode(model):
+        scene = model.encode(photos.unsqueeze(0), rays.unsqueeze(0), cameras = Cameras(poses.unsqueeze(0), intrinsics.unsqueeze(0)))
+
+    return PhotosRead(model, scene, world, images[0].device)
+
+
+@contextmanager
+def in_eval_mode(model: LVSM) -> Iterator[None]:
     was_training = model.training
     model.eval()
 
-    def on_device(*tensors: Tensor) -> list[Tensor]:
-        return [t.to(device, dtype = torch.float32) for t in tensors]
-
     try:
-        poses, intrinsics, photos = on_device(poses, intrinsics, photos)
-        target_poses, target_intrinsics = on_device(target_poses, target_cameras.intrinsics)
-        rays = plucker_rays(poses, intrinsics, input_size)
-        scene = model.encode(photos.unsqueeze(0), rays.unsqueeze(0), cameras = Cameras(poses.unsqueeze(0), intrinsics.unsqueeze(0)))
-
-        height, width = size
-        canvas = whole_patches(height, model.patch_size), whole_patches(width, model.patch_size)
-
-        for start in range(0, len(target_poses), chunk_size):
-            chunk = slice(start, start + chunk_size)
-            of_chunk = Cameras(target_poses[chunk], target_intrinsics[chunk])
-            target_rays = plucker_rays(*of_chunk, canvas).unsqueeze(0)
-            of_scene = Cameras(*(t.unsqueeze(0) for t in of_chunk))
-            yield model.render(scene, target_rays, cameras = of_scene)[0, ..., :height, :width].to(images[0].device)
+        yield
     finally:
         model.train(was_training)
 
@@ -191,7 +225,7 @@ def check_cameras(images_size: tuple[int, ...], **poses_and_intrinsics: Tensor) 
     (name, intrinsics) = list(poses_and_intrinsics.items())[1]
     centre = intrinsics[..., :2, 2].reshape(-1, 2)
 
-    if min(images_size) > 2 and (centre > 0).all() and (centre <= 1).all():
+    if min(images_size) > 2 and len(centre) > 0 and (centre > 0).all() and (centre <= 1).all():
         fail(name, f'must be in pixels of images of {images_size[0]} × {images_size[1]}', f'a principal point of {tuple(round(x, 3) for x in centre[0].tolist())}',
              'They seem to be fractions of the image: multiply fx and cx by its width, fy and cy by its height.')
 
@@ -201,9 +235,6 @@ def check_sizes(model: LVSM, **sizes: tuple[int, int]) -> None:
         if len(size) != 2 or not all(isinstance(length, int) and 0 < whole_patches(length, model.patch_size) <= model.max_image_size for length in size):
             fail(name, f'must be (height, width) in pixels, up to max_image_size {model.max_image_size}', size,
                  'No weight depends on max_image_size: LVSM.from_pretrained(folder, max_image_size = ...) takes a larger one.')
-
-    if any(length % model.patch_size != 0 for length in sizes['input_size']):
-        fail('input_size', f'must be multiples of patch_size {model.patch_size}', sizes['input_size'], f'For example {tuple(whole_patches(length, model.patch_size) for length in sizes["input_size"])}.')
 
 
 def with_bar(steps: range, progress: bool):
