@@ -3,16 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from lvsm_pytorch.cameras import Cameras, plucker_rays, to_plucker_rays
-    from lvsm_pytorch.encoded import EncodedScene
-    from lvsm_pytorch.errors import ShapeError
-    from lvsm_pytorch.losses import PerceptualLoss
-    from lvsm_pytorch.lvsm import LVSM
-    from lvsm_pytorch.mae import MAE
-    from lvsm_pytorch.synthesis import PhotosRead, read_photos, synthesize
-    from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
-
 __version__ = '0.2.0'
 
 __all__ = [
@@ -31,30 +21,39 @@ __all__ = [
     'to_plucker_rays',
 ]
 
-# where they are: torch takes seconds to load, which `lvsm --help` need not wait for
+# torch takes seconds to load, which `lvsm --help` need not wait for: names are looked up when they are asked for
 
-MODULES = dict(
-    LVSM = 'lvsm',
-    MAE = 'mae',
-    CameraWrapper = 'wrappers',
-    Cameras = 'cameras',
-    EncodedScene = 'encoded',
-    MAECameraWrapper = 'wrappers',
-    PerceptualLoss = 'losses',
-    PhotosRead = 'synthesis',
-    ShapeError = 'errors',
-    plucker_rays = 'cameras',
-    read_photos = 'synthesis',
-    synthesize = 'synthesis',
-    to_plucker_rays = 'cameras',
-)
+if TYPE_CHECKING:
+    from lvsm_pytorch.cameras import Cameras, plucker_rays, to_plucker_rays
+    from lvsm_pytorch.encoded import EncodedScene
+    from lvsm_pytorch.errors import ShapeError
+    from lvsm_pytorch.losses import PerceptualLoss
+    from lvsm_pytorch.lvsm import LVSM
+    from lvsm_pytorch.mae import MAE
+    from lvsm_pytorch.synthesis import PhotosRead, read_photos, synthesize
+    from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
+else:
+    MODULES = dict(
+        LVSM = 'lvsm',
+        MAE = 'mae',
+        CameraWrapper = 'wrappers',
+        Cameras = 'cameras',
+        EncodedScene = 'encoded',
+        MAECameraWrapper = 'wrappers',
+        PerceptualLoss = 'losses',
+        PhotosRead = 'synthesis',
+        ShapeError = 'errors',
+        plucker_rays = 'cameras',
+        read_photos = 'synthesis',
+        synthesize = 'synthesis',
+        to_plucker_rays = 'cameras',
+    )
 
+    def __getattr__(name: str) -> Any:
+        if name not in MODULES:
+            raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
-def __getattr__(name: str) -> Any:
-    if name not in MODULES:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-    return getattr(import_module(f'{__name__}.{MODULES[name]}'), name)
+        return getattr(import_module(f'{__name__}.{MODULES[name]}'), name)
 
 
 def __dir__() -> list[str]:

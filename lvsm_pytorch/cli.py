@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
-from lvsm_pytorch.config import EvaluateConfig, RenderConfig, TrainConfig
+from lvsm_pytorch.config import DemoConfig, EvaluateConfig, RenderConfig, TrainConfig, ViewConfig
 from lvsm_pytorch.config_files import CONFIG, load_config, load_run_config
 
 
@@ -44,6 +44,26 @@ def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int 
         from lvsm_pytorch.inspect import inspect
 
         return inspect(data, out, scenes = scenes, pairs = pairs)
+
+    return run
+
+
+def show(demo: DemoConfig) -> Callable[[], object]:
+    """See the small model that comes with the library at work, in seconds: an orbit, and views beside the truth."""
+    def run() -> object:
+        from lvsm_pytorch.demo import show
+
+        return show(demo)
+
+    return run
+
+
+def view_scene(viewing: ViewConfig) -> Callable[[], object]:
+    """Walk through a scene in the browser."""
+    def run() -> object:
+        from lvsm_pytorch.view import view
+
+        return view(viewing)
 
     return run
 
@@ -143,7 +163,7 @@ def main() -> None:
         from tyro.extras import subcommand_cli_from_dict
 
         base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
-        commands = {'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'inspect': inspect_cameras, 'import-official': import_official}
+        commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'inspect': inspect_cameras, 'import-official': import_official}
         subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.', config = (OmitArgPrefixes,))()
     except ImportError as error:
         told = 'pip install' in str(error)

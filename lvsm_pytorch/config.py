@@ -242,3 +242,45 @@ class RenderConfig:
 
         if (self.height is None) != (self.width is None):
             fail('height, width', 'must both be said, or neither', (self.height, self.width), 'Left out, they are as the model was trained.')
+
+
+@dataclass(frozen = True)
+class DemoConfig:
+    """See the small model that comes with the library at work, on scenes that it has never seen."""
+
+    out: Path = Path('lvsm-demo')
+    """Folder for orbit.gif and comparison.png."""
+    scenes: tuple[int, ...] = (0, 1, 2)
+    """Numbers of built-in scenes that the camera goes around; training saw none below 1000."""
+    frames: int = 48
+    """Frames of the orbit."""
+    device: str = 'auto'
+    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+
+    def check(self) -> None:
+        """Errors: ValueError for values out of range."""
+        if not self.scenes or not all(0 <= number < 1000 for number in self.scenes):
+            fail('scenes', 'must be numbers from 0 up to below 1000', self.scenes, 'From 1000 on they were trained with.')
+
+        if self.frames < 1:
+            fail('frames', 'must be at least 1', self.frames, 'Left out, there are 48.')
+
+
+@dataclass(frozen = True)
+class ViewConfig:
+    """Walk through a scene in the browser: move the camera, and the model paints what it sees."""
+
+    model: Path = Path('solids-128')
+    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
+    data: Path | None = None
+    """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or built-in scenes that it was not."""
+    scene: int = 0
+    """Number of the scene that is shown first, where there are several."""
+    out: Path = Path('lvsm-view')
+    """Folder for the films that are recorded."""
+    host: str = '127.0.0.1'
+    """Address to serve at. By default nobody but this machine can look; 0.0.0.0 is for everybody who can reach it."""
+    port: int = 8080
+    """Port to serve at, or the next one that is free."""
+    device: str = 'auto'
+    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""

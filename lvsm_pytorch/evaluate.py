@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lvsm_pytorch.config import EvaluateConfig, Frame, TrainConfig
 from lvsm_pytorch.config_files import config_beside
-from lvsm_pytorch.data import Batch, Dataset, Index, Problems, Scenes, has_split, make_index, open_test, read_index, split_scenes, synthetic_scene
+from lvsm_pytorch.data import Batch, Dataset, Index, Problems, has_split, make_index, open_test, read_index, split_scenes, synthetic_dataset
 from lvsm_pytorch.data.sampling import evenly
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_json
@@ -35,7 +35,7 @@ from lvsm_pytorch.synthesis import default_size
 from lvsm_pytorch.unfinished import claim
 
 REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
-NUM_SYNTHETIC, SYNTHETIC_VIEWS = 64, 12
+NUM_SYNTHETIC = 64
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Datas
         return split_scenes(dataset).held_out if was_trained_with and config.index is None and len(dataset) > 1 else dataset
 
     size, _ = size_of(model, config)
-    return Scenes('built-in synthetic scenes', [partial(synthetic_scene, seed, num_views = SYNTHETIC_VIEWS, image_size = size) for seed in range(NUM_SYNTHETIC)], problems)
+    return synthetic_dataset(NUM_SYNTHETIC, size, problems)
 
 
 def frame_of(model: LVSM, config: EvaluateConfig) -> Frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -50,6 +51,20 @@ def save_comparison(path: Path, batch: Batch, pred: Tensor, *, max_rows: int = 8
 
     path.parent.mkdir(parents = True, exist_ok = True)
     write_whole(path, picture.save)
+
+
+def joined(images: Sequence[Tensor], *, across: bool) -> Tensor:
+    """Images (3 h w) in a row, or in a column, with white between them and where one is smaller than the largest."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    parts = []
+
+    for number, image in enumerate(images):
+        gap = 0 if number == 0 else GAP
+        _, h, w = image.shape
+        padding = (gap, 0, 0, height - h) if across else (0, width - w, gap, 0)
+        parts.append(F.pad(image, padding, value = 1.))
+
+    return torch.cat(parts, dim = 2 if across else 1)
 
 
 def to_pillow(image: Tensor, zoom: int):

@@ -13,7 +13,7 @@ from torch import Tensor
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.config import RenderConfig
 from lvsm_pytorch.config_files import config_beside
-from lvsm_pytorch.data import Problems, Scene, cameras_of, open_test, synthetic_scene
+from lvsm_pytorch.data import Dataset, Problems, Scene, SyntheticSource, cameras_of, open_test, synthetic_dataset
 from lvsm_pytorch.data.images import resize_and_crop, save_image
 from lvsm_pytorch.data.sampling import camera_distance, evenly, spread_out, unit_of_set
 from lvsm_pytorch.errors import fail
@@ -29,7 +29,6 @@ from lvsm_pytorch.unfinished import claim
 from lvsm_pytorch.video import write_video
 
 FRAMES, HELD_OUT = 'frames', 'held-out'
-SYNTHETIC_VIEWS = 12
 
 # frames of a video from the first to the last that is seen: about what models of videos are trained with
 
@@ -68,7 +67,7 @@ def shot(config: RenderConfig) -> Film:
     config.check()
     assert config.out is not None
     model = load_model_for(config.model, max(config.height or 0, config.width or 0))
-    scene = scene_of(config, model)
+    scene = scene_of(scenes_of(model, config.model, config.data), config.scene)
     inputs = inputs_of(config, model, scene)
     cameras = cameras_of([scene.views[number] for number in inputs])
     way = way_of(config, model, scene, cameras)
@@ -97,33 +96,37 @@ def hash_of(cameras: Cameras) -> str:
     return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()
 
 
-def scene_of(config: RenderConfig, model: LVSM) -> Scene:
-    data = config.data
+def scenes_of(model: LVSM, folder: Path, data: Path | None) -> Dataset:
+    """What there is to see: the data that are named, or of the run in the model's folder, or built-in scenes."""
+    run = config_beside(folder)
+    data = run.data if data is None and run is not None else data
+    problems = Problems()
+    return synthetic_dataset(SyntheticSource.FIRST_TRAINING_SEED, default_size(model)[0], problems) if data is None else open_test(data, problems)
 
-    if data is None and (run := config_beside(config.model)) is not None:
-        data = run.data
 
-    if data is None:
-        return synthetic_scene(config.scene, num_views = SYNTHETIC_VIEWS, image_size = default_size(model)[0])
+def scene_of(scenes: Dataset, number: int) -> Scene:
+    """Errors: ValueError for a number that there is none of."""
+    if not 0 <= number < len(scenes):
+        fail('scene', f'must be from 0 up to below {len(scenes)}, the number of scenes', number, 'Left out, it is the first.')
 
-    dataset = open_test(data, Problems())
-
-    if not 0 <= config.scene < len(dataset):
-        fail('scene', f'must be from 0 up to below {len(dataset)}, the number of scenes in {data}', config.scene, 'Left out, it is the first.')
-
-    return dataset[config.scene]
+    return scenes[number]
 
 
 def inputs_of(config: RenderConfig, model: LVSM, scene: Scene) -> tuple[int, ...]:
-    """Positions of views. Left out: of a video, evenly over a stretch of its middle; of photos, those farthest from each other among the ones near its middle, so that they overlap."""
+    """Positions of the views that the model sees."""
     if config.inputs is not None:
         if not config.inputs or not all(0 <= number < len(scene.views) for number in config.inputs):
             fail('inputs', f'must be numbers from 0 up to below {len(scene.views)}, of the photos of {scene.name}', config.inputs, 'Left out, some are taken.')
 
         return config.inputs
 
+    return some_inputs(scene, num_inputs_of(model))
+
+
+def some_inputs(scene: Scene, count: int) -> tuple[int, ...]:
+    """Positions of so many views: of a video, evenly over a stretch of its middle; of photos, those farthest from each other among the ones near its middle, so that they overlap."""
     total = len(scene.views)
-    count = min(num_inputs_of(model), total)
+    count = min(count, total)
 
     if scene.is_video:
         length = min(STRETCH, total - 1)

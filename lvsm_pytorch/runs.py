@@ -115,11 +115,11 @@ def pick_device(name: str) -> torch.device:
 
 # what a run's folder holds
 
-def load_model_for(folder: Path, size: int) -> LVSM:
-    """A trained model that takes images of so many pixels: no weight depends on their number."""
-    model = LVSM.from_pretrained(folder)
+def load_model_for(folder: Path, size: int, **changes: Any) -> LVSM:
+    """A trained model that takes images of so many pixels: no weight depends on their number. changes: as `LVSM.from_pretrained`."""
+    model = LVSM.from_pretrained(folder, **changes)
     needed = -(-size // model.patch_size) * model.patch_size
-    return model if needed <= model.max_image_size else LVSM.from_pretrained(folder, max_image_size = needed)
+    return model if needed <= model.max_image_size else LVSM.from_pretrained(folder, max_image_size = needed, **changes)
 
 
 def num_inputs_of(model: LVSM) -> int:

@@ -6,6 +6,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 import lvsm_pytorch
 
 OPTIONAL = {
@@ -16,7 +18,7 @@ OPTIONAL = {
 
 def modules_after(program: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded."""
-    program += '; import json, sys; print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))'
+    program += '\nimport json, sys; print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))'
     output = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output = True, text = True, check = True).stdout
     return set(json.loads(output.splitlines()[-1]))
 
@@ -26,6 +28,22 @@ def test_importing_the_library_loads_nothing_optional():
     loaded = modules_after('import lvsm_pytorch; from lvsm_pytorch.lvsm import LVSM, MAE, MAECameraWrapper')
     assert 'lvsm_pytorch' in loaded
     assert not (loaded - core) & OPTIONAL
+
+
+@pytest.mark.parametrize('command', ['', 'train', 'render', 'evaluate', 'make-index', 'inspect', 'import-official', 'demo'])
+def test_help_loads_what_it_needs_alone(command):
+    told = [command, '--help'] if command else ['--help']
+    loaded = modules_after(f"""
+import sys
+sys.argv = ['lvsm', *{told}]
+from lvsm_pytorch.cli import main
+try:
+    main()
+except SystemExit as stopped:
+    assert stopped.code == 0
+""")
+    assert 'tyro' in loaded
+    assert not loaded & {'torch', 'einops', 'einx', 'x_transformers', 'numpy', *OPTIONAL - {'tyro', 'yaml'}}
 
 
 def test_all_public_names_are_there():

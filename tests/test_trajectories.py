@@ -10,7 +10,8 @@ import torch
 from conftest import random_rotation
 
 from lvsm_pytorch.cameras import look_at, opencv_to_opengl, orbit_poses
-from lvsm_pytorch.trajectories import interpolation, looked_at, orbit, read_path
+from lvsm_pytorch.data import cameras_of, synthetic_scene
+from lvsm_pytorch.trajectories import interpolation, looked_at, orbit, read_path, upright
 
 UP = torch.tensor([0., 0., 1.])
 INTRINSICS = torch.tensor([[50., 0., 20.], [0., 50., 15.], [0., 0., 1.]])
@@ -144,3 +145,21 @@ def test_what_is_no_path_is_named(tmp_path, content, message):
     (tmp_path / 'path.json').write_text(content)
     with pytest.raises(ValueError, match = message):
         read_path(tmp_path / 'path.json', (30, 40), INTRINSICS)
+
+
+def test_up_is_what_level_cameras_say_however_they_are_pitched():
+    """One-sided cameras that all look down: the mean of their own up leans over, by as much as they are pitched."""
+    up = torch.tensor([0.2, -0.5, 0.84])
+    up = up / up.norm()
+    side = torch.linalg.cross(up, torch.tensor([1., 0., 0.]))
+    poses = torch.stack([look_at(4 * (side + 0.3 * turn * torch.linalg.cross(side, up)) + 3 * up, torch.zeros(3), up) for turn in (-1., -0.4, 0.3, 1.)])
+    assert upright(poses) @ up > 0.999
+    leaning = -poses[:, :3, 1].mean(dim = 0)
+    assert leaning @ up / leaning.norm() < 0.9
+    assert (upright(poses[:1]) + poses[0, :3, 1]).abs().max() < 1e-3    # one camera alone has but its own
+
+
+def test_an_orbit_of_level_cameras_stays_level():
+    poses = cameras_of(synthetic_scene(4, num_views = 12).views).camera_to_world
+    way = orbit(poses, 16)
+    assert (way[:, 2, 3] - way[0, 2, 3]).abs().max() < 0.02 * way[:, :3, 3].norm(dim = -1).max()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lvsm_pytorch.data.chunks import Chunks, write_chunks
 from lvsm_pytorch.data.colmap import read_colmap, write_colmap
-from lvsm_pytorch.data.dataset import Dataset, Part, Scenes, Split, has_split, open_dataset, open_test, shuffled_order, split_dataset, split_scenes
+from lvsm_pytorch.data.dataset import Dataset, Part, Scenes, Split, has_split, open_dataset, open_test, shuffled_order, split_dataset, split_scenes, synthetic_dataset
 from lvsm_pytorch.data.evaluation_index import Entry, Index, make_index, read_index, views_of, write_index
 from lvsm_pytorch.data.loading import can_have_workers, training_views
 from lvsm_pytorch.data.lvsm_json import read_lvsm, write_lvsm
@@ -50,6 +50,7 @@ __all__ = [
     'shuffled_order',
     'split_dataset',
     'split_scenes',
+    'synthetic_dataset',
     'synthetic_scene',
     'synthetic_scenes',
     'training_views',

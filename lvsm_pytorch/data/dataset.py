@@ -15,6 +15,7 @@ from lvsm_pytorch.data.colmap import model_folder, read_colmap
 from lvsm_pytorch.data.lvsm_json import lvsm_files, read_lvsm
 from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.scene import Scene
+from lvsm_pytorch.data.synthetic import synthetic_scene
 from lvsm_pytorch.data.transforms_json import read_transforms, transforms_files
 from lvsm_pytorch.errors import fail
 
@@ -61,6 +62,11 @@ class Scenes:
     def name(self, index: int) -> str:
         scene = self.problems.attempt(f'scene {index}', partial(self.__getitem__, index))
         return '' if scene is None else scene.name
+
+
+def synthetic_dataset(num_scenes: int, image_size: int, problems: Problems) -> Scenes:
+    """Built-in scenes that no training reaches, up to 1000 of them, of 12 views each."""
+    return Scenes('built-in synthetic scenes', [partial(synthetic_scene, seed, num_views = 12, image_size = image_size) for seed in range(num_scenes)], problems)
 
 
 class Part:

@@ -354,9 +354,9 @@ class SyntheticSource(Source):
         seed = window + int(torch.randint(self.WINDOW, (), generator = generator))
         return self.views(seed, torch.randperm(self.num_views, generator = generator)[:self.num_inputs + self.num_targets])
 
-    def held_out(self) -> Views:
+    def held_out(self, most: int = NUM_HELD_OUT) -> Views:
         """Scenes by seeds that no training reaches."""
-        return self.collate([self.views(seed, torch.arange(self.num_inputs + 1)) for seed in range(self.NUM_HELD_OUT)])
+        return self.collate([self.views(seed, torch.arange(self.num_inputs + 1)) for seed in range(most)])
 
     def views(self, seed: int, indices: Tensor) -> Views:
         images, cameras = self.scene(seed)

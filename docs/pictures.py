@@ -1,0 +1,95 @@
+"""The pictures of the README and the documentation: python docs/pictures.py [OUT]
+
+Made by the model that comes with the library and on built-in scenes, so that everybody gets the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from lvsm_pytorch.cameras import pixel_grid, plucker_rays
+from lvsm_pytorch.config import DemoConfig
+from lvsm_pytorch.data import cameras_of, synthetic_scene
+from lvsm_pytorch.demo import show
+
+COLORS = dict(x = 'tab:red', y = 'tab:green', z = 'tab:blue')
+
+
+def draw_conventions(path: Path) -> None:
+    """A camera of a built-in scene in its world, one of its rays, and its image."""
+    scene = synthetic_scene(5, num_views = 2, image_size = 64)
+    cameras = cameras_of(scene.views)
+    figure = plt.figure(figsize = (11, 4.6), layout = 'constrained')
+    in_world, in_image = figure.add_subplot(1, 2, 1, projection = '3d'), figure.add_subplot(1, 2, 2)
+    column, row = 22, 53
+
+    for camera_to_world, intrinsics in zip(*cameras, strict = True):
+        draw_frustum(in_world, camera_to_world, intrinsics, (64, 64), depth = 0.7)
+
+    camera_to_world, intrinsics = cameras.camera_to_world[0], cameras.intrinsics[0]
+    centre = camera_to_world[:3, 3]
+
+    for axis, (name, color) in enumerate(COLORS.items()):
+        tip = centre + 0.8 * camera_to_world[:3, axis]
+        line(in_world, centre, tip, color = color, linewidth = 2)
+        in_world.text(*tip.tolist(), f' {name}', color = color)
+        end = torch.eye(3)[axis] * 0.8
+        line(in_world, torch.zeros(3), end, color = 'black', linewidth = 1)
+        in_world.text(*end.tolist(), name.upper(), color = 'black', fontsize = 8)
+
+    direction = plucker_rays(camera_to_world, intrinsics, (64, 64))[:3, row, column]
+    hit = centre + direction * (centre[2] / -direction[2])
+    line(in_world, centre, hit, color = 'tab:orange', linewidth = 1.5)
+    in_world.text(*(centre + 0.62 * (hit - centre)).tolist(), '  o + s d', color = 'tab:orange')
+    in_world.text(*centre.tolist(), 'o  ', ha = 'right')
+    in_world.set_box_aspect((4.4, 3.4, 2.2), zoom = 1.25)
+    in_world.set(xlim = (-3.6, 0.8), ylim = (-2.4, 1.), zlim = (0, 2.2), xticks = [], yticks = [], zticks = [])
+    in_world.view_init(elev = 20, azim = -70)
+    in_world.set_title('camera_to_world: OpenCV axes in any world\nx right, y down, z forward; ray: unit d, moment o × d', fontsize = 10)
+
+    # its image, and where the ray goes through it
+
+    image = scene.views[0].load()
+    in_image.imshow(image.movedim(0, -1).numpy(), extent = (0, 64, 64, 0))
+    in_image.add_patch(Rectangle((column, row), 1, 1, fill = False, color = 'tab:orange', linewidth = 2))
+    across, down = (pixel_grid((64, 64))[axis, row, column].item() for axis in (0, 1))
+    in_image.annotate(f'image[:, {row}, {column}]: its centre\nis at ({across}, {down}) pixels', (across, down), (30, 61), color = 'white', fontsize = 9,
+                      arrowprops = dict(arrowstyle = '->', color = 'white'))
+    (fx, _, cx), (_, fy, cy), _ = intrinsics.tolist()
+    in_image.plot([cx], [cy], '+', color = 'white', markersize = 12)
+    in_image.text(cx + 1.5, cy - 1.5, '(cx, cy)', color = 'white', fontsize = 9)
+    in_image.set_title(f'intrinsics, in pixels of the image at hand:\nfx {fx:.1f}, fy {fy:.1f}, cx {cx:.0f}, cy {cy:.0f} of 64 × 64; (0, 0) is the corner', fontsize = 10)
+    in_image.set(xlabel = 'x, to the right', ylabel = 'y, down', xticks = [0, 16, 32, 48, 64], yticks = [0, 16, 32, 48, 64])
+    figure.savefig(path, dpi = 110)
+    plt.close(figure)
+
+
+def draw_frustum(axes, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int], depth: float) -> None:
+    height, width = size
+    corners = torch.tensor([[0., 0., 1.], [width, 0., 1.], [width, height, 1.], [0., height, 1.]])
+    in_camera = depth * corners @ torch.linalg.inv(intrinsics).T
+    outline = in_camera @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]
+
+    for number, corner in enumerate(outline):
+        line(axes, camera_to_world[:3, 3], corner, color = 'gray', linewidth = 0.7)
+        line(axes, corner, outline[number - 1], color = 'gray', linewidth = 0.7)
+
+
+def line(axes, start: Tensor, end: Tensor, **style) -> None:
+    axes.plot(*np.stack((start.numpy(), end.numpy()), axis = 1), **style)
+
+
+if __name__ == '__main__':
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / 'assets')
+    draw_conventions(out / 'conventions.png')
+
+    for file in show(DemoConfig(out = Path('lvsm-demo'))):
+        shutil.copy(file, out)

@@ -1,0 +1,71 @@
+"""The model that comes with the library, at work on built-in scenes that it has never seen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lvsm_pytorch.config import DemoConfig, RenderConfig
+from lvsm_pytorch.data import SyntheticSource
+from lvsm_pytorch.data.images import load_image, save_image
+from lvsm_pytorch.lvsm import LVSM
+from lvsm_pytorch.packaged import SOLIDS
+from lvsm_pytorch.pictures import GAP, joined, save_comparison
+from lvsm_pytorch.render import Film, shot
+from lvsm_pytorch.runs import pick_device
+from lvsm_pytorch.scores import figures, guesses, paint, score, table
+from lvsm_pytorch.synthesis import default_size
+from lvsm_pytorch.video import write_video
+
+NUM_COMPARED = 8
+FPS = 15.
+ZOOM = 2
+
+
+def show(config: DemoConfig) -> list[Path]:
+    """Writes comparison.png and orbit.gif, prints figures, and returns the files.
+
+    Errors: ValueError for scenes that were trained with, OSError for a folder that can't be written.
+    """
+    config.check()
+    began = time.perf_counter()
+    comparison, orbit = config.out / 'comparison.png', config.out / 'orbit.gif'
+    found = compare(LVSM.from_pretrained(SOLIDS).to(pick_device(config.device)), comparison)
+    print(f'{NUM_COMPARED} scenes that {SOLIDS} has never seen')
+    print(table(found))
+
+    films = [shot(RenderConfig(
+        model = Path(SOLIDS), path = 'orbit', scene = scene, frames = config.frames, out = config.out / f'scene-{scene}', device = config.device, overwrite = True,
+    )) for scene in config.scenes]
+
+    framed = [config.out / 'frames' / f'{number:05}.png' for number in range(config.frames)]
+    framed[0].parent.mkdir(parents = True, exist_ok = True)
+
+    for number, file in enumerate(framed):
+        save_image(joined([seen_and_painted(film, number) for film in films], across = True), file)
+
+    write_video(framed, orbit, FPS)
+    print(f'Look at {comparison} and {orbit}, made in {time.perf_counter() - began:.0f} seconds.')
+    return [comparison, orbit]
+
+
+def compare(model: LVSM, path: Path) -> dict[str, float]:
+    """Views beside the truth, and figures: of the model, and of guesses that need none."""
+    assert model.trained_for is not None
+    source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = default_size(model)[0])
+    batch = source.held_out(NUM_COMPARED).batch(source.num_inputs)
+    pred = paint(model, batch, batch_size = 4)
+    save_comparison(path, batch, pred)
+    return figures(model = score(pred, batch.target_images), **guesses(batch)._asdict())
+
+
+def seen_and_painted(film: Film, number: int) -> Tensor:
+    """A frame (3 h w), larger than it is, and above it what the model has seen."""
+    painted = F.interpolate(load_image(film.frames[number]).unsqueeze(0), scale_factor = ZOOM, mode = 'bicubic').clamp(0, 1)[0]
+    width = (painted.shape[-1] - GAP * (len(film.photos) - 1)) // len(film.photos)
+    height = width * film.photos.shape[-2] // film.photos.shape[-1]
+    seen = F.interpolate(film.photos, (height, width), mode = 'bicubic', antialias = True).clamp(0, 1)
+    return joined([joined(list(seen), across = True), painted], across = False)

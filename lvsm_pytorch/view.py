@@ -1,0 +1,287 @@
+"""Walk through a scene in the browser: `lvsm view`, on viser.
+
+Every visitor has a camera, settings and a thread of their own, which paints what their camera sees: small while it moves, so that it keeps
+up, and whole when it rests. Photos are read once for all of them (stage.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import redirect_stdout, suppress
+from functools import lru_cache
+from io import StringIO
+from math import ceil, sqrt
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.cameras import interpolate_poses, pose, quaternion_to_rotation, rotation_to_quaternion
+from lvsm_pytorch.config import ViewConfig
+from lvsm_pytorch.data.images import save_image, to_pixels
+from lvsm_pytorch.files import write_json
+from lvsm_pytorch.lvsm import LVSM
+from lvsm_pytorch.render import scene_of, scenes_of
+from lvsm_pytorch.runs import load_model_for, num_inputs_of, pick_device
+from lvsm_pytorch.stage import WIDEST, Look, Pace, Stage
+from lvsm_pytorch.synthesis import default_size
+from lvsm_pytorch.trajectories import looked_at, upright
+from lvsm_pytorch.video import write_video
+
+# a camera that has not moved for so long rests
+
+REST_SECONDS = 0.25
+
+# whether inputs see the target, in words
+
+MODES = {'photos read once': False, 'photos read again for every view': True}
+
+FRUSTUM_SIZE = 0.05
+SEEN, UNSEEN = (230, 130, 20), (150, 150, 150)
+
+FRAMES_A_LEG, FPS = 30, 30.
+
+
+def view(config: ViewConfig) -> None:
+    """Serves until Ctrl-C.
+
+    Errors: ImportError without viser; ValueError for a folder that is no model, and data that can't be read.
+    """
+    viewer = Viewer(config)
+    print(f'Walk through the scene at http://{"localhost" if config.host == "127.0.0.1" else config.host}:{viewer.port} (Ctrl-C ends it)', flush = True)
+
+    try:
+        viewer.server.sleep_forever()
+    finally:
+        viewer.stop()
+
+
+class Viewer:
+    """A server, what it shows, and its visitors."""
+
+    def __init__(self, config: ViewConfig):
+        viser = viser_library()
+        self.config = config
+        self.models = models_of(config)
+        self.trained = next(iter(self.models))
+        self.scenes = scenes_of(self.models[self.trained], config.model, config.data)
+        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.models, scene_of(self.scenes, number)))
+        self.stage(config.scene)
+        self.visits: dict[int, Visit] = {}
+
+        with redirect_stdout(StringIO()):    # viser's own greeting
+            self.server = viser.ViserServer(host = config.host, port = config.port, label = 'lvsm view', verbose = False)
+
+        self.port: int = self.server.get_port()
+        self.server.gui.configure_theme(show_share_button = False)
+        self.server.on_client_connect(self.welcome)
+        self.server.on_client_disconnect(self.part_with)
+
+    def welcome(self, client: Any) -> None:
+        self.visits[client.client_id] = Visit(self, client)
+
+    def part_with(self, client: Any) -> None:
+        if (visit := self.visits.pop(client.client_id, None)) is not None:
+            visit.end()
+
+    def stop(self) -> None:
+        for visit in list(self.visits.values()):
+            visit.end()
+
+        self.server.stop()
+
+
+def models_of(config: ViewConfig) -> dict[bool, LVSM]:
+    """Of the same weights, by whether inputs see the target: as they were trained, and the other way where their network has one. They take wide windows."""
+    device, trained = pick_device(config.device), load_model_for(config.model, 0)
+    size = ceil(sqrt(WIDEST) * max(default_size(trained)))
+    models = {trained.input_attends_target: load_model_for(config.model, size).to(device)}
+
+    with suppress(ValueError):
+        other = not trained.input_attends_target
+        models[other] = load_model_for(config.model, size, input_attends_target = other).to(device)
+
+    return models
+
+
+class Visit:
+    """One visitor: what they have set, and the thread that paints for them."""
+
+    def __init__(self, viewer: Viewer, client: Any):
+        self.viewer = viewer
+        self.client = client
+        self.stage = viewer.stage(viewer.config.scene)
+        self.pace = Pace(viewer.models[viewer.trained].patch_size)
+        self.recorded: list[Look] = []
+        self.asked, self.ended = threading.Event(), threading.Event()
+        self.make_controls()
+        self.enter(viewer.config.scene)
+        client.camera.on_update(lambda _: self.asked.set())
+        self.thread = threading.Thread(target = self.paint_on, name = f'visit {client.client_id}', daemon = True)
+        self.thread.start()
+
+    def end(self) -> None:
+        self.ended.set()
+        self.asked.set()
+
+    # what there is to set
+
+    def make_controls(self) -> None:
+        gui, scenes = self.client.gui, len(self.viewer.scenes)
+        trained = next(name for name, attends in MODES.items() if attends == self.viewer.trained)
+        self.status = gui.add_markdown('')
+        self.scene = gui.add_number('Scene', self.viewer.config.scene, min = 0, max = scenes - 1, step = 1, visible = scenes > 1)
+        most = self.stage.most_inputs
+        self.count = gui.add_slider('Photos seen', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.models[self.viewer.trained]), most))
+        modes = [name for name, attends in MODES.items() if attends in self.viewer.models]
+        self.mode = gui.add_dropdown('Mode', modes, visible = len(modes) > 1, initial_value = trained, hint = f'Weights fit both; these were trained with: {trained}.')
+        self.frusta_shown = gui.add_checkbox('Cameras', True)
+
+        with gui.add_folder('Nearest photo'):
+            self.photo_name = gui.add_markdown('')
+            self.photo = gui.add_image(to_pixels(torch.zeros(3, 8, 8)), label = None)
+
+        with gui.add_folder('Film'):
+            self.film = gui.add_markdown('')
+            buttons = {label: gui.add_button(label) for label in ('Add this camera', 'Forget cameras', 'Render')}
+
+        self.say_recorded()
+        self.scene.on_update(lambda _: self.enter(int(self.scene.value)))
+        self.count.on_update(lambda _: self.draw_frusta())
+        self.mode.on_update(lambda _: self.asked.set())
+        self.frusta_shown.on_update(lambda _: self.draw_frusta())
+        buttons['Add this camera'].on_click(lambda _: self.record())
+        buttons['Forget cameras'].on_click(lambda _: self.forget())
+        buttons['Render'].on_click(lambda _: self.render_film())
+
+    def enter(self, number: int) -> None:
+        """Another scene, seen from between two photos that the model sees."""
+        self.stage = self.viewer.stage(number)
+        self.forget()
+        self.draw_frusta()
+        _, between, _ = interpolate_poses(self.stage.shown[list(self.stage.inputs(2))], 3)
+        self.go_to(between)
+
+    def go_to(self, camera_to_world: Tensor) -> None:
+        """The visitor's camera turns around what the photos look at."""
+        centre, camera = camera_to_world[:3, 3], self.client.camera
+        distance = (looked_at(self.stage.shown) - centre).norm()
+
+        with self.client.atomic():
+            camera.fov = self.stage.fov_of_window(camera.aspect)
+            camera.up_direction = upright(self.stage.shown).numpy()
+            camera.position = centre.numpy()
+            camera.look_at = (centre + distance * camera_to_world[:3, 2]).numpy()
+
+        self.asked.set()
+
+    def draw_frusta(self) -> None:
+        """Of photos: those that the model sees with their pictures. One that is clicked is gone to."""
+        seen, (height, width) = self.stage.inputs(self.count.value), self.stage.size
+        self.client.scene.reset()
+
+        for number, camera_to_world in enumerate(self.stage.shown if self.frusta_shown.value else ()):
+            image = self.stage.scene.views[number].load() if number in seen else None
+            aspect = width / height if image is None else image.shape[-1] / image.shape[-2]
+            frustum = self.client.scene.add_camera_frustum(
+                f'/photos/{number}', fov = self.stage.fov(), aspect = aspect, scale = FRUSTUM_SIZE, thickness = FRUSTUM_SIZE / 50, color = SEEN if number in seen else UNSEEN,
+                image = None if image is None else to_pixels(image), wxyz = rotation_to_quaternion(camera_to_world[:3, :3]).numpy(), position = camera_to_world[:3, 3].numpy(),
+            )
+            frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))
+
+        self.asked.set()
+
+    # what is painted
+
+    def look(self) -> Look:
+        camera = self.client.camera
+        rotation = quaternion_to_rotation(torch.tensor(camera.wxyz, dtype = torch.float32))
+        return Look(pose(rotation, torch.tensor(camera.position, dtype = torch.float32)), camera.fov, camera.aspect)
+
+    def paint_on(self) -> None:
+        """Until the visitor leaves. What can't be painted is told, and the next look may be better."""
+        while not self.ended.is_set():
+            self.asked.wait()
+            self.asked.clear()
+
+            try:
+                self.paint_look()
+            except Exception as error:  # whatever a photo that can't be read, or a device without memory, has to say
+                self.status.content = f'**{type(error).__name__}**: {error}'
+
+    def paint_look(self) -> None:
+        """The newest look, small; and whole, when no newer one has come for a while."""
+        look = self.look()
+        whole = self.stage.whole_size(look)
+        small = self.pace.size(whole)
+        self.paint(look, small)
+
+        if small != whole and not self.asked.wait(REST_SECONDS):
+            self.paint(look, whole)
+
+    def paint(self, look: Look, size: tuple[int, int]) -> None:
+        if self.ended.is_set():
+            return
+
+        began = time.perf_counter()
+        image = self.stage.paint(look, size, self.count.value, MODES[self.mode.value])
+        seconds = time.perf_counter() - began
+        self.pace.took(size, seconds)
+        nearest = self.stage.nearest(look, self.count.value)
+        self.client.scene.set_background_image(to_pixels(image), format = 'jpeg', jpeg_quality = 95)
+        self.photo.image = to_pixels(nearest.view.load())
+        self.photo_name.content = f'{nearest.view.name}, {"which the model sees" if nearest.is_input else "which the model does not see"}'
+        self.status.content = f'**{self.stage.scene.name}**, {size[1]} × {size[0]} in {seconds * 1000:.0f} ms'
+
+    # a film of where they went
+
+    def record(self) -> None:
+        self.recorded.append(self.look())
+        self.say_recorded()
+
+    def forget(self) -> None:
+        self.recorded.clear()
+        self.say_recorded()
+
+    def say_recorded(self, done: str = '') -> None:
+        self.film.content = done or f'{len(self.recorded)} cameras on its way' + ('' if self.recorded else ': go somewhere, and add it')
+
+    def render_film(self) -> None:
+        """Through the recorded cameras, into a file of the run's folder, and to the visitor. The path is kept beside it, for `lvsm render --path`."""
+        if not self.recorded:
+            return
+
+        looks, count, attends = list(self.recorded), self.count.value, MODES[self.mode.value]
+        size = self.stage.whole_size(looks[0])
+        cameras = self.stage.path(looks, FRAMES_A_LEG, size)
+        out = self.viewer.config.out
+        out.mkdir(parents = True, exist_ok = True)
+        film = out / f'{time.strftime("%Y-%m-%d-%H-%M-%S")}-{self.client.client_id}.mp4'
+        write_json(film.with_suffix('.json'), dict(camera_to_world = cameras.camera_to_world.tolist(), intrinsics = cameras.intrinsics.tolist(), size = list(size), fps = FPS))
+
+        with TemporaryDirectory() as folder:
+            frames = [Path(folder) / f'{number:05}.png' for number in range(len(cameras.camera_to_world))]
+
+            for number, frame in enumerate(frames):
+                if self.ended.is_set():
+                    return
+
+                save_image(self.stage.paint_camera(cameras, number, size, count, attends), frame)
+                self.say_recorded(f'{number + 1} of {len(frames)} frames')
+
+            write_video(frames, film, FPS)
+
+        self.client.send_file_download(film.name, film.read_bytes(), save_immediately = True)
+        self.say_recorded(f'{film} has {len(frames)} frames')
+
+
+def viser_library() -> Any:
+    try:
+        import viser
+    except ImportError as error:
+        raise ImportError('lvsm view needs viser: pip install "lvsm-pytorch[train,view]"') from error
+
+    return viser
