@@ -26,7 +26,7 @@ from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.config_files import load_config
 from lvsm_pytorch.runs import model_of
 
-PROCESSES = {'demo': 1, 'one-gpu': 1, 'two-gpus': 2, 'paper': 64, 'modern': 64}
+PROCESSES = {'demo': 1, 'solids-128': 1, 'one-gpu': 1, 'two-gpus': 2, 'paper': 64, 'modern': 64}
 
 # beside a weight and its gradient, AdamW has two moments (Muon one, of most weights); all in float32
 

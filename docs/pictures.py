@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,10 +17,14 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from lvsm_pytorch import LVSM, synthesize
 from lvsm_pytorch.cameras import pixel_grid, plucker_rays
 from lvsm_pytorch.config import DemoConfig
 from lvsm_pytorch.data import cameras_of, synthetic_scene
 from lvsm_pytorch.demo import show
+from lvsm_pytorch.losses import psnr
+from lvsm_pytorch.packaged import SOLIDS
+from lvsm_pytorch.render import some_inputs
 
 COLORS = dict(x = 'tab:red', y = 'tab:green', z = 'tab:blue')
 
@@ -87,9 +93,44 @@ def line(axes, start: Tensor, end: Tensor, **style) -> None:
     axes.plot(*np.stack((start.numpy(), end.numpy()), axis = 1), **style)
 
 
+def draw_more_photos(path: Path) -> None:
+    """The same views, from more and more photos of a scene that the model has never seen."""
+    counts, asked = (1, 2, 3, 4, 6, 8), (1, 5)
+    model = LVSM.from_pretrained(SOLIDS)
+    scene = synthetic_scene(8, num_views = 12, image_size = 128)
+    truth = torch.stack([scene.views[number].load() for number in asked])
+    others = replace(scene, views = tuple(view for number, view in enumerate(scene.views) if number not in asked))
+    figure, panels = plt.subplots(len(asked), len(counts) + 1, figsize = (11, 3.6), layout = 'constrained')
+
+    for column, count in enumerate(counts):
+        photos = [others.views[number] for number in some_inputs(others, count)]
+
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')    # it was trained with three
+            views = synthesize(model, [view.load() for view in photos], cameras_of(photos), cameras_of([scene.views[number] for number in asked]), (128, 128))
+
+        for panel, view, true in zip(panels[:, column], views, truth, strict = True):
+            panel.imshow(view.movedim(0, -1).numpy())
+            panel.set_xlabel(f'{psnr(view, true):.2f} dB', fontsize = 9)
+
+        panels[0, column].set_title(f'{count} photo{"s" * (count > 1)}', fontsize = 10)
+
+    for panel, true in zip(panels[:, -1], truth, strict = True):
+        panel.imshow(true.movedim(0, -1).numpy())
+
+    panels[0, -1].set_title('truth', fontsize = 10)
+
+    for panel in panels.flat:
+        panel.set(xticks = [], yticks = [])
+
+    figure.savefig(path, dpi = 110)
+    plt.close(figure)
+
+
 if __name__ == '__main__':
     out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / 'assets')
     draw_conventions(out / 'conventions.png')
+    draw_more_photos(out / 'more-photos.png')
 
     for file in show(DemoConfig(out = Path('lvsm-demo'))):
         shutil.copy(file, out)

@@ -119,7 +119,7 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
         """Learn to see from posed photos, or without any from built-in synthetic scenes.
 
         Args:
-            config: What the other options change: demo, one-gpu, two-gpus, paper, or a YAML file. Left out, the demo; with --resume, the run's own.
+            config: What the other options change: demo, solids-128, one-gpu, two-gpus, paper, modern, or a YAML file. Left out, the demo; with --resume, the run's own.
             resume: Go on with the run in --out from its last state, if there is one; else begin it.
             overwrite: Throw away the run in --out, and begin anew.
         """

@@ -20,7 +20,7 @@ from lvsm_pytorch.scores import figures, guesses, paint, score, table
 from lvsm_pytorch.synthesis import default_size
 from lvsm_pytorch.video import write_video
 
-NUM_COMPARED = 8
+NUM_COMPARED, NUM_SHOWN = 8, 5
 FPS = 15.
 ZOOM = 2
 
@@ -58,7 +58,7 @@ def compare(model: LVSM, path: Path) -> dict[str, float]:
     source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = default_size(model)[0])
     batch = source.held_out(NUM_COMPARED).batch(source.num_inputs)
     pred = paint(model, batch, batch_size = 4)
-    save_comparison(path, batch, pred)
+    save_comparison(path, batch, pred, max_rows = NUM_SHOWN)
     return figures(model = score(pred, batch.target_images), **guesses(batch)._asdict())
 
 

@@ -187,7 +187,7 @@ class Visit:
             image = self.stage.scene.views[number].load() if number in seen else None
             aspect = width / height if image is None else image.shape[-1] / image.shape[-2]
             frustum = self.client.scene.add_camera_frustum(
-                f'/photos/{number}', fov = self.stage.fov(), aspect = aspect, scale = FRUSTUM_SIZE, thickness = FRUSTUM_SIZE / 50, color = SEEN if number in seen else UNSEEN,
+                f'/photos/{number}', fov = self.stage.fov(), aspect = aspect, scale = FRUSTUM_SIZE, thickness = FRUSTUM_SIZE / 100, color = SEEN if number in seen else UNSEEN,
                 image = None if image is None else to_pixels(image), wxyz = rotation_to_quaternion(camera_to_world[:3, :3]).numpy(), position = camera_to_world[:3, 3].numpy(),
             )
             frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))

@@ -344,7 +344,7 @@ def test_broken_folders_are_named(tmp_path):
     (tmp_path / 'model.safetensors').unlink()
     with pytest.raises(ValueError, match = r"folder_or_hub_id: .* without \['model.safetensors'\]"):
         LVSM.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match = 'folder_or_hub_id: must be a folder that is there, or a hub id'):
+    with pytest.raises(ValueError, match = 'folder_or_hub_id: must be a folder that is there, one of .*, or a hub id'):
         LVSM.from_pretrained(tmp_path / 'nowhere')
 
 

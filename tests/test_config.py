@@ -87,11 +87,11 @@ def test_a_steps_samples_are_shared_out():
 
 # presets
 
-def test_presets_are_the_five_that_are_promised():
-    assert presets() == ['demo', 'modern', 'one-gpu', 'paper', 'two-gpus']
+def test_presets_are_the_six_that_are_promised():
+    assert presets() == ['demo', 'modern', 'one-gpu', 'paper', 'solids-128', 'two-gpus']
 
 
-@pytest.mark.parametrize('name, processes', [('demo', 1), ('one-gpu', 1), ('two-gpus', 2), ('paper', 64), ('modern', 64)])
+@pytest.mark.parametrize('name, processes', [('demo', 1), ('solids-128', 1), ('one-gpu', 1), ('two-gpus', 2), ('paper', 64), ('modern', 64)])
 def test_a_preset_says_how_it_is_run_and_makes_a_model(name, processes):
     config = load_config(name)
     config.samples_at_once(processes)
@@ -118,7 +118,7 @@ def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
 
 
 def test_a_config_that_is_none_is_named(tmp_path):
-    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'modern', 'one-gpu', 'paper', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
+    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'modern', 'one-gpu', 'paper', 'solids-128', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
         load_config('dmeo')
     (tmp_path / 'mine.yaml').write_text('stepps: 3')
     with pytest.raises(ValueError, match = 'mine.yaml: must have known keys alone, but got stepps. Did you mean steps'):

@@ -1,0 +1,98 @@
+"""How long `lvsm view` takes for a move of the camera: python benchmarks/view.py [--model MODEL] [--seconds 10] [--picture PNG]
+
+A browser without a screen opens the page and drags the camera about. A move's latency is from when the server hears of it to when the painted
+view is on its way back. Needs the extras train and view, playwright, and Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from lvsm_pytorch.config import ViewConfig
+from lvsm_pytorch.stage import Look
+from lvsm_pytorch.view import Viewer, Visit
+
+WINDOW: Any = dict(width = 1280, height = 720)
+SOFTWARE = ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist']
+
+
+class TimedVisit(Visit):
+    """heard: when the oldest move came that no view was begun for. answers: to moves, as seconds from there, and (height, width) of the view."""
+
+    def __init__(self, viewer: Viewer, client: Any):
+        self.heard: float | None = None
+        self.answers: list[tuple[float, tuple[int, int]]] = []
+        client.camera.on_update(self.hear)
+        super().__init__(viewer, client)
+
+    def hear(self, _: Any) -> None:
+        self.heard = self.heard or time.perf_counter()
+
+    def paint(self, look: Look, size: tuple[int, int]) -> None:
+        heard, self.heard = self.heard, None
+        super().paint(look, size)
+
+        if heard is not None:
+            self.answers.append((time.perf_counter() - heard, size))
+
+
+class TimedViewer(Viewer):
+    def welcome(self, client: Any) -> None:
+        self.visits[client.client_id] = TimedVisit(self, client)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--model', type = Path, default = ViewConfig.model)
+    parser.add_argument('--seconds', type = float, default = 10.)
+    parser.add_argument('--picture', type = Path)
+    told = parser.parse_args()
+
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+        viewer = TimedViewer(ViewConfig(model = told.model, out = Path(folder)))
+        browser = playwright.chromium.launch(executable_path = shutil.which('chromium'), args = SOFTWARE)
+        page = browser.new_page(viewport = WINDOW)
+        page.goto(f'http://127.0.0.1:{viewer.port}')
+        page.wait_for_timeout(5000)
+        visit, = viewer.visits.values()
+        assert isinstance(visit, TimedVisit)
+        visit.answers.clear()
+        move(page, told.seconds)
+        answers = list(visit.answers)
+        page.wait_for_timeout(3000)
+
+        if told.picture is not None:
+            page.screenshot(path = told.picture)
+
+        browser.close()
+        viewer.stop()
+
+    seconds, sizes = sorted(answer[0] for answer in answers), [answer[1] for answer in answers]
+    height, width = statistics.multimode(sizes)[0]
+    print(f'{len(seconds) / told.seconds:.1f} views a second while the camera moves, most of {width} × {height} pixels')
+    print(f'from a move to its view: {1000 * statistics.median(seconds):.0f} ms in the median, {1000 * seconds[int(0.9 * len(seconds))]:.0f} ms for nine of ten')
+
+
+def move(page: Any, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    page.mouse.move(400, 400)
+    page.mouse.down()
+    step = 0
+
+    while time.monotonic() < ends:
+        page.mouse.move(400 + 15 * (step % 7 - 3), 400 + 4 * (step % 5 - 2), steps = 5)
+        step += 1
+
+    page.mouse.up()
+
+
+if __name__ == '__main__':
+    main()
