@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -9,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras, move_poses, normalization, plucker_rays
+from lvsm_pytorch.cameras import Cameras, crop_intrinsics, move_poses, normalization, plucker_rays
 from lvsm_pytorch.checks import check_floating, check_shape
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.encoded import EncodedScene
@@ -98,10 +99,12 @@ class PhotosRead(NamedTuple):
         device = next(self.model.parameters()).device
         poses, intrinsics = (t.to(device, dtype = torch.float32) for t in (self.moved(cameras.camera_to_world), cameras.intrinsics))
 
-        # on whole patches, of which those pixels that `size` has are kept
+        # on a larger canvas, of which the pixels that `size` has are kept
 
         height, width = size
-        canvas = whole_patches(height, self.model.patch_size), whole_patches(width, self.model.patch_size)
+        canvas = canvas_for(self.model, size)
+        top, left = ((longer - shorter) // 2 for longer, shorter in zip(canvas, size, strict = True))
+        intrinsics = crop_intrinsics(intrinsics, -top, -left)
 
         for start in range(0, len(poses), chunk_size):
             chunk = Cameras(poses[start:start + chunk_size], intrinsics[start:start + chunk_size])
@@ -110,7 +113,7 @@ class PhotosRead(NamedTuple):
             with in_eval_mode(self.model):
                 views = self.model.render(self.scene, rays, cameras = Cameras(*(t.unsqueeze(0) for t in chunk)))
 
-            yield views[0, ..., :height, :width].to(self.device)
+            yield views[0, ..., top:top + height, left:left + width].to(self.device)
 
     def moved(self, camera_to_world: Tensor) -> Tensor:
         return move_poses(self.world, camera_to_world.cpu().double())  # a CPU has float64
@@ -178,6 +181,21 @@ def default_size(model: LVSM) -> tuple[int, int]:
 
 def whole_patches(length: int, patch_size: int) -> int:
     return -(-length // patch_size) * patch_size
+
+
+def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of whole patches that cover `size`. Attention that sees cameras sees their intrinsics by the shape of the image, and views
+    of another shape than in training are half a decibel worse: for it the canvas is of that shape, where the model takes one so large."""
+    covering = size
+
+    if model.camera_encoding != 'plucker' and model.trained_for is not None:
+        trained = model.trained_for.image_size
+        scale = max(length / trained_length for length, trained_length in zip(size, trained, strict = True))
+        covering = tuple(max(length, math.ceil(trained_length * scale - 1e-6)) for length, trained_length in zip(size, trained, strict = True))
+
+    height, width = (whole_patches(length, model.patch_size) for length in covering)
+    fits = max(height, width) <= model.max_image_size
+    return (height, width) if fits else (whole_patches(size[0], model.patch_size), whole_patches(size[1], model.patch_size))
 
 
 def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:

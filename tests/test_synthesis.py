@@ -5,7 +5,7 @@ import torch
 from conftest import known_cameras, random_rotation, tiny_model
 
 from lvsm_pytorch import LVSM, Cameras, plucker_rays, synthesize
-from lvsm_pytorch.cameras import normalize_poses, scale_intrinsics
+from lvsm_pytorch.cameras import crop_intrinsics, normalize_poses, scale_intrinsics
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene, write_transforms
 from lvsm_pytorch.lvsm import TrainedFor
@@ -150,13 +150,14 @@ def test_photos_of_any_size_see_the_same():
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_a_size_that_is_no_multiple_of_patches_is_cut_from_one_that_is(mode):
+def test_a_size_that_is_no_multiple_of_patches_is_the_middle_of_one_that_is(mode):
     model = model_of(input_attends_target = mode)
     images, cameras, targets = photos()
     whole = synthesize(model, images, cameras, targets, (24, 32))
-    part = synthesize(model, images, cameras, targets, (19, 25))
+    middle = Cameras(targets.camera_to_world, crop_intrinsics(targets.intrinsics, 2, 3))
+    part = synthesize(model, images, cameras, middle, (19, 25))
     assert part.shape == (T, 3, 19, 25)
-    assert (part - whole[..., :19, :25]).abs().max() < 1e-6
+    assert (part - whole[..., 2:21, 3:28]).abs().max() < 1e-4
 
 
 def test_the_input_size_is_that_of_training():
@@ -217,3 +218,24 @@ def test_a_model_of_one_scene_wants_to_be_told_the_frame():
     with pytest.raises(ValueError, match = "pose_frame: must be said for a model that was trained in a frame that it does not know, but got None, and trained_for 'scene'"):
         synthesize(model, images, cameras, targets, SIZE)
     assert synthesize(model, images, cameras, targets, SIZE, pose_frame = 'given').isfinite().all()
+
+
+def test_views_of_another_shape_are_the_middle_of_one_as_in_training_where_attention_sees_cameras():
+    """Attention that sees intrinsics by the image's shape is told of no other shape than it has learnt with."""
+    model = tiny_model(camera_encoding = 'prope', sweep_depths = 2, max_image_size = 64).eval()
+    model.trained_for = TrainedFor('inputs', (32, 32), 2)
+    scene = synthetic_scene(2, num_views = 3, image_size = 32)
+    photos, asked = scene.views[:2], scene.views[2]
+
+    def see(size):
+        height, width = size
+        intrinsics = asked.intrinsics.clone()
+        intrinsics[:2, 2] = torch.tensor([width / 2, height / 2])
+        return synthesize(model, [view.load() for view in photos], cameras_of(photos), Cameras(asked.camera_to_world, intrinsics), size)
+
+    assert (see((20, 32)) - see((32, 32))[:, 6:26]).abs().max() < 1e-5
+    assert (see((24, 40)) - see((40, 40))[:, 8:32]).abs().max() < 1e-5
+    assert see((24, 64)).shape == (3, 24, 64)
+
+    model.trained_for = None
+    assert (see((24, 32)) - see((32, 32))[:, 4:28]).abs().max() > 1e-4
