@@ -60,6 +60,12 @@ class Stage:
         self.lock = threading.Lock()
         self.read = lru_cache(maxsize = 8)(self.read_anew)
 
+    def spacing(self) -> float:
+        """Of the cameras in the shown world: median distance from one to the nearest other; 1 where there is but one."""
+        centres = self.shown[:, :3, 3]
+        apart = torch.cdist(centres, centres).fill_diagonal_(torch.inf).amin(dim = 1).median()
+        return float(apart) if apart.isfinite() and apart > 0 else 1.
+
     def inputs(self, count: int) -> tuple[int, ...]:
         return some_inputs(self.scene, count)
 

@@ -39,7 +39,9 @@ REST_SECONDS = 0.25
 
 MODES = {'photos read once': False, 'photos read again for every view': True}
 
-FRUSTUM_SIZE = 0.05
+# of a camera as it is drawn, in the shown world, and in units of how far cameras are apart
+
+LARGEST_FRUSTUM, FRUSTUM_BY_SPACING = 0.05, 0.3
 SEEN, UNSEEN = (230, 130, 20), (150, 150, 150)
 
 FRAMES_A_LEG, FPS = 30, 30.
@@ -181,13 +183,14 @@ class Visit:
     def draw_frusta(self) -> None:
         """Of photos: those that the model sees with their pictures. One that is clicked is gone to."""
         seen, (height, width) = self.stage.inputs(self.count.value), self.stage.size
+        size = min(LARGEST_FRUSTUM, FRUSTUM_BY_SPACING * self.stage.spacing())
         self.client.scene.reset()
 
         for number, camera_to_world in enumerate(self.stage.shown if self.frusta_shown.value else ()):
             image = self.stage.scene.views[number].load() if number in seen else None
             aspect = width / height if image is None else image.shape[-1] / image.shape[-2]
             frustum = self.client.scene.add_camera_frustum(
-                f'/photos/{number}', fov = self.stage.fov(), aspect = aspect, scale = FRUSTUM_SIZE, thickness = FRUSTUM_SIZE / 100, color = SEEN if number in seen else UNSEEN,
+                f'/photos/{number}', fov = self.stage.fov(), aspect = aspect, scale = size, thickness = size / 100, color = SEEN if number in seen else UNSEEN,
                 image = None if image is None else to_pixels(image), wxyz = rotation_to_quaternion(camera_to_world[:3, :3]).numpy(), position = camera_to_world[:3, 3].numpy(),
             )
             frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))

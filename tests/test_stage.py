@@ -107,3 +107,10 @@ def test_views_are_painted_as_large_as_there_is_time_for():
     for _ in range(20):
         pace.took(whole, SECONDS_A_VIEW / 2)
     assert pace.size(whole) == whole
+
+
+def test_the_spacing_of_cameras_is_measured(stage):
+    centres = stage.shown[:, :3, 3]
+    nearest = [min(float((a - b).norm()) for j, b in enumerate(centres) if j != i) for i, a in enumerate(centres)]
+    assert stage.spacing() == pytest.approx(sorted(nearest)[3], rel = 1e-4)
+    assert Stage(stage.models, replace(stage.scene, views = stage.scene.views[:1])).spacing() == 1.
