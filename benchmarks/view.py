@@ -7,8 +7,8 @@ view is on its way back. Needs the extras train and view, playwright, and Chromi
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +16,15 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
+
+from browser import SOFTWARE, chromium_path
+
 from lvsm_pytorch.config import ViewConfig
 from lvsm_pytorch.stage import Look
 from lvsm_pytorch.view import Viewer, Visit
 
 WINDOW: Any = dict(width = 1280, height = 720)
-SOFTWARE = ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist']
 
 
 class TimedVisit(Visit):
@@ -58,7 +61,7 @@ def main() -> None:
 
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         viewer = TimedViewer(ViewConfig(model = told.model, out = Path(folder)))
-        browser = playwright.chromium.launch(executable_path = shutil.which('chromium'), args = SOFTWARE)
+        browser = playwright.chromium.launch(executable_path = chromium_path(), args = SOFTWARE)
         page = browser.new_page(viewport = WINDOW)
         page.goto(f'http://127.0.0.1:{viewer.port}')
         page.wait_for_timeout(5000)

@@ -22,6 +22,7 @@ from lvsm_pytorch.cameras import pixel_grid, plucker_rays
 from lvsm_pytorch.config import DemoConfig
 from lvsm_pytorch.data import cameras_of, synthetic_scene
 from lvsm_pytorch.demo import show
+from lvsm_pytorch.inspect import frustum
 from lvsm_pytorch.losses import psnr
 from lvsm_pytorch.packaged import SOLIDS
 from lvsm_pytorch.render import some_inputs
@@ -38,7 +39,7 @@ def draw_conventions(path: Path) -> None:
     column, row = 22, 53
 
     for camera_to_world, intrinsics in zip(*cameras, strict = True):
-        draw_frustum(in_world, camera_to_world, intrinsics, (64, 64), depth = 0.7)
+        draw_frustum(in_world, camera_to_world, intrinsics, depth = 0.7)
 
     camera_to_world, intrinsics = cameras.camera_to_world[0], cameras.intrinsics[0]
     centre = camera_to_world[:3, 3]
@@ -78,11 +79,8 @@ def draw_conventions(path: Path) -> None:
     plt.close(figure)
 
 
-def draw_frustum(axes, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int], depth: float) -> None:
-    height, width = size
-    corners = torch.tensor([[0., 0., 1.], [width, 0., 1.], [width, height, 1.], [0., height, 1.]])
-    in_camera = depth * corners @ torch.linalg.inv(intrinsics).T
-    outline = in_camera @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]
+def draw_frustum(axes, camera_to_world: Tensor, intrinsics: Tensor, depth: float) -> None:
+    outline = frustum(camera_to_world, intrinsics, depth)
 
     for number, corner in enumerate(outline):
         line(axes, camera_to_world[:3, 3], corner, color = 'gray', linewidth = 0.7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,14 +39,16 @@ def show(config: DemoConfig) -> list[Path]:
     print(table(found))
 
     films = [shot(RenderConfig(
-        model = Path(SOLIDS), path = 'orbit', scene = scene, frames = config.frames, out = config.out / f'scene-{scene}', device = config.device, overwrite = True,
-    )) for scene in config.scenes]
+        model = Path(SOLIDS), path = 'orbit', scene = scene, frames = config.frames, device = config.device, overwrite = True,
+    ), config.out / f'scene-{scene}') for scene in config.scenes]
+    seen = [strip(film) for film in films]
 
     framed = [config.out / 'frames' / f'{number:05}.png' for number in range(config.frames)]
     framed[0].parent.mkdir(parents = True, exist_ok = True)
 
     for number, file in enumerate(framed):
-        save_image(joined([seen_and_painted(film, number) for film in films], across = True), file)
+        columns = [joined([above, enlarged(film.frames[number])], across = False) for above, film in zip(seen, films, strict = True)]
+        save_image(joined(columns, across = True), file)
 
     write_video(framed, orbit, FPS)
     print(f'Look at {comparison} and {orbit}, made in {time.perf_counter() - began:.0f} seconds.')
@@ -62,10 +65,15 @@ def compare(model: LVSM, path: Path) -> dict[str, float]:
     return figures(model = score(pred, batch.target_images), **guesses(batch)._asdict())
 
 
-def seen_and_painted(film: Film, number: int) -> Tensor:
-    """A frame (3 h w), larger than it is, and above it what the model has seen."""
-    painted = F.interpolate(load_image(film.frames[number]).unsqueeze(0), scale_factor = ZOOM, mode = 'bicubic').clamp(0, 1)[0]
-    width = (painted.shape[-1] - GAP * (len(film.photos) - 1)) // len(film.photos)
-    height = width * film.photos.shape[-2] // film.photos.shape[-1]
-    seen = F.interpolate(film.photos, (height, width), mode = 'bicubic', antialias = True).clamp(0, 1)
-    return joined([joined(list(seen), across = True), painted], across = False)
+def strip(film: Film) -> Tensor:
+    """What the model has seen, (3 h w): side by side, as wide as an enlarged frame."""
+    photos = torch.stack([view.load() for view in film.seen])
+    whole = enlarged(film.frames[0]).shape[-1]
+    width = (whole - GAP * (len(photos) - 1)) // len(photos)
+    height = width * photos.shape[-2] // photos.shape[-1]
+    return joined(list(F.interpolate(photos, (height, width), mode = 'bicubic', antialias = True).clamp(0, 1)), across = True)
+
+
+def enlarged(frame: Path) -> Tensor:
+    """(3 h w), of an image file."""
+    return F.interpolate(load_image(frame).unsqueeze(0), scale_factor = ZOOM, mode = 'bicubic').clamp(0, 1)[0]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
 from lvsm_pytorch.data.epipolar import Compared, compare, fundamental
+from lvsm_pytorch.data.sampling import baselines
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 
@@ -78,11 +79,6 @@ def report(found: Inspected) -> str:
         f'  verdict            {checked.verdict}',
     ]
     return '\n'.join(lines)
-
-
-def baselines(centres: Tensor) -> Tensor:
-    """Distances (n) from camera centres (n 3) to the nearest other one, infinite where there is none."""
-    return torch.cdist(centres, centres).fill_diagonal_(torch.inf).amin(dim = 1)
 
 
 def span(values: Tensor) -> str:

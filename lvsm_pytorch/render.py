@@ -7,13 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.config import RenderConfig
 from lvsm_pytorch.config_files import config_beside
-from lvsm_pytorch.data import Dataset, Problems, Scene, SyntheticSource, cameras_of, open_test, synthetic_dataset
+from lvsm_pytorch.data import Dataset, Problems, Scene, SyntheticSource, View, cameras_of, open_test, synthetic_dataset
 from lvsm_pytorch.data.images import resize_and_crop, save_image
 from lvsm_pytorch.data.sampling import camera_distance, evenly, spread_out, unit_of_set
 from lvsm_pytorch.errors import fail
@@ -36,10 +33,10 @@ STRETCH = 100
 
 
 class Film(NamedTuple):
-    """frames: image files, in order. fps: of the path's file, if it says so. photos: (v c h w), what the model has seen, as large as it saw them."""
+    """frames: image files, in order. fps: of the path's file, if it says so. seen: by the model."""
     frames: list[Path]
     fps: float | None
-    photos: Tensor
+    seen: list[View]
 
 
 def render(config: RenderConfig) -> list[Path]:
@@ -51,7 +48,7 @@ def render(config: RenderConfig) -> list[Path]:
         return render_held_out(config)
 
     out = config.out or folder_for('render', config.model)
-    film = shot(replace(config, out = out))
+    film = shot(config, out)
     endings = dict(mp4 = ['mp4'], gif = ['gif'], both = ['mp4', 'gif'], none = [])[config.video]
     files = [out / f'{Path(config.path).stem}.{ending}' for ending in endings]
 
@@ -62,28 +59,26 @@ def render(config: RenderConfig) -> list[Path]:
     return files + film.frames
 
 
-def shot(config: RenderConfig) -> Film:
-    """Paints the frames of a path, with `config.out` said."""
+def shot(config: RenderConfig, out: Path) -> Film:
+    """Paints the frames of a path into a folder; those that are there already are not painted again."""
     config.check()
-    assert config.out is not None
     model = load_model_for(config.model, max(config.height or 0, config.width or 0))
     scene = scene_of(scenes_of(model, config.model, config.data), config.scene)
     inputs = inputs_of(config, model, scene)
-    cameras = cameras_of([scene.views[number] for number in inputs])
+    seen = [scene.views[number] for number in inputs]
+    cameras = cameras_of(seen)
     way = way_of(config, model, scene, cameras)
     settings = dict(
         weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
         path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
     )
-    claim(config.out, FRAMES, settings, overwrite = config.overwrite)
-    files = [config.out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
-    images = [scene.views[number].load() for number in inputs]
+    claim(out, FRAMES, settings, overwrite = config.overwrite)
+    files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
 
     if not all(file.exists() for file in files):
-        paint_frames(config, read_photos(model.to(pick_device(config.device)), images, cameras, unit = unit_for(model, scene)), way, files)
+        paint_frames(config, read_photos(model.to(pick_device(config.device)), [view.load() for view in seen], cameras, unit = unit_for(model, scene)), way, files)
 
-    size = default_size(model)
-    return Film(files, way.fps, torch.stack([resize_and_crop(image, intrinsics, size)[0] for image, intrinsics in zip(images, cameras.intrinsics, strict = True)]))
+    return Film(files, way.fps, seen)
 
 
 def unit_for(model: LVSM, scene: Scene) -> float | None:

@@ -115,11 +115,23 @@ def pick_device(name: str) -> torch.device:
 
 # what a run's folder holds
 
-def load_model_for(folder: Path, size: int, **changes: Any) -> LVSM:
-    """A trained model that takes images of so many pixels: no weight depends on their number. changes: as `LVSM.from_pretrained`."""
-    model = LVSM.from_pretrained(folder, **changes)
+def load_model_for(folder: Path, size: int) -> LVSM:
+    """A trained model that takes images of so many pixels."""
+    return that_takes(LVSM.from_pretrained(folder), size)
+
+
+def that_takes(model: LVSM, size: int) -> LVSM:
+    """The model, for images of so many pixels: no weight depends on their number."""
     needed = -(-size // model.patch_size) * model.patch_size
-    return model if needed <= model.max_image_size else LVSM.from_pretrained(folder, max_image_size = needed, **changes)
+    return model if needed <= model.max_image_size else changed(model, max_image_size = needed)
+
+
+def changed(model: LVSM, **changes: Any) -> LVSM:
+    """The same weights, and no copy of them, in a network of other arguments, in eval mode. Errors: ValueError where there is no such network."""
+    other = LVSM(**{**model.config, **changes}).to(next(model.parameters()).device)
+    other.load_state_dict(model.state_dict(), assign = True)
+    other.trained_for = model.trained_for
+    return other.eval()
 
 
 def num_inputs_of(model: LVSM) -> int:

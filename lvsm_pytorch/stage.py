@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras, interpolate_poses, move_poses, normalization
 from lvsm_pytorch.data import Scene, View, cameras_of
-from lvsm_pytorch.data.sampling import camera_distance
+from lvsm_pytorch.data.sampling import baselines, camera_distance
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.render import some_inputs, unit_for
 from lvsm_pytorch.synthesis import PhotosRead, default_size, read_photos, whole_patches
@@ -52,28 +52,26 @@ class Stage:
     def __init__(self, models: dict[bool, LVSM], scene: Scene):
         self.models = models
         self.scene = scene
-        self.cameras = cameras_of(scene.views)
-        self.to_shown = normalization(self.cameras.camera_to_world.double())
-        self.shown = move_poses(self.to_shown, self.cameras.camera_to_world.double()).float()
+        poses = cameras_of(scene.views).camera_to_world.double()
+        self.to_shown = normalization(poses)
+        self.shown = move_poses(self.to_shown, poses).float()
         self.most_inputs = min(MOST_INPUTS, len(scene.views))
         self.size = default_size(next(iter(models.values())))
         self.lock = threading.Lock()
         self.read = lru_cache(maxsize = 8)(self.read_anew)
+        self.inputs = lru_cache(maxsize = MOST_INPUTS)(lambda count: some_inputs(scene, count))
 
     def spacing(self) -> float:
         """Of the cameras in the shown world: median distance from one to the nearest other; 1 where there is but one."""
-        centres = self.shown[:, :3, 3]
-        apart = torch.cdist(centres, centres).fill_diagonal_(torch.inf).amin(dim = 1).median()
+        apart = baselines(self.shown[:, :3, 3]).median()
         return float(apart) if apart.isfinite() and apart > 0 else 1.
-
-    def inputs(self, count: int) -> tuple[int, ...]:
-        return some_inputs(self.scene, count)
 
     def read_anew(self, count: int, input_attends_target: bool) -> PhotosRead:
         views = [self.scene.views[number] for number in self.inputs(count)]
         model = self.models[input_attends_target]
         return read_photos(model, [view.load() for view in views], cameras_of(views), unit = unit_for(model, self.scene))
 
+    @cached_property
     def fov(self) -> float:
         """Of the photos, vertical, in radians, as they are cut for the model."""
         view = self.scene.views[0]
@@ -83,7 +81,7 @@ class Stage:
 
     def fov_of_window(self, aspect: float) -> float:
         """As much of the scene as on the photos, at another width by height: vertical, in radians."""
-        return 2 * math.atan(math.tan(self.fov() / 2) * math.sqrt(self.size[1] / self.size[0] / bounded(aspect)))
+        return 2 * math.atan(math.tan(self.fov / 2) * math.sqrt(self.size[1] / self.size[0] / bounded(aspect)))
 
     def nearest(self, look: Look, count: int) -> Nearest:
         every = torch.cat((look.camera_to_world.float().unsqueeze(0), self.shown))

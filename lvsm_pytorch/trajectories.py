@@ -42,7 +42,7 @@ def looked_at(camera_to_world: Tensor) -> Tensor:
     return (point if (point - middle) @ ahead > 0 else fallback).to(camera_to_world)
 
 
-def upright(camera_to_world: Tensor) -> Tensor:
+def up_of(camera_to_world: Tensor) -> Tensor:
     """The unit direction (3) that is up, by cameras (n 4 4) that people hold level: across their x axes, and as their y axes have it where those leave it open."""
     right, up = camera_to_world[:, :3, 0].double(), -camera_to_world[:, :3, 1].double().mean(dim = 0)
     system = right.mT @ right / len(right) + PARALLEL * torch.eye(3, dtype = torch.float64)
@@ -54,11 +54,11 @@ def orbit(camera_to_world: Tensor, num_frames: int) -> Tensor:
     """Camera to world (num_frames 4 4) around what the cameras (n 4 4) look at, at their median distance and height.
 
     Where they stand all around it, this is one full turn; else it goes from one side of them to the other and back, since nobody
-    knows what is behind. Up is theirs (`upright`).
+    knows what is behind. Up is theirs (`up_of`).
     """
     target = looked_at(camera_to_world)
     offset = camera_to_world[:, :3, 3] - target
-    up = upright(camera_to_world)
+    up = up_of(camera_to_world)
     x = offset.mean(dim = 0)
     some_axis = torch.eye(3, dtype = up.dtype)[up.abs().argmin()]
     x = torch.linalg.cross(up, torch.linalg.cross(x if x.norm() > 1e-6 else some_axis, up))

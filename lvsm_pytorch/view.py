@@ -25,10 +25,10 @@ from lvsm_pytorch.data.images import save_image, to_pixels
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.render import scene_of, scenes_of
-from lvsm_pytorch.runs import load_model_for, num_inputs_of, pick_device
+from lvsm_pytorch.runs import changed, num_inputs_of, pick_device, that_takes
 from lvsm_pytorch.stage import WIDEST, Look, Pace, Stage
 from lvsm_pytorch.synthesis import default_size
-from lvsm_pytorch.trajectories import looked_at, upright
+from lvsm_pytorch.trajectories import looked_at, up_of
 from lvsm_pytorch.video import write_video
 
 # a camera that has not moved for so long rests
@@ -98,13 +98,13 @@ class Viewer:
 
 def models_of(config: ViewConfig) -> dict[bool, LVSM]:
     """Of the same weights, by whether inputs see the target: as they were trained, and the other way where their network has one. They take wide windows."""
-    device, trained = pick_device(config.device), load_model_for(config.model, 0)
-    size = ceil(sqrt(WIDEST) * max(default_size(trained)))
-    models = {trained.input_attends_target: load_model_for(config.model, size).to(device)}
+    trained = LVSM.from_pretrained(config.model).to(pick_device(config.device))
+    trained = that_takes(trained, ceil(sqrt(WIDEST) * max(default_size(trained))))
+    models = {trained.input_attends_target: trained}
 
     with suppress(ValueError):
         other = not trained.input_attends_target
-        models[other] = load_model_for(config.model, size, input_attends_target = other).to(device)
+        models[other] = changed(trained, input_attends_target = other)
 
     return models
 
@@ -162,6 +162,7 @@ class Visit:
     def enter(self, number: int) -> None:
         """Another scene, seen from between two photos that the model sees."""
         self.stage = self.viewer.stage(number)
+        self.photo_name.content = ''
         self.forget()
         self.draw_frusta()
         _, between, _ = interpolate_poses(self.stage.shown[list(self.stage.inputs(2))], 3)
@@ -174,7 +175,7 @@ class Visit:
 
         with self.client.atomic():
             camera.fov = self.stage.fov_of_window(camera.aspect)
-            camera.up_direction = upright(self.stage.shown).numpy()
+            camera.up_direction = up_of(self.stage.shown).numpy()
             camera.position = centre.numpy()
             camera.look_at = (centre + distance * camera_to_world[:3, 2]).numpy()
 
@@ -190,7 +191,7 @@ class Visit:
             image = self.stage.scene.views[number].load() if number in seen else None
             aspect = width / height if image is None else image.shape[-1] / image.shape[-2]
             frustum = self.client.scene.add_camera_frustum(
-                f'/photos/{number}', fov = self.stage.fov(), aspect = aspect, scale = size, thickness = size / 100, color = SEEN if number in seen else UNSEEN,
+                f'/photos/{number}', fov = self.stage.fov, aspect = aspect, scale = size, thickness = size / 100, color = SEEN if number in seen else UNSEEN,
                 image = None if image is None else to_pixels(image), wxyz = rotation_to_quaternion(camera_to_world[:3, :3]).numpy(), position = camera_to_world[:3, 3].numpy(),
             )
             frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))
@@ -235,8 +236,12 @@ class Visit:
         self.pace.took(size, seconds)
         nearest = self.stage.nearest(look, self.count.value)
         self.client.scene.set_background_image(to_pixels(image), format = 'jpeg', jpeg_quality = 95)
-        self.photo.image = to_pixels(nearest.view.load())
-        self.photo_name.content = f'{nearest.view.name}, {"which the model sees" if nearest.is_input else "which the model does not see"}'
+        name = f'{nearest.view.name}, {"which the model sees" if nearest.is_input else "which the model does not see"}'
+
+        if self.photo_name.content != name:
+            self.photo.image = to_pixels(nearest.view.load())
+            self.photo_name.content = name
+
         self.status.content = f'**{self.stage.scene.name}**, {size[1]} × {size[0]} in {seconds * 1000:.0f} ms'
 
     # a film of where they went

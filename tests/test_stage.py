@@ -30,7 +30,7 @@ def stage():
 @pytest.mark.parametrize('attends', [True, False])
 def test_what_a_photos_camera_sees_is_what_synthesize_sees(stage, attends):
     seen = [stage.scene.views[number] for number in stage.inputs(2)]
-    look = Look(stage.shown[4], stage.fov(), 24 / 16)
+    look = Look(stage.shown[4], stage.fov, 24 / 16)
     intrinsics = seen[0].intrinsics - torch.tensor([[0., 0., 0.], [0., 0., 4.], [0., 0., 0.]])    # cut from 24 × 24
     unit = 1 / float(stage.to_shown[:3, :3].norm(dim = 0).mean())
     expected = synthesize(stage.models[attends], [view.load() for view in seen], cameras_of(seen), Cameras(stage.scene.views[4].camera_to_world, intrinsics), (16, 24), unit = unit)

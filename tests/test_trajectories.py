@@ -11,7 +11,7 @@ from conftest import random_rotation
 
 from lvsm_pytorch.cameras import look_at, opencv_to_opengl, orbit_poses
 from lvsm_pytorch.data import cameras_of, synthetic_scene
-from lvsm_pytorch.trajectories import interpolation, looked_at, orbit, read_path, upright
+from lvsm_pytorch.trajectories import interpolation, looked_at, orbit, read_path, up_of
 
 UP = torch.tensor([0., 0., 1.])
 INTRINSICS = torch.tensor([[50., 0., 20.], [0., 50., 15.], [0., 0., 1.]])
@@ -153,10 +153,10 @@ def test_up_is_what_level_cameras_say_however_they_are_pitched():
     up = up / up.norm()
     side = torch.linalg.cross(up, torch.tensor([1., 0., 0.]))
     poses = torch.stack([look_at(4 * (side + 0.3 * turn * torch.linalg.cross(side, up)) + 3 * up, torch.zeros(3), up) for turn in (-1., -0.4, 0.3, 1.)])
-    assert upright(poses) @ up > 0.999
+    assert up_of(poses) @ up > 0.999
     leaning = -poses[:, :3, 1].mean(dim = 0)
     assert leaning @ up / leaning.norm() < 0.9
-    assert (upright(poses[:1]) + poses[0, :3, 1]).abs().max() < 1e-3    # one camera alone has but its own
+    assert (up_of(poses[:1]) + poses[0, :3, 1]).abs().max() < 1e-3    # one camera alone has but its own
 
 
 def test_an_orbit_of_level_cameras_stays_level():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from io import BytesIO
@@ -11,6 +10,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from browser import SOFTWARE, chromium_path
 from conftest import tiny_model
 from PIL import Image
 
@@ -26,13 +26,12 @@ from lvsm_pytorch.view import Viewer, models_of, view
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning', 'ignore::pytest.PytestUnhandledThreadExceptionWarning', 'ignore::DeprecationWarning', 'ignore:these weights are used far')
 
 WINDOW = dict(width = 1000, height = 600)
-SOFTWARE = ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist']
 
 
 @pytest.fixture(scope = 'module')
 def chromium():
     playwright = pytest.importorskip('playwright.sync_api')
-    path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
+    path = chromium_path()
 
     if path is None:
         pytest.skip('there is no Chromium here')

@@ -177,6 +177,11 @@ def camera_distance(camera_to_world: Tensor) -> Tensor:
     return apart / apart.median().clamp(min = 1e-12) + angle
 
 
+def baselines(centres: Tensor) -> Tensor:
+    """Distances (n) from camera centres (n 3) to the nearest other one, infinite where there is none."""
+    return torch.cdist(centres, centres).fill_diagonal_(torch.inf).amin(dim = 1)
+
+
 def evenly(length: int, count: int) -> list[int]:
     """So many numbers from 0 to `length`, evenly, both too; of one, 0."""
     return [round(length * part / max(count - 1, 1)) for part in range(count)]
