@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -199,6 +199,21 @@ def to_official(model: LVSM) -> dict[str, Tensor]:
 
 # models on disk
 
+class TrainedFor(NamedTuple):
+    """What weights have learnt from, and may be no good far away from.
+
+    pose_frame: how poses were normalised, in words.
+    image_size: (height, width) in pixels. num_inputs: views that the model saw.
+    unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
+    world: of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `cameras.move_poses`.
+    """
+    pose_frame: str
+    image_size: tuple[int, int]
+    num_inputs: int
+    unit: float | None = None
+    world: list[list[float]] | None = None
+
+
 def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
     """As `LVSM.save_pretrained`. weights: the model's, where it has but a part of them itself."""
     save_file = safetensors().save_file
@@ -221,7 +236,7 @@ def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[s
     write_whole(folder / CONFIG, lambda temporary: temporary.write_text(text, encoding = 'utf-8'))
 
 
-def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Tensor]]:
+def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[dict[str, Any], TrainedFor | None, dict[str, Tensor]]:
     """The arguments of `LVSM`, what the weights were trained for (or None), and the weights."""
     config_path, weights_path = find_pretrained(folder_or_hub_id, **hub_options)
 
@@ -241,7 +256,17 @@ def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
     except Exception as error:  # safetensors has an error of its own for every way in which a file can be broken
         raise ValueError(f'{weights_path}: must be a safetensors file, but {error}. Save the model anew.') from error
 
-    return config['model'], config.get('trained_for'), weights
+    return config['model'], trained_for_of(config.get('trained_for')), weights
+
+
+def trained_for_of(told: Any) -> TrainedFor | None:
+    if told is None:
+        return None
+
+    if not isinstance(told, dict) or set(told) != set(TrainedFor._fields):
+        fail('folder_or_hub_id', f'must have {TrainedFor._fields} in trained_for of its config.json', told, 'Save the model anew, or make trained_for null.')
+
+    return TrainedFor(**{**told, 'image_size': tuple(told['image_size'])})
 
 
 def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[Path, Path]:

@@ -13,6 +13,7 @@ from lvsm_pytorch.data.epipolar import Compared, compare, fundamental
 from lvsm_pytorch.data.sampling import baselines
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.trajectories import up_of
 
 
 class Inspected(NamedTuple):
@@ -109,7 +110,7 @@ def draw(found: Inspected, path: Path) -> None:
 
     thumbnails(side, found, poses, size)
     side.set_aspect('equal')
-    side.set_title(f'{found.scene.name}: {len(poses)} cameras, the mean camera\'s up is up')
+    side.set_title(f'{found.scene.name}: {len(poses)} cameras, from a side')
     above.set_aspect('equal')
     above.set_title('from above, by number of the view')
     draw_pair(pair, found)
@@ -117,10 +118,9 @@ def draw(found: Inspected, path: Path) -> None:
 
 
 def upright(camera_to_world: Tensor) -> Tensor:
-    """Poses turned so that the mean camera's up is z, and what it looks along is y."""
-    up = -camera_to_world[:, :3, 1].mean(dim = 0)
+    """Poses turned so that up is z, as cameras that are held level have it, and what they look along is y."""
+    up = up_of(camera_to_world)
     forward = camera_to_world[:, :3, 2].mean(dim = 0)
-    up = up / up.norm().clamp(min = 1e-9)
     right = torch.linalg.cross(forward, up)
     right = right / right.norm() if right.norm() > 1e-6 else torch.linalg.cross(torch.eye(3)[up.abs().argmin()], up)
     right = right / right.norm()

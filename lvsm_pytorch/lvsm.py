@@ -19,14 +19,15 @@ from torch import Tensor, nn
 from torch.nn import Module
 
 from lvsm_pytorch.allocator import keep_freed_memory
+from lvsm_pytorch.argument_checks import check_arguments
 from lvsm_pytorch.camera_encoding import CameraEncoding, camera_rays, reference_of
 from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.checkpoint import load_strictly, read_official, read_pretrained, save_pretrained
+from lvsm_pytorch.checkpoint import TrainedFor, load_strictly, read_official, read_pretrained, save_pretrained
 from lvsm_pytorch.checks import check_floating, check_shape, real_views
 from lvsm_pytorch.encoded import EncodedScene
 from lvsm_pytorch.encoder import Float32Linear, PaperEncoder
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.losses import PerceptualLoss, mse
+from lvsm_pytorch.losses import mse
 from lvsm_pytorch.mae import MAE
 from lvsm_pytorch.prope import Prope
 from lvsm_pytorch.sequence import drop_rays, in_sequence, of_tokens, part_of, real_and_not, seen_mask, without
@@ -52,21 +53,6 @@ class Embeds(NamedTuple):
     """
     targets: Tensor
     inputs: Tensor
-
-
-class TrainedFor(NamedTuple):
-    """What weights have learnt from, and may be no good far away from.
-
-    pose_frame: how poses were normalised, in words.
-    image_size: (height, width) in pixels. num_inputs: views that the model saw.
-    unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
-    world: of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `cameras.move_poses`.
-    """
-    pose_frame: str
-    image_size: tuple[int, int]
-    num_inputs: int
-    unit: float | None = None
-    world: list[list[float]] | None = None
 
 
 # Arguments of LVSM by name. Above them, what the paper's tables have for each, as PSNR / SSIM / LPIPS: on RealEstate10K at
@@ -147,39 +133,27 @@ class LVSM(Module):
     ):
         super().__init__()
 
-        for name, value in dict(dim = dim, max_image_size = max_image_size, patch_size = patch_size, depth = depth, dim_head = dim_head, channels = channels).items():
-            if not isinstance(value, int) or value < 1:
-                fail(name, 'must be an integer of at least 1', repr(value), 'The paper has dim 768, depth 24, patch_size 8 at 256 pixels.')
+        # all that it takes to make the same network again, but the perceptual loss
 
-        heads = dim // dim_head if heads is None else heads
+        self.config: dict[str, Any] = dict(
+            dim = dim,
+            max_image_size = max_image_size,
+            patch_size = patch_size,
+            depth = depth,
+            heads = heads,
+            dim_head = dim_head,
+            channels = channels,
+            dropout_input_ray_prob = dropout_input_ray_prob,
+            perceptual_loss_weight = perceptual_loss_weight,
+            decoder_kwargs = dict(decoder_kwargs),
+            input_attends_target = input_attends_target,
+            camera_encoding = camera_encoding,
+            sweep_depths = sweep_depths,
+            sweep_nearest = sweep_nearest,
+        )
 
-        if not isinstance(heads, int) or heads < 1:
-            fail('heads', 'must be an integer of at least 1', repr(heads), f'Left out, it is dim // dim_head, here {dim} // {dim_head}: lower dim_head or say heads.')
-
-        if max_image_size % patch_size != 0:
-            fail('max_image_size', f'must be a multiple of patch_size {patch_size}', max_image_size, f'For example {max(max_image_size // patch_size, 1) * patch_size}.')
-
-        if not 0 <= dropout_input_ray_prob < 1:
-            fail('dropout_input_ray_prob', 'must be a probability from 0 up to below 1', dropout_input_ray_prob, 'Use 0 for no dropout.')
-
-        if perceptual_loss is not None and not callable(perceptual_loss):
-            fail('perceptual_loss', 'must be a module or None', repr(perceptual_loss), 'Pass for example PerceptualLoss.from_matconvnet(path).')
-
-        if isinstance(perceptual_loss, PerceptualLoss) and channels != 3:
-            fail('perceptual_loss', 'compares images of 3 channels', f'channels = {channels}', 'Leave it out, or pass a module that takes your channels.')
-
-        if perceptual_loss_weight < 0:
-            fail('perceptual_loss_weight', 'must be at least 0', perceptual_loss_weight, 'Use 0 to switch it off.')
-
-        if camera_encoding not in CAMERA_ENCODINGS:
-            fail('camera_encoding', f'must be one of {list(CAMERA_ENCODINGS)}', repr(camera_encoding), "The paper's is 'plucker'.")
-
-        if not isinstance(sweep_depths, int) or sweep_depths < 0:
-            fail('sweep_depths', 'must be an integer of at least 0', repr(sweep_depths), 'Use 0 for the paper\'s network, 16 for one that looks along its rays.')
-
-        if not sweep_nearest > 0:
-            fail('sweep_nearest', 'must be a length above 0', sweep_nearest, 'Take the distance from a camera to the nearest thing that it sees.')
-
+        check_arguments(self.config, perceptual_loss, CAMERA_ENCODINGS)
+        self.config['heads'] = heads = dim // dim_head if heads is None else heads
         encoding = CAMERA_ENCODINGS[camera_encoding]
 
         if dim_head % encoding.dim_head_multiple != 0:
@@ -193,31 +167,12 @@ class LVSM(Module):
         self.channels = channels
         self.dropout_input_ray_prob = dropout_input_ray_prob
         self.perceptual_loss_weight = perceptual_loss_weight
-        self.decoder_kwargs = dict(decoder_kwargs)
+        self.decoder_kwargs = self.config['decoder_kwargs']
         self.input_attends_target = input_attends_target
         self.camera_encoding = camera_encoding
         self.sweep_depths = sweep_depths
         self.trained_for: TrainedFor | None = None
         self.has_warned = False
-
-        # all that it takes to make the same network again, but the perceptual loss
-
-        self.config: dict[str, Any] = dict(
-            dim = dim,
-            max_image_size = max_image_size,
-            patch_size = patch_size,
-            depth = depth,
-            heads = heads,
-            dim_head = dim_head,
-            channels = channels,
-            dropout_input_ray_prob = dropout_input_ray_prob,
-            perceptual_loss_weight = perceptual_loss_weight,
-            decoder_kwargs = self.decoder_kwargs,
-            input_attends_target = input_attends_target,
-            camera_encoding = camera_encoding,
-            sweep_depths = sweep_depths,
-            sweep_nearest = sweep_nearest,
-        )
 
         # a tuple, so that torch doesn't make it a submodule: it is frozen, and no part of the network
 
@@ -286,13 +241,7 @@ class LVSM(Module):
         arguments, trained_for, weights = read_pretrained(folder_or_hub_id, **hub_options)
         model = cls(**{**arguments, **changes})
         load_strictly(model, weights)
-
-        if trained_for is not None:
-            if not isinstance(trained_for, dict) or set(trained_for) != set(TrainedFor._fields):
-                fail('folder_or_hub_id', f'must have {TrainedFor._fields} in trained_for of its config.json', trained_for, 'Save the model anew, or make trained_for null.')
-
-            model.trained_for = TrainedFor(**{**trained_for, 'image_size': tuple(trained_for['image_size'])})
-
+        model.trained_for = trained_for
         return model.eval()
 
     @classmethod

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.config_files import load_run_config
 from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Source, SyntheticSource, can_have_workers, has_split, open_dataset, split_dataset, split_scenes, synthetic_scene
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.losses import PerceptualLoss
-from lvsm_pytorch.lvsm import LVSM, TrainedFor
+from lvsm_pytorch.lvsm import LVSM
 
 BEST = 'best'
 STATES = 'states'

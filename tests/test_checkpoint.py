@@ -13,8 +13,8 @@ from plain_lvsm import plain_lvsm, plain_rays, random_weights
 from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM, plucker_rays
-from lvsm_pytorch.checkpoint import read_official, to_official
-from lvsm_pytorch.lvsm import SIZES, TrainedFor
+from lvsm_pytorch.checkpoint import TrainedFor, read_official, to_official
+from lvsm_pytorch.lvsm import SIZES
 
 CASES = ('small', 'multi')
 

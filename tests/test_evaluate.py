@@ -14,11 +14,11 @@ import torch
 from conftest import tiny_model
 
 from lvsm_pytorch import evaluate as evaluate_module
+from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.config import EvaluateConfig, TrainConfig
 from lvsm_pytorch.config_files import save_config
 from lvsm_pytorch.data import make_index, open_dataset, split_scenes, synthetic_scene, write_chunks, write_index, write_transforms
 from lvsm_pytorch.evaluate import PAGE, REPORT, SCENES, evaluate, spread
-from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.report import BRIGHTEST, baselines, error_map, extremes, summary, table
 
 

@@ -11,8 +11,8 @@ from conftest import tiny_model
 from PIL import Image
 
 from lvsm_pytorch.cameras import normalization, normalize_poses, plucker_rays
+from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.data import Entry, cameras_of, synthetic_scene
-from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.protocol import Protocol, judged, lpips_of
 from lvsm_pytorch.robustness import NUMBERS_OF_INPUTS, by_inputs, context_of, in_moved_worlds
 from lvsm_pytorch.scores import BLURS, blurred_mean, copied_input, score

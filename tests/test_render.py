@@ -13,10 +13,10 @@ from PIL import Image, ImageSequence
 from lvsm_pytorch import render as render_module
 from lvsm_pytorch import synthesize
 from lvsm_pytorch.cameras import Cameras
+from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.config import RenderConfig
 from lvsm_pytorch.data import cameras_of, synthetic_scene, write_chunks, write_transforms
 from lvsm_pytorch.data.images import load_image, save_image
-from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.render import FRAMES, inputs_of, render
 from lvsm_pytorch.trajectories import interpolation
 from lvsm_pytorch.video import write_video

@@ -11,8 +11,8 @@ from conftest import tiny_model
 
 from lvsm_pytorch import synthesize
 from lvsm_pytorch.cameras import Cameras, move_poses
+from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.data import cameras_of, synthetic_scene
-from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.stage import SECONDS_A_VIEW, Look, Pace, Stage
 
 

@@ -6,9 +6,9 @@ from conftest import known_cameras, random_rotation, tiny_model
 
 from lvsm_pytorch import LVSM, Cameras, plucker_rays, synthesize
 from lvsm_pytorch.cameras import crop_intrinsics, normalize_poses, scale_intrinsics
+from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene, write_transforms
-from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.runs import model_of as model_as_configured
 from lvsm_pytorch.runs import source_of
 from lvsm_pytorch.train import train

@@ -15,10 +15,10 @@ from conftest import tiny_model
 from PIL import Image
 
 from lvsm_pytorch import view as view_module
+from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.cli import main
 from lvsm_pytorch.config import ViewConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
-from lvsm_pytorch.lvsm import TrainedFor
 from lvsm_pytorch.view import Viewer, models_of, view
 
 # what viser and its server of websockets leave to the garbage collector
