@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 from browser import SOFTWARE, chromium_path
 
 from lvsm_pytorch.config import ViewConfig
-from lvsm_pytorch.stage import Look
+from lvsm_pytorch.stage import Look, Stage
 from lvsm_pytorch.view import Viewer, Visit
 
 WINDOW: Any = dict(width = 1280, height = 720)
@@ -39,9 +39,9 @@ class TimedVisit(Visit):
     def hear(self, _: Any) -> None:
         self.heard = self.heard or time.perf_counter()
 
-    def paint(self, look: Look, size: tuple[int, int]) -> None:
+    def paint(self, stage: Stage, look: Look, size: tuple[int, int]) -> None:
         heard, self.heard = self.heard, None
-        super().paint(look, size)
+        super().paint(stage, look, size)
 
         if heard is not None:
             self.answers.append((time.perf_counter() - heard, size))

@@ -12,4 +12,4 @@ def keep_freed_memory() -> None:
     So a block of nearly that much is taken and freed, of which nothing is touched. It makes rendering on a CPU about an eighth faster;
     other allocators do not mind it.
     """
-    torch.empty(2 ** 25 - 2 ** 14, dtype = torch.uint8)
+    torch.empty(2 ** 25 - 2 ** 14, dtype = torch.uint8, device = 'cpu')

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import read_tensors, write_whole
+from lvsm_pytorch.files import read_json, read_tensors, write_whole
 from lvsm_pytorch.packaged import folder_of, packaged_models
 
 if TYPE_CHECKING:
@@ -240,10 +240,7 @@ def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
     """The arguments of `LVSM`, what the weights were trained for (or None), and the weights."""
     config_path, weights_path = find_pretrained(folder_or_hub_id, **hub_options)
 
-    try:
-        config = json.loads(config_path.read_text(encoding = 'utf-8'))
-    except ValueError as error:
-        raise ValueError(f'{config_path}: must be a JSON file, but {error}. Save the model anew.') from error
+    config = read_json(config_path)
 
     if not isinstance(config, dict) or config.get('model_type') != 'lvsm' or 'model' not in config:
         fail(str(config_path), 'must be the config of an LVSM that this library saved', str(config)[:80], 'Checkpoints of the paper\'s authors are read by LVSM.from_official.')

@@ -198,6 +198,9 @@ class EvaluateConfig:
             if getattr(self, name) < least:
                 fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')
 
+        if self.image_size is not None and self.image_size < 1:
+            fail('image_size', 'must be at least 1', self.image_size, 'Left out, it is as the model was trained.')
+
 
 @dataclass(frozen = True)
 class RenderConfig:
@@ -242,6 +245,9 @@ class RenderConfig:
 
         if (self.height is None) != (self.width is None):
             fail('height, width', 'must both be said, or neither', (self.height, self.width), 'Left out, they are as the model was trained.')
+
+        if self.height is not None and self.width is not None and min(self.height, self.width) < 1:
+            fail('height, width', 'must be at least 1', (self.height, self.width), 'Left out, they are as the model was trained.')
 
 
 @dataclass(frozen = True)

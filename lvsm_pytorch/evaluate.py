@@ -30,7 +30,7 @@ from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.protocol import Protocol, judged, lpips_of
 from lvsm_pytorch.report import baselines, summary, table, write_page
 from lvsm_pytorch.robustness import by_inputs, in_moved_worlds
-from lvsm_pytorch.runs import load_model_for, num_inputs_of, pick_device
+from lvsm_pytorch.runs import num_inputs_of, pick_device, that_takes
 from lvsm_pytorch.synthesis import default_size
 from lvsm_pytorch.unfinished import claim
 
@@ -145,8 +145,7 @@ def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig)
 # what is evaluated
 
 def load_model(config: EvaluateConfig) -> LVSM:
-    model = load_model_for(config.model, config.image_size or 0)
-
+    model = that_takes(LVSM.from_pretrained(config.model), config.image_size or 0)
     size = config.image_size or model.max_image_size
 
     if size % model.patch_size != 0:

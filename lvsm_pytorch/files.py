@@ -43,6 +43,22 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n', encoding = 'utf-8'))
 
 
+def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
+    """Errors: `error` for a file that is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding = 'utf-8'))
+    except (OSError, ValueError) as problem:
+        raise error(f'{path}: must be a readable JSON file, but got {problem}. Write it anew.') from problem
+
+
+def make_folder(out: Path) -> None:
+    """Errors: OSError where it can't be made."""
+    try:
+        out.mkdir(parents = True, exist_ok = True)
+    except OSError as error:
+        raise OSError(f'out: must be a folder that can be made, but got {out}: {error}. Choose another.') from error
+
+
 def remove_partial_files(folder: Path) -> None:
     """What `write_whole` left where its process was killed."""
     for path in folder.glob(f'.*{PARTIAL}*'):

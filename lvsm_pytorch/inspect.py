@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
 from lvsm_pytorch.data.epipolar import Compared, compare, fundamental
-from lvsm_pytorch.data.sampling import baselines
+from lvsm_pytorch.data.sampling import apart, spacings
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.trajectories import up_of
@@ -75,7 +75,7 @@ def report(found: Inspected) -> str:
         f'\n{scene.name}: {len(scene.views)} view{"s" if len(scene.views) != 1 else ""}{" of a video" if scene.is_video else ""}',
         f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos looked at',
         f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
-        f'  baselines          {span(baselines(centres))} to the nearest view, {torch.cdist(centres, centres).max():.3g} at most, in units of the dataset',
+        f'  baselines          {span(spacings(centres))} to the nearest view, {apart(centres).max():.3g} at most, in units of the dataset',
         f'  epipolar distance  {checked.given:.2f} pixels in the median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
         f'  verdict            {checked.verdict}',
     ]
@@ -122,7 +122,7 @@ def upright(camera_to_world: Tensor) -> Tensor:
     up = up_of(camera_to_world)
     forward = camera_to_world[:, :3, 2].mean(dim = 0)
     right = torch.linalg.cross(forward, up)
-    right = right / right.norm() if right.norm() > 1e-6 else torch.linalg.cross(torch.eye(3)[up.abs().argmin()], up)
+    right = right if right.norm() > 1e-6 else torch.linalg.cross(torch.eye(3)[up.abs().argmin()], up)
     right = right / right.norm()
     rotation = torch.eye(4)
     rotation[:3, :3] = torch.stack((right, torch.linalg.cross(up, right), up))
@@ -131,7 +131,7 @@ def upright(camera_to_world: Tensor) -> Tensor:
 
 def frustum_size(camera_to_world: Tensor) -> float:
     """How far from its camera a frustum ends: about as far as the nearest camera."""
-    return max(baselines(camera_to_world[:, :3, 3]).median().item(), 1e-6) if len(camera_to_world) > 1 else 1.
+    return max(spacings(camera_to_world[:, :3, 3]).median().item(), 1e-6) if len(camera_to_world) > 1 else 1.
 
 
 def frustum(pose: Tensor, intrinsics: Tensor, depth: float, steps: int = 2) -> Tensor:

@@ -35,6 +35,8 @@ class Judge:
 
     def look(self, training: Training) -> dict[str, float]:
         """Figures of the model and of the guesses beside it; the model is saved, and a picture."""
+        from accelerate.utils import broadcast_object_list
+
         pred = training.paint(self.held_out)
         scores = dict(model = score(pred, self.held_out.target_images), **self.guesses._asdict())
 
@@ -46,7 +48,11 @@ class Judge:
         if training.is_main:
             save_comparison(self.run / 'comparison.png', self.held_out, pred)
 
-        return figures(**scores)
+        # the main process's, by which all decide whether this is the best look: figures of unlike GPUs differ a little
+
+        found = [figures(**scores)]
+        broadcast_object_list(found)
+        return found[0]
 
     def keep_best(self, training: Training) -> None:
         training.save_model(self.run / BEST)

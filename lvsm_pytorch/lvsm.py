@@ -466,6 +466,7 @@ class LVSM(Module):
             # nothing of a masked image is computed with, so that nothing of it leaks
 
             images, = without(~image_mask, images)
+            image_mask = image_mask.to(images.device)
             is_target = rearrange(image_mask, 'b v -> b v 1 1 1')
             tokens = torch.where(is_target, self.target_tokens(rays, ray_mask), self.input_tokens(images, rays, ray_mask))
 

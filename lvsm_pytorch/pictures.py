@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lvsm_pytorch.data.images import to_pixels
 from lvsm_pytorch.data.sampling import Batch
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.losses import psnr
@@ -71,6 +72,4 @@ def to_pillow(image: Tensor, zoom: int):
     """A Pillow image of (3 h w) in [0, 1], `zoom` times as large."""
     from PIL import Image
 
-    pixels = (image.clamp(0, 1) * 255).round().byte()
-    pixels = F.interpolate(pixels.float().unsqueeze(0), scale_factor = zoom)[0].byte()
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(to_pixels(F.interpolate(image.unsqueeze(0), scale_factor = zoom)[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
+from functools import reduce, wraps
 from typing import TypeVar
 
 import torch
@@ -22,14 +22,16 @@ def without_autocast(device_type: str) -> AbstractContextManager:
 
 
 def in_float32(function: Function) -> Function:
-    """The function with autocast off, and its tensors of half precision raised to float32."""
-
-    def raised(value: object) -> object:
-        return at_least_float32(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+    """The function with autocast off, and its tensors raised to float32; to float64 where any is of that."""
 
     @wraps(function)
     def inner(*args, **kwargs):
-        device_types = {value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor)}
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        device_types = {tensor.device.type for tensor in tensors}
+        dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+        def raised(value: object) -> object:
+            return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
         with without_autocast(max(device_types - {'cpu'}, default = 'cpu')):
             return function(*map(raised, args), **{name: raised(value) for name, value in kwargs.items()})

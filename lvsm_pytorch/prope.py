@@ -82,6 +82,7 @@ def placed(x: Tensor, matrix: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """The first half of (b n heads dim_head) by the matrices (b n 4 4), four and four, the second turned. In float32, and back in the dtype of x."""
     with without_autocast(x.device.type):
         projective, rotary = at_least_float32(x).chunk(2, dim = -1)
+        matrix, cos, sin = (t.to(projective.dtype) for t in (matrix, cos, sin))
         projective = projective.unflatten(-1, (-1, 4)).flatten(2, 3) @ matrix.mT
         rotary = turned(rotary, cos, sin)
         return torch.cat((projective.reshape(rotary.shape), rotary), dim = -1).to(x.dtype)

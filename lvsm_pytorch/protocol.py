@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras, move_poses, normalize_poses, plucker_rays
+from lvsm_pytorch.cameras import Cameras, move_poses, normalize_poses
 from lvsm_pytorch.config import Filter, Frame
-from lvsm_pytorch.data import Batch, Entry, Scene, cameras_of, views_of
+from lvsm_pytorch.data import Batch, Entry, Scene, Views, cameras_of, views_of
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.sampling import unit_of_set
 from lvsm_pytorch.lvsm import LVSM
@@ -31,7 +31,7 @@ class Protocol(NamedTuple):
         fitted = [resize_and_crop(view.load(), view.intrinsics, self.size, filter = self.filter) for view in chosen.views]
         images, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
         poses = self.posed(scene, cameras_of(chosen.views).camera_to_world, num_inputs)
-        return batch_of(images, Cameras(poses.unsqueeze(0), intrinsics), num_inputs, scene.name)
+        return Views(images, Cameras(poses.unsqueeze(0), intrinsics), [scene.name]).batch(num_inputs)
 
     def posed(self, scene: Scene, poses: Tensor, num_inputs: int) -> Tensor:
         """Poses (n 4 4), inputs first, in the world of the rays. In that of the inputs a set of photos keeps one unit, as in training."""
@@ -57,11 +57,6 @@ class Protocol(NamedTuple):
         inputs, targets = (Cameras(*(t.to(device) for t in part)) for part in zip(*(t.tensor_split((batch.input_images.shape[1],), dim = 1) for t in batch.cameras), strict = True))
         scene = self.model.encode(batch.input_images.to(device), batch.input_rays.to(device), cameras = inputs)
         return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.views_at_once).cpu()
-
-
-def batch_of(images: Tensor, cameras: Cameras, num_inputs: int, name: str) -> Batch:
-    (input_images, target_images), (input_rays, target_rays) = (t.tensor_split((num_inputs,), dim = 1) for t in (images, plucker_rays(*cameras, (images.shape[-2], images.shape[-1]))))
-    return Batch(input_images, input_rays, target_images, target_rays, cameras, [name])
 
 
 def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], list[float]] | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lvsm_pytorch.evaluate import hash_of_weights
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.pictures import save_comparison
-from lvsm_pytorch.runs import load_model_for, load_run, num_inputs_of, pick_device, source_of
+from lvsm_pytorch.runs import load_run, num_inputs_of, pick_device, source_of, that_takes
 from lvsm_pytorch.scores import figures, guesses, paint, score, table
 from lvsm_pytorch.synthesis import PhotosRead, default_size, read_photos
 from lvsm_pytorch.trajectories import Path3D, interpolation, orbit, read_path
@@ -62,12 +62,14 @@ def render(config: RenderConfig) -> list[Path]:
 def shot(config: RenderConfig, out: Path) -> Film:
     """Paints the frames of a path into a folder; those that are there already are not painted again."""
     config.check()
-    model = load_model_for(config.model, max(config.height or 0, config.width or 0))
-    scene = scene_of(scenes_of(model, config.model, config.data), config.scene)
+    model = LVSM.from_pretrained(config.model)
+    input_size = default_size(model)
+    data = data_of(config.model, config.data)
+    scene = scene_of(scenes_of(data, input_size[0]), config.scene)
     inputs = inputs_of(config, model, scene)
     seen = [scene.views[number] for number in inputs]
     cameras = cameras_of(seen)
-    way = way_of(config, model, scene, cameras)
+    way = way_of(config, scene, cameras, input_size, data)
     settings = dict(
         weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
         path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
@@ -76,7 +78,9 @@ def shot(config: RenderConfig, out: Path) -> Film:
     files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
 
     if not all(file.exists() for file in files):
-        paint_frames(config, read_photos(model.to(pick_device(config.device)), [view.load() for view in seen], cameras, unit = unit_for(model, scene)), way, files)
+        model = that_takes(model, max(way.size)).to(pick_device(config.device))
+        photos = read_photos(model, [view.load() for view in seen], cameras, input_size = input_size, unit = unit_for(model, scene))
+        paint_frames(config, photos, way, files)
 
     return Film(files, way.fps, seen)
 
@@ -91,12 +95,16 @@ def hash_of(cameras: Cameras) -> str:
     return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()
 
 
-def scenes_of(model: LVSM, folder: Path, data: Path | None) -> Dataset:
-    """What there is to see: the data that are named, or of the run in the model's folder, or built-in scenes."""
-    run = config_beside(folder)
-    data = run.data if data is None and run is not None else data
+def data_of(model: Path, data: Path | None) -> Path | None:
+    """The data that are named, or those of the run in the model's folder; None where that has learnt from built-in scenes."""
+    run = config_beside(model)
+    return run.data if data is None and run is not None else data
+
+
+def scenes_of(data: Path | None, image_size: int) -> Dataset:
+    """What there is to see: data, or built-in scenes of so many pixels."""
     problems = Problems()
-    return synthetic_dataset(SyntheticSource.FIRST_TRAINING_SEED, default_size(model)[0], problems) if data is None else open_test(data, problems)
+    return synthetic_dataset(SyntheticSource.FIRST_TRAINING_SEED, image_size, problems) if data is None else open_test(data, problems)
 
 
 def scene_of(scenes: Dataset, number: int) -> Scene:
@@ -133,9 +141,9 @@ def some_inputs(scene: Scene, count: int) -> tuple[int, ...]:
     return tuple(sorted(spread_out(distance, [middle], pool, count)))
 
 
-def way_of(config: RenderConfig, model: LVSM, scene: Scene, photos: Cameras) -> Path3D:
+def way_of(config: RenderConfig, scene: Scene, photos: Cameras, default_size: tuple[int, int], data: Path | None) -> Path3D:
     """The path in the world of the photos."""
-    size = default_size(model) if config.height is None or config.width is None else (config.height, config.width)
+    size = default_size if config.height is None or config.width is None else (config.height, config.width)
     first = scene.views[0]
     _, intrinsics = resize_and_crop(first.load(), first.intrinsics, size)
 
@@ -144,7 +152,7 @@ def way_of(config: RenderConfig, model: LVSM, scene: Scene, photos: Cameras) -> 
         poses = way(photos.camera_to_world if config.path == 'interpolate' else cameras_of(scene.views).camera_to_world, config.frames)
         return Path3D(Cameras(poses, intrinsics.expand(len(poses), 3, 3)), size)
 
-    return read_path(Path(config.path), size, intrinsics, config.data)
+    return read_path(Path(config.path), size, intrinsics, data)
 
 
 def paint_frames(config: RenderConfig, photos: PhotosRead, way: Path3D, files: list[Path]) -> None:

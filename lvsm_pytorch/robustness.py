@@ -8,9 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from lvsm_pytorch.cameras import Cameras, move_poses, pose
-from lvsm_pytorch.data import Batch, Entry, Scene, cameras_of
+from lvsm_pytorch.data import Batch, Entry, Scene, Views, cameras_of
 from lvsm_pytorch.data.sampling import camera_distance, spread_out
-from lvsm_pytorch.protocol import Protocol, batch_of
+from lvsm_pytorch.protocol import Protocol
 from lvsm_pytorch.scores import score
 
 MOTIONS, FARTHEST = 3, 1.
@@ -33,7 +33,7 @@ def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[st
         offset = torch.randn(3, generator = generator, dtype = torch.float64)
         motion = pose(rotation * torch.linalg.det(rotation), offset / offset.norm() * FARTHEST)
         poses = move_poses(motion, batch.cameras.camera_to_world.double()).float()
-        after = protocol.paint(batch_of(images, Cameras(poses, batch.cameras.intrinsics), batch.input_images.shape[1], name))
+        after = protocol.paint(Views(images, Cameras(poses, batch.cameras.intrinsics), batch.names).batch(batch.input_images.shape[1]))
         changes.append(float((after - before).abs().mean() * 256))
         psnrs.append(float(score(after, batch.target_images).psnr.mean()))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.config import TrainConfig
@@ -16,15 +15,20 @@ from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Sourc
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.losses import PerceptualLoss
 from lvsm_pytorch.lvsm import LVSM
+from lvsm_pytorch.synthesis import whole_patches
 
 BEST = 'best'
 STATES = 'states'
 
+# of a scene that is overfitted
+
+MOST_VIEWS = 32
+
 
 # what a config stands for
 
-def model_of(config: TrainConfig, *, world: Tensor | None = None) -> LVSM:
-    """A new model, with random weights. world: as `TrainedFor.world`."""
+def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
+    """A new model, with random weights. source: of its samples, by which it knows the unit or the world of the rays."""
     model = LVSM(
         config.dim,
         max_image_size = config.image_size,
@@ -39,9 +43,14 @@ def model_of(config: TrainConfig, *, world: Tensor | None = None) -> LVSM:
         sweep_nearest = config.sweep_nearest,
         gradient_checkpointing = config.gradient_checkpointing,
     )
-    unit = SyntheticSource.UNIT if config.data is None and config.pose_frame == 'inputs' else None
     size = config.image_size, config.image_size
-    model.trained_for = TrainedFor(str(config.pose_frame), size, config.num_inputs, unit, None if world is None else world.tolist())
+    model.trained_for = TrainedFor(str(config.pose_frame), size, config.num_inputs)
+
+    if source is not None and source.frame == 'inputs':
+        model.trained_for = model.trained_for._replace(unit = source.unit)
+    elif source is not None and source.world is not None:
+        model.trained_for = model.trained_for._replace(world = source.world.tolist())
+
     return model
 
 
@@ -80,10 +89,10 @@ def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
     return DatasetSource(split, frame_distances = (config.min_frame_distance, config.max_frame_distance), **options)
 
 
-def first_scene(config: TrainConfig, problems: Problems, *, most_views: int = 32) -> Scene:
+def first_scene(config: TrainConfig, problems: Problems) -> Scene:
     """The first that can be used, and of many views those that follow each other. Errors: ValueError where none can."""
     if config.data is None:
-        return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = most_views, image_size = config.image_size)
+        return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MOST_VIEWS, image_size = config.image_size)
 
     dataset = split_dataset(config.data, problems).training if has_split(config.data) else open_dataset(config.data, problems)
     scenes = (problems.attempt(f'scene {index}', lambda index = index: dataset[index]) for index in range(len(dataset)))
@@ -92,7 +101,7 @@ def first_scene(config: TrainConfig, problems: Problems, *, most_views: int = 32
     if scene is None:
         fail('data', 'must have at least one scene that can be used', f'none of {len(dataset)}', problems.summary(most = 5))
 
-    return replace(scene, views = scene.views[:most_views], held_out = None)
+    return replace(scene.only(range(min(len(scene.views), MOST_VIEWS))), held_out = frozenset())
 
 
 def workers_of(config: TrainConfig, device: torch.device) -> int:
@@ -116,14 +125,9 @@ def pick_device(name: str) -> torch.device:
 
 # what a run's folder holds
 
-def load_model_for(folder: Path, size: int) -> LVSM:
-    """A trained model that takes images of so many pixels."""
-    return that_takes(LVSM.from_pretrained(folder), size)
-
-
 def that_takes(model: LVSM, size: int) -> LVSM:
     """The model, for images of so many pixels: no weight depends on their number."""
-    needed = -(-size // model.patch_size) * model.patch_size
+    needed = whole_patches(size, model.patch_size)
     return model if needed <= model.max_image_size else changed(model, max_image_size = needed)
 
 

@@ -43,7 +43,7 @@ def in_sequence(tokens: Tensor | None) -> Any:
 
 def of_tokens(is_real: Tensor | None, tokens: Tensor) -> Tensor | None:
     """(b v) of views to (b v·h·w) of their tokens (b v h w d)."""
-    return None if is_real is None else repeat(is_real, 'b v -> b (v n)', n = tokens[0, 0, ..., 0].numel())
+    return None if is_real is None else repeat(is_real.to(tokens.device), 'b v -> b (v n)', n = tokens[0, 0, ..., 0].numel())
 
 
 def seen_mask(by_all: Tensor, num_tokens: int) -> Tensor:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras, interpolate_poses, move_poses, normalization
 from lvsm_pytorch.data import Scene, View, cameras_of
-from lvsm_pytorch.data.sampling import baselines, camera_distance
+from lvsm_pytorch.data.sampling import camera_distance, spacings
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.render import some_inputs, unit_for
-from lvsm_pytorch.synthesis import PhotosRead, default_size, read_photos, whole_patches
+from lvsm_pytorch.synthesis import PhotosRead, read_photos, whole_patches
 
 # a view that takes longer is painted smaller while the camera moves
 
@@ -23,6 +23,10 @@ SECONDS_A_VIEW = 0.1
 FRACTIONS = (1., 0.75, 0.5, 0.375, 0.25)
 
 MOST_INPUTS = 16
+
+# scenes as they were read, by number of photos and mode: of large models each may take gigabytes
+
+MOST_READ = 4
 
 # of a window, width by height or the other way round, to which views are painted; in what is longer they are stretched
 
@@ -37,39 +41,39 @@ class Look(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The photo whose camera is nearest to a look. number: of the view. is_input: whether the model sees it."""
-    number: int
+    """The photo whose camera is nearest to a look. is_input: whether the model sees it."""
     view: View
     is_input: bool
 
 
 class Stage:
-    """models: of the same weights, by whether inputs see the target. scene: to walk around in. One view is painted at a time, whoever asks.
+    """models: of the same weights, by whether inputs see the target. scene: to walk around in. size: (height, width) of photos as the model reads
+    them. lock: for one view at a time, whoever asks, of whichever scene.
 
     The shown world is that of the mean camera, with cameras about 1 apart, so that a browser's scene has the same size whatever the photos' unit.
     """
 
-    def __init__(self, models: dict[bool, LVSM], scene: Scene):
+    def __init__(self, models: dict[bool, LVSM], scene: Scene, size: tuple[int, int], lock: threading.Lock):
         self.models = models
         self.scene = scene
         poses = cameras_of(scene.views).camera_to_world.double()
         self.to_shown = normalization(poses)
         self.shown = move_poses(self.to_shown, poses).float()
         self.most_inputs = min(MOST_INPUTS, len(scene.views))
-        self.size = default_size(next(iter(models.values())))
-        self.lock = threading.Lock()
-        self.read = lru_cache(maxsize = 8)(self.read_anew)
+        self.size = size
+        self.lock = lock
+        self.read = lru_cache(maxsize = MOST_READ)(self.read_anew)
         self.inputs = lru_cache(maxsize = MOST_INPUTS)(lambda count: some_inputs(scene, count))
 
     def spacing(self) -> float:
         """Of the cameras in the shown world: median distance from one to the nearest other; 1 where there is but one."""
-        apart = baselines(self.shown[:, :3, 3]).median()
+        apart = spacings(self.shown[:, :3, 3]).median()
         return float(apart) if apart.isfinite() and apart > 0 else 1.
 
     def read_anew(self, count: int, input_attends_target: bool) -> PhotosRead:
         views = [self.scene.views[number] for number in self.inputs(count)]
         model = self.models[input_attends_target]
-        return read_photos(model, [view.load() for view in views], cameras_of(views), unit = unit_for(model, self.scene))
+        return read_photos(model, [view.load() for view in views], cameras_of(views), input_size = self.size, unit = unit_for(model, self.scene))
 
     @cached_property
     def fov(self) -> float:
@@ -86,7 +90,7 @@ class Stage:
     def nearest(self, look: Look, count: int) -> Nearest:
         every = torch.cat((look.camera_to_world.float().unsqueeze(0), self.shown))
         number = int(camera_distance(every)[0, 1:].argmin())
-        return Nearest(number, self.scene.views[number], number in self.inputs(count))
+        return Nearest(self.scene.views[number], number in self.inputs(count))
 
     def whole_size(self, look: Look) -> tuple[int, int]:
         """(height, width) of a view as sharp as the model paints: of as many pixels as it was trained with, as wide by high as the window."""

@@ -87,7 +87,8 @@ class Sweep(Module):
 
     def forward(self, photos: Photos, target_rays: Tensor, target_cameras: Cameras) -> Swept:
         """target_rays: (b t 6 h w) in the world of the cameras. target_cameras: (b t ...)."""
-        return swept(*photos, target_rays[:, :, :3], target_cameras.camera_to_world[..., :3, 3], depths = self.depths, nearest = self.nearest)
+        found = swept(*photos, target_rays[:, :, :3], target_cameras.camera_to_world[..., :3, 3], depths = self.depths, nearest = self.nearest)
+        return Swept(*(each.to(torch.promote_types(photos.images.dtype, torch.float32)) for each in found))
 
     def tokens(self, seen: Swept) -> Tensor:
         """(b t h w d), to be added to the tokens of the targets."""

@@ -56,7 +56,7 @@ def synthesize(
     several = target_cameras.camera_to_world.ndim == 3
 
     if not several:
-        check_targets(target_cameras, size, several)
+        check_target_cameras(target_cameras, size, several)
         target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
 
     scene = read_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
@@ -95,7 +95,7 @@ class PhotosRead(NamedTuple):
         if chunk_size < 1:
             fail('chunk_size', 'must be at least 1', chunk_size, 'The more at a time, the more memory it takes.')
 
-        check_targets(cameras, size, several = True)
+        check_target_cameras(cameras, size, several = True)
         device = next(self.model.parameters()).device
         poses, intrinsics = (t.to(device, dtype = torch.float32) for t in (self.moved(cameras.camera_to_world), cameras.intrinsics))
 
@@ -169,10 +169,10 @@ def in_eval_mode(model: LVSM) -> Iterator[None]:
         model.train(was_training)
 
 
-def check_targets(cameras: Cameras, size: tuple[int, int], several: bool) -> None:
+def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool) -> None:
     sizes = check_shape('t 4 4' if several else '4 4', {}, target_camera_to_world = cameras.camera_to_world)
     check_shape('t 3 3' if several else '3 3', sizes, target_intrinsics = cameras.intrinsics)
-    check_cameras(images_size = size, target_camera_to_world = cameras.camera_to_world, target_intrinsics = cameras.intrinsics)
+    check_camera_values(images_size = size, target_camera_to_world = cameras.camera_to_world, target_intrinsics = cameras.intrinsics)
 
 
 def default_size(model: LVSM) -> tuple[int, int]:
@@ -230,10 +230,10 @@ def check_photos(model: LVSM, images: Sequence[Tensor] | Tensor, cameras: Camera
     to_do = 'It needs a camera for each photo.'
     check_shape('v 4 4', dict(v = len(images)), to_do, camera_to_world = cameras.camera_to_world)
     check_shape('v 3 3', dict(v = len(images)), to_do, intrinsics = cameras.intrinsics)
-    check_cameras(images_size = tuple(images[0].shape[1:]), camera_to_world = cameras.camera_to_world, intrinsics = cameras.intrinsics)
+    check_camera_values(images_size = tuple(images[0].shape[1:]), camera_to_world = cameras.camera_to_world, intrinsics = cameras.intrinsics)
 
 
-def check_cameras(images_size: tuple[int, ...], **poses_and_intrinsics: Tensor) -> None:
+def check_camera_values(images_size: tuple[int, ...], **poses_and_intrinsics: Tensor) -> None:
     check_floating(**poses_and_intrinsics)
 
     for name, t in poses_and_intrinsics.items():

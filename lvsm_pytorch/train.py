@@ -17,7 +17,7 @@ from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.config_files import CONFIG, save_config
 from lvsm_pytorch.data import Problems, Source, Views, training_views
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import remove_partial_files
+from lvsm_pytorch.files import make_folder, remove_partial_files
 from lvsm_pytorch.judge import Judge
 from lvsm_pytorch.logs import METRICS, Log, Step, check_trackers
 from lvsm_pytorch.recipe import is_worth_taking, learning_rate, set_learning_rates
@@ -43,13 +43,16 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     is learnt any more; `Stopped` for a run that was asked to stop; OSError where the folder can't be written, with all that was saved
     before whole.
     """
+    if resume and overwrite:
+        fail('resume', 'must be left out where the run is thrown away', 'overwrite too', 'Say one of --resume and --overwrite.')
+
     config.check()
     check_trackers(config)
     settle_vector_functions()
 
     with accelerator_of(config) as accelerator:
         if accelerator.is_main_process:
-            claim(config, resume = resume, overwrite = overwrite)
+            claim_run(config, resume = resume, overwrite = overwrite)
 
         accelerator.wait_for_everyone()
         problems = Problems()
@@ -211,17 +214,14 @@ def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
     warnings.filterwarnings('ignore', 'FSDP2-wrapped module .* returned a view')  # which nobody changes in place
 
 
-def claim(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
+def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
     """Makes the folder of the run. Errors: ValueError where there is a run that is neither gone on with nor thrown away."""
     run = config.out
 
     if (run / CONFIG).exists() and not resume and not overwrite:
         fail('out', 'must be a new folder', f'{run}, which has a run', 'Choose another, go on with it by --resume, or throw it away by --overwrite.')
 
-    try:
-        run.mkdir(parents = True, exist_ok = True)
-    except OSError as error:
-        raise OSError(f'out: must be a folder that can be made, but got {run}: {error}. Choose another.') from error
+    make_folder(run)
 
     if overwrite:
         for folder in (STATES, BEST, 'tensorboard'):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lvsm_pytorch.checkpoint import save_pretrained
 from lvsm_pytorch.config import TrainConfig
 from lvsm_pytorch.config_files import changes, config_to_yaml
-from lvsm_pytorch.data import Batch, SceneSource, Source
+from lvsm_pytorch.data import Batch, Source
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.lvsm import LVSM
@@ -125,7 +125,7 @@ class Training:
     def begin(cls, config: TrainConfig, source: Source, accelerator: Accelerator) -> Training:
         """With random weights by the config's seed, the same in all processes, which draw random numbers of their own from then on."""
         torch.manual_seed(config.seed)
-        model = model_of(config, world = source.world if isinstance(source, SceneSource) and source.frame == 'scene' else None)
+        model = model_of(config, source)
         average = None
 
         if config.ema_decay > 0:

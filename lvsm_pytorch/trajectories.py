@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras, interpolate_poses, look_at, opencv_to_opengl
 from lvsm_pytorch.errors import fail
+from lvsm_pytorch.files import read_json
 
 # photos whose azimuths leave no gap wider than this stand all around what they look at
 
@@ -112,7 +113,7 @@ def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path 
     axes, in the world that nerfstudio has made of that of the photos. How, says the dataparser_transforms.json that it wrote with
     its model: put it beside the path.
 
-    size, intrinsics (3 3): where the file says none. data: folder of the photos, whose transforms.json may say how nerfstudio had moved them before.
+    size, intrinsics (3 3): where the file says none. data: of the photos, whose transforms.json may say how nerfstudio had moved them before.
     Errors: ValueError for what is neither.
     """
     try:
@@ -151,7 +152,7 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
     transforms = path.with_name('dataparser_transforms.json')
 
     if transforms.is_file():
-        told = json.loads(transforms.read_text(encoding = 'utf-8'))
+        told = read_json(transforms)
         to_theirs = numbers(transforms, 'transform', told.get('transform'), (3, 4)).double()
         poses = poses.double()
         poses[:, :3, 3] /= float(told.get('scale', 1.))
@@ -164,10 +165,11 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
 
 def applied_to(data: Path | None) -> Tensor:
     """What `ns-process-data` did to the world of COLMAP before it wrote transforms.json, (4 4), which dataparser_transforms.json counts as its own."""
-    found, file = torch.eye(4, dtype = torch.float64), None if data is None else data / 'transforms.json'
+    found = torch.eye(4, dtype = torch.float64)
+    file = data / 'transforms.json' if data is not None and data.is_dir() else data
 
-    if file is not None and file.is_file():
-        told = json.loads(file.read_text(encoding = 'utf-8')).get('applied_transform')
+    if file is not None and file.is_file() and file.suffix == '.json':
+        told = read_json(file).get('applied_transform')
         found[:3] = found[:3] if told is None else numbers(file, 'applied_transform', told, (3, 4))
 
     return found

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import remove_partial_files, write_json
+from lvsm_pytorch.files import make_folder, read_json, remove_partial_files, write_json
 
 SETTINGS = 'settings.json'
 
@@ -22,16 +21,13 @@ def claim(out: Path, parts: str, settings: dict[str, Any], *, overwrite: bool) -
         shutil.rmtree(out / parts, ignore_errors = True)
         (out / SETTINGS).unlink(missing_ok = True)
 
-    try:
-        (out / parts).mkdir(parents = True, exist_ok = True)
-    except OSError as error:
-        raise OSError(f'out: must be a folder that can be made, but got {out}: {error}. Choose another.') from error
+    make_folder(out / parts)
 
     for folder in (out, out / parts):
         remove_partial_files(folder)
 
     if (out / SETTINGS).exists():
-        before = json.loads((out / SETTINGS).read_text(encoding = 'utf-8'))
+        before = read_json(out / SETTINGS)
         differ = [f'{name} {before.get(name)} instead of {value}' for name, value in settings.items() if before.get(name) != value]
 
         if differ:

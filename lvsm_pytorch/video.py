@@ -39,8 +39,7 @@ def write_mp4(frames: Sequence[Path], path: Path, fps: float) -> None:
         stream.pix_fmt = 'yuv420p'
 
         for picture in pictures(frames):
-            even = image_library().new('RGB', (stream.width, stream.height))
-            even.paste(picture.resize(even.size) if picture.size != even.size else picture)
+            even = picture.resize((stream.width, stream.height))
             even.paste(picture)
             container.mux(stream.encode(av.VideoFrame.from_image(even)))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import lru_cache
 from io import StringIO
 from math import ceil, sqrt
@@ -24,7 +25,7 @@ from lvsm_pytorch.config import ViewConfig
 from lvsm_pytorch.data.images import save_image, to_pixels
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.lvsm import LVSM
-from lvsm_pytorch.render import scene_of, scenes_of
+from lvsm_pytorch.render import data_of, scene_of, scenes_of
 from lvsm_pytorch.runs import changed, num_inputs_of, pick_device, that_takes
 from lvsm_pytorch.stage import WIDEST, Look, Pace, Stage
 from lvsm_pytorch.synthesis import default_size
@@ -67,10 +68,12 @@ class Viewer:
     def __init__(self, config: ViewConfig):
         viser = viser_library()
         self.config = config
-        self.models = models_of(config)
-        self.trained = next(iter(self.models))
-        self.scenes = scenes_of(self.models[self.trained], config.model, config.data)
-        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.models, scene_of(self.scenes, number)))
+        trained = LVSM.from_pretrained(config.model).to(pick_device(config.device))
+        self.trained, size = trained.input_attends_target, default_size(trained)
+        self.models = both_modes(trained)
+        self.scenes = scenes_of(data_of(config.model, config.data), size[0])
+        self.painting = threading.Lock()
+        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.models, scene_of(self.scenes, number), size, self.painting))
         self.stage(config.scene)
         self.visits: dict[int, Visit] = {}
 
@@ -85,6 +88,9 @@ class Viewer:
     def welcome(self, client: Any) -> None:
         self.visits[client.client_id] = Visit(self, client)
 
+        if client.client_id not in self.server.get_clients():    # gone while their scene was drawn
+            self.part_with(client)
+
     def part_with(self, client: Any) -> None:
         if (visit := self.visits.pop(client.client_id, None)) is not None:
             visit.end()
@@ -96,17 +102,10 @@ class Viewer:
         self.server.stop()
 
 
-def models_of(config: ViewConfig) -> dict[bool, LVSM]:
-    """Of the same weights, by whether inputs see the target: as they were trained, and the other way where their network has one. They take wide windows."""
-    trained = LVSM.from_pretrained(config.model).to(pick_device(config.device))
-    trained = that_takes(trained, ceil(sqrt(WIDEST) * max(default_size(trained))))
-    models = {trained.input_attends_target: trained}
-
-    with suppress(ValueError):
-        other = not trained.input_attends_target
-        models[other] = changed(trained, input_attends_target = other)
-
-    return models
+def both_modes(model: LVSM) -> dict[bool, LVSM]:
+    """Of the same weights, by whether inputs see the target. They take wide windows."""
+    wide = that_takes(model, ceil(sqrt(WIDEST) * max(default_size(model))))
+    return {attends: changed(wide, input_attends_target = attends) for attends in (True, False)}
 
 
 class Visit:
@@ -119,15 +118,26 @@ class Visit:
         self.pace = Pace(viewer.models[viewer.trained].patch_size)
         self.recorded: list[Look] = []
         self.asked, self.ended = threading.Event(), threading.Event()
+        self.drawing, self.filming = threading.RLock(), threading.Lock()    # viser calls back in many threads
         self.make_controls()
-        self.enter(viewer.config.scene)
-        client.camera.on_update(lambda _: self.asked.set())
         self.thread = threading.Thread(target = self.paint_on, name = f'visit {client.client_id}', daemon = True)
         self.thread.start()
+        self.telling(lambda: self.enter(viewer.config.scene))()
+        client.camera.on_update(lambda _: self.asked.set())
 
     def end(self) -> None:
         self.ended.set()
         self.asked.set()
+
+    def telling(self, do: Callable[[], object]) -> Callable[..., None]:
+        """The same, with what goes wrong told to the visitor: a photo that can't be read, a device without memory, a full disk."""
+        def told(*_: object) -> None:
+            try:
+                do()
+            except Exception as error:
+                self.status.content = f'**{type(error).__name__}**: {error}'
+
+        return told
 
     # what there is to set
 
@@ -138,8 +148,7 @@ class Visit:
         self.scene = gui.add_number('Scene', self.viewer.config.scene, min = 0, max = scenes - 1, step = 1, visible = scenes > 1)
         most = self.stage.most_inputs
         self.count = gui.add_slider('Photos seen', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.models[self.viewer.trained]), most))
-        modes = [name for name, attends in MODES.items() if attends in self.viewer.models]
-        self.mode = gui.add_dropdown('Mode', modes, visible = len(modes) > 1, initial_value = trained, hint = f'Weights fit both; these were trained with: {trained}.')
+        self.mode = gui.add_dropdown('Mode', list(MODES), initial_value = trained, hint = f'Weights fit both; these were trained with: {trained}.')
         self.frusta_shown = gui.add_checkbox('Cameras', True)
 
         with gui.add_folder('Nearest photo'):
@@ -151,22 +160,25 @@ class Visit:
             buttons = {label: gui.add_button(label) for label in ('Add this camera', 'Forget cameras', 'Render')}
 
         self.say_recorded()
-        self.scene.on_update(lambda _: self.enter(int(self.scene.value)))
-        self.count.on_update(lambda _: self.draw_frusta())
+        self.scene.on_update(self.telling(lambda: self.enter(int(self.scene.value))))
+        self.count.on_update(self.telling(self.draw_frusta))
         self.mode.on_update(lambda _: self.asked.set())
-        self.frusta_shown.on_update(lambda _: self.draw_frusta())
-        buttons['Add this camera'].on_click(lambda _: self.record())
-        buttons['Forget cameras'].on_click(lambda _: self.forget())
-        buttons['Render'].on_click(lambda _: self.render_film())
+        self.frusta_shown.on_update(self.telling(self.draw_frusta))
+        buttons['Add this camera'].on_click(self.telling(self.record))
+        buttons['Forget cameras'].on_click(self.telling(self.forget))
+        buttons['Render'].on_click(self.telling(self.render_film))
 
     def enter(self, number: int) -> None:
         """Another scene, seen from between two photos that the model sees."""
-        self.stage = self.viewer.stage(number)
-        self.photo_name.content = ''
-        self.forget()
-        self.draw_frusta()
-        _, between, _ = interpolate_poses(self.stage.shown[list(self.stage.inputs(2))], 3)
-        self.go_to(between)
+        with self.drawing:
+            self.stage = self.viewer.stage(number)
+            self.photo_name.content = ''
+            self.count.max = self.stage.most_inputs
+            self.count.value = min(self.count.value, self.stage.most_inputs)
+            self.forget()
+            _, between, _ = interpolate_poses(self.stage.shown[list(self.stage.inputs(2))], 3)
+            self.go_to(between)
+            self.draw_frusta()
 
     def go_to(self, camera_to_world: Tensor) -> None:
         """The visitor's camera turns around what the photos look at."""
@@ -183,20 +195,21 @@ class Visit:
 
     def draw_frusta(self) -> None:
         """Of photos: those that the model sees with their pictures. One that is clicked is gone to."""
-        seen, (height, width) = self.stage.inputs(self.count.value), self.stage.size
-        size = min(LARGEST_FRUSTUM, FRUSTUM_BY_SPACING * self.stage.spacing())
-        self.client.scene.reset()
-
-        for number, camera_to_world in enumerate(self.stage.shown if self.frusta_shown.value else ()):
-            image = self.stage.scene.views[number].load() if number in seen else None
-            aspect = width / height if image is None else image.shape[-1] / image.shape[-2]
-            frustum = self.client.scene.add_camera_frustum(
-                f'/photos/{number}', fov = self.stage.fov, aspect = aspect, scale = size, thickness = size / 100, color = SEEN if number in seen else UNSEEN,
-                image = None if image is None else to_pixels(image), wxyz = rotation_to_quaternion(camera_to_world[:3, :3]).numpy(), position = camera_to_world[:3, 3].numpy(),
-            )
-            frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))
-
         self.asked.set()
+
+        with self.drawing:
+            seen, (height, width) = self.stage.inputs(self.count.value), self.stage.size
+            size = min(LARGEST_FRUSTUM, FRUSTUM_BY_SPACING * self.stage.spacing())
+            self.client.scene.reset()
+
+            for number, camera_to_world in enumerate(self.stage.shown if self.frusta_shown.value else ()):
+                image = self.stage.scene.views[number].load() if number in seen else None
+                aspect = width / height if image is None else image.shape[-1] / image.shape[-2]
+                frustum = self.client.scene.add_camera_frustum(
+                    f'/photos/{number}', fov = self.stage.fov, aspect = aspect, scale = size, thickness = size / 100, color = SEEN if number in seen else UNSEEN,
+                    image = None if image is None else to_pixels(image), wxyz = rotation_to_quaternion(camera_to_world[:3, :3]).numpy(), position = camera_to_world[:3, 3].numpy(),
+                )
+                frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))
 
     # what is painted
 
@@ -210,31 +223,27 @@ class Visit:
         while not self.ended.is_set():
             self.asked.wait()
             self.asked.clear()
-
-            try:
-                self.paint_look()
-            except Exception as error:  # whatever a photo that can't be read, or a device without memory, has to say
-                self.status.content = f'**{type(error).__name__}**: {error}'
+            self.telling(self.paint_look)()
 
     def paint_look(self) -> None:
         """The newest look, small; and whole, when no newer one has come for a while."""
-        look = self.look()
-        whole = self.stage.whole_size(look)
+        stage, look = self.stage, self.look()
+        whole = stage.whole_size(look)
         small = self.pace.size(whole)
-        self.paint(look, small)
+        self.paint(stage, look, small)
 
         if small != whole and not self.asked.wait(REST_SECONDS):
-            self.paint(look, whole)
+            self.paint(stage, look, whole)
 
-    def paint(self, look: Look, size: tuple[int, int]) -> None:
+    def paint(self, stage: Stage, look: Look, size: tuple[int, int]) -> None:
         if self.ended.is_set():
             return
 
-        began = time.perf_counter()
-        image = self.stage.paint(look, size, self.count.value, MODES[self.mode.value])
+        began, count = time.perf_counter(), min(self.count.value, stage.most_inputs)
+        image = stage.paint(look, size, count, MODES[self.mode.value])
         seconds = time.perf_counter() - began
         self.pace.took(size, seconds)
-        nearest = self.stage.nearest(look, self.count.value)
+        nearest = stage.nearest(look, count)
         self.client.scene.set_background_image(to_pixels(image), format = 'jpeg', jpeg_quality = 95)
         name = f'{nearest.view.name}, {"which the model sees" if nearest.is_input else "which the model does not see"}'
 
@@ -242,7 +251,7 @@ class Visit:
             self.photo.image = to_pixels(nearest.view.load())
             self.photo_name.content = name
 
-        self.status.content = f'**{self.stage.scene.name}**, {size[1]} × {size[0]} in {seconds * 1000:.0f} ms'
+        self.status.content = f'**{stage.scene.name}**, {size[1]} × {size[0]} in {seconds * 1000:.0f} ms'
 
     # a film of where they went
 
@@ -258,13 +267,17 @@ class Visit:
         self.film.content = done or f'{len(self.recorded)} cameras on its way' + ('' if self.recorded else ': go somewhere, and add it')
 
     def render_film(self) -> None:
-        """Through the recorded cameras, into a file of the run's folder, and to the visitor. The path is kept beside it, for `lvsm render --path`."""
-        if not self.recorded:
-            return
+        """One at a time."""
+        if self.recorded and self.filming.acquire(blocking = False):
+            try:
+                self.film_way(self.stage, list(self.recorded), self.count.value, MODES[self.mode.value])
+            finally:
+                self.filming.release()
 
-        looks, count, attends = list(self.recorded), self.count.value, MODES[self.mode.value]
-        size = self.stage.whole_size(looks[0])
-        cameras = self.stage.path(looks, FRAMES_A_LEG, size)
+    def film_way(self, stage: Stage, looks: list[Look], count: int, attends: bool) -> None:
+        """Through the recorded cameras, into a file in `out` of the config, and to the visitor. The path is kept beside it, for `lvsm render --path`."""
+        size = stage.whole_size(looks[0])
+        cameras = stage.path(looks, FRAMES_A_LEG, size)
         out = self.viewer.config.out
         out.mkdir(parents = True, exist_ok = True)
         film = out / f'{time.strftime("%Y-%m-%d-%H-%M-%S")}-{self.client.client_id}.mp4'
@@ -277,7 +290,7 @@ class Visit:
                 if self.ended.is_set():
                     return
 
-                save_image(self.stage.paint_camera(cameras, number, size, count, attends), frame)
+                save_image(stage.paint_camera(cameras, number, size, count, attends), frame)
                 self.say_recorded(f'{number + 1} of {len(frames)} frames')
 
             write_video(frames, film, FPS)

@@ -170,6 +170,7 @@ def rays_and_cameras(leading: str, sizes: dict[str, int], is_real: Tensor | None
         points = pixel_grid((sizes['h'], sizes['w']), device = k.device).expand(*k.shape[:-2], -1, -1, -1)
     else:
         check_shape(f'{leading} 3 h w', sizes, **{p_name: points})
+        check_floating(**{p_name: points})
 
     if is_real is not None:
         identity = torch.eye(3, dtype = k.dtype, device = k.device)

@@ -415,3 +415,19 @@ def test_mistakes_are_named():
 
     for which, flags in (('prope', dict(ff_glu = True)), ('both', dict(ff_glu = True)), ('sweep', dict(add_value_residual = True))):
         assert seeing(which, decoder_kwargs = flags)(**inputs, cameras = cameras).isfinite().all()
+
+
+@pytest.mark.parametrize('which', MODELS)
+def test_cameras_and_models_may_be_of_different_precision(which):
+    inputs = batch()
+    cameras = Cameras(*(t.double() for t in inputs['cameras']))
+    model = seeing(which)
+    views = model(**inputs)
+    assert views.dtype == torch.float32
+    precise = model(**{**inputs, 'cameras': cameras})
+    assert precise.dtype == torch.float32
+    assert (precise - views).abs().max() < ROUNDING[which]
+    assert (model(**{**inputs, 'cameras': cameras._replace(intrinsics = inputs['cameras'].intrinsics)}) - views).abs().max() < ROUNDING[which]
+    scene = model.encode(inputs['input_images'], inputs['input_rays'], cameras = some(cameras, slice(V)))
+    assert (model.render(scene, inputs['target_rays'], cameras = some(inputs['cameras'], slice(V, None))) - views).abs().max() < ROUNDING[which]
+    assert (model.double()(**inputs) - views).abs().max() < ROUNDING[which]

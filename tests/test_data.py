@@ -13,6 +13,7 @@ from lvsm_pytorch import plucker_rays
 from lvsm_pytorch.cameras import opencv_to_opengl, pose
 from lvsm_pytorch.data import Problems, Scene, SceneSource, SyntheticSource, View, hold_out, read_scene, read_transforms, synthetic_scene, synthetic_scenes, write_transforms
 from lvsm_pytorch.data.images import load_image, resize_and_crop, save_image
+from lvsm_pytorch.data.sampling import camera_distance, spacings
 from lvsm_pytorch.losses import psnr
 
 SIZE = (12, 16)
@@ -398,3 +399,20 @@ def test_synthetic_cameras_are_about_one_unit_from_what_they_see():
 def test_too_many_inputs_are_named():
     with pytest.raises(ValueError, match = 'num_inputs: must be below'):
         SceneSource(line_of_views(5), num_inputs = 4, num_targets = 1, image_size = 8)
+
+
+def test_which_cameras_are_near_does_not_depend_on_where_the_world_is():
+    """Georeferenced: a kilometre from the origin, and a third of a metre apart, in more views than matrices would be used for."""
+    poses = pose(torch.eye(3).expand(60, 3, 3), torch.arange(60.)[:, None] * torch.tensor([0.3, 0., 0.]))
+    far = poses.clone()
+    far[:, :3, 3] += 1000.
+    assert torch.allclose(camera_distance(far), camera_distance(poses), atol = 1e-2)
+    assert torch.allclose(spacings(far[:, :3, 3]), torch.full((60,), 0.3), atol = 1e-3)
+
+
+def test_some_views_keep_their_numbers():
+    views = tuple(View(f'{index:02d}', torch.eye(4), torch.eye(3), lambda: torch.rand(3, 8, 8)) for index in range(10))
+    scene = Scene('s', views, numbers = tuple(range(5, 15)))
+    training, held_out = hold_out(scene.only(reversed(range(10))))
+    assert {number: view.name for number, view in held_out.numbered().items()} == {5: '00', 13: '08'}
+    assert list(training.numbered()) == [6, 7, 8, 9, 10, 11, 12, 14]

@@ -168,6 +168,7 @@ def test_of_its_own_scenes_a_run_is_judged_by_those_that_it_held_out(here):
     (dict(data = 'nowhere'), 'data: must be'),
     (dict(image_size = 12), 'image_size: must be a multiple of patch_size 8'),
     (dict(pose_frame = 'scene'), 'pose_frame: must be inputs or inputs_and_targets'),
+    (dict(image_size = 0), 'image_size: must be at least 1'),
     (dict(views_at_once = 0), 'views_at_once: must be at least 1'),
     (dict(checks = -1), 'checks: must be at least 0'),
 ])

@@ -630,3 +630,13 @@ def test_real_datasets_are_recognised(shared):
     for view in read_scene(shared / 'colmap_brighton').views:
         assert torch.allclose(view.intrinsics, by_transforms[view.name].intrinsics, atol = 1e-2)
         assert torch.allclose(view.camera_to_world[:3, :3], by_transforms[view.name].camera_to_world[:3, :3], atol = 1e-3)
+
+
+def test_folders_of_chunks_keep_their_files_together(tmp_path):
+    for name in ('acid', 're10k'):
+        write_chunks([replace(scene, name = f'{name}-{scene.name}') for scene in scenes(4)], tmp_path / name, scenes_per_file = 2)
+    dataset = open_dataset(tmp_path)
+    assert len(dataset) == 8
+    assert [dataset.group(index) for index in range(8)] == [group for group in ('0/000000.torch', '0/000001.torch', '1/000000.torch', '1/000001.torch') for _ in range(2)]
+    assert [dataset.name(index) for index in range(8)] == [dataset[index].name for index in range(8)]
+    assert dataset.format == 'RealEstate10K chunks'

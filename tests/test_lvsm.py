@@ -524,3 +524,14 @@ def test_counts_on_a_device_are_not_looked_at():
 
 def test_cameras_is_a_named_pair():
     assert Cameras(1, 2).intrinsics == 2
+
+
+def test_counts_and_masks_may_lie_on_the_cpu():
+    """Where the model is on another device: what stays behind is an error there."""
+    model = tiny_model().to('meta')
+    inputs, _ = batch(T)
+    views = model(**{name: t.to('meta') for name, t in inputs.items()}, num_input_images = torch.tensor([1, 3]))
+    assert views.shape == (B, T, 3, *SIZE)
+    images, rays = (inputs[name].to('meta') for name in ('input_images', 'input_rays'))
+    mask = torch.tensor([[True, False, False], [False, False, True]])
+    assert model.tokens(images, rays, image_mask = mask, ray_mask = ~mask, num_images = torch.tensor([2, 3])).device.type == 'meta'

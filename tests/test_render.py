@@ -14,7 +14,8 @@ from lvsm_pytorch import render as render_module
 from lvsm_pytorch import synthesize
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.checkpoint import TrainedFor
-from lvsm_pytorch.config import RenderConfig
+from lvsm_pytorch.config import RenderConfig, TrainConfig
+from lvsm_pytorch.config_files import save_config
 from lvsm_pytorch.data import cameras_of, synthetic_scene, write_chunks, write_transforms
 from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.render import FRAMES, inputs_of, render
@@ -150,8 +151,37 @@ def test_built_in_scenes_and_videos_are_rendered_too(here):
     (dict(fps = 0.), 'fps: must be above 0'),
     (dict(chunk_size = 0), 'chunk_size: must be above 0'),
     (dict(height = 16), 'height, width: must both be said, or neither'),
+    (dict(height = 0, width = 16), 'height, width: must be at least 1'),
 ])
 def test_mistakes_are_named(here, changes, message):
     changes = {name: here / value if name in ('model', 'data') else value for name, value in changes.items()}
     with pytest.raises(ValueError, match = message):
         render(config(here, **changes))
+
+
+def test_a_path_of_another_size_is_rendered(here):
+    """As `lvsm view` writes it of a wide window: larger than any image that the model was made for."""
+    path = dict(camera_to_world = [torch.eye(4).tolist()] * 2, intrinsics = [[60., 0., 40.], [0., 60., 21.], [0., 0., 1.]], size = [42, 80])
+    (here / 'way.json').write_text(json.dumps(path))
+    for frame in render(config(here, path = str(here / 'way.json'))):
+        assert load_image(frame).shape == (3, 42, 80)
+
+
+def test_larger_frames_do_not_change_how_photos_are_read(here, monkeypatch):
+    sizes = []
+    read = render_module.read_photos
+    monkeypatch.setattr(render_module, 'read_photos', lambda *told, **options: sizes.append(options['input_size']) or read(*told, **options))
+    tiny_model(max_image_size = 32).save_pretrained(here / 'bare')
+    render(config(here, model = here / 'bare', height = 48, width = 48, frames = 1))
+    assert sizes == [(32, 32)]
+
+
+def test_a_path_of_nerfstudio_lies_in_the_world_of_the_runs_own_data(here, monkeypatch):
+    found = []
+    monkeypatch.setattr(render_module, 'read_path', lambda path, size, intrinsics, data: found.append(data) or 1 / 0)
+    save_config(here / 'model', TrainConfig(data = here / 'photos'))
+
+    with pytest.raises(ZeroDivisionError):
+        render(config(here, data = None, path = 'camera_path.json'))
+
+    assert found == [here / 'photos']

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from threading import Lock
 
 import pytest
 import torch
@@ -15,16 +16,18 @@ from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.data import cameras_of, synthetic_scene
 from lvsm_pytorch.stage import SECONDS_A_VIEW, Look, Pace, Stage
 
+SIZE = 16, 24
+
 
 def model_for(attends):
     model = tiny_model(sweep_depths = 2, input_attends_target = attends, max_image_size = 64)
-    model.trained_for = TrainedFor('inputs', (16, 24), 2)
+    model.trained_for = TrainedFor('inputs', SIZE, 2)
     return model.eval()
 
 
 @pytest.fixture
 def stage():
-    return Stage({attends: model_for(attends) for attends in (True, False)}, synthetic_scene(3, num_views = 7, image_size = 24))
+    return Stage({attends: model_for(attends) for attends in (True, False)}, synthetic_scene(3, num_views = 7, image_size = 24), SIZE, Lock())
 
 
 @pytest.mark.parametrize('attends', [True, False])
@@ -62,14 +65,14 @@ def test_the_nearest_photo_is_told(stage):
     inputs = stage.inputs(2)
     for number in range(7):
         nearest = stage.nearest(Look(stage.shown[number], 1., 1.), 2)
-        assert nearest.number == number
+        assert nearest.view is stage.scene.views[number]
         assert nearest.is_input == (number in inputs)
 
 
 def test_photos_are_read_once_however_often_one_looks(stage, monkeypatch):
     loads = []
     views = tuple(replace(view, load = lambda view = view: loads.append(view.name) or view.load()) for view in stage.scene.views)
-    counted = Stage(stage.models, replace(stage.scene, views = views))
+    counted = Stage(stage.models, replace(stage.scene, views = views), stage.size, stage.lock)
     for _ in range(3):
         counted.paint(Look(counted.shown[0], 1., 1.), (16, 16), 3, False)
     assert len(loads) == 3
@@ -88,7 +91,7 @@ def test_the_unit_and_place_of_a_world_change_nothing_that_is_shown(stage):
     elsewhere = torch.eye(4, dtype = torch.float64) * 7.
     elsewhere[:, 3] = torch.tensor([3., -2., 5., 1.])
     views = tuple(replace(view, camera_to_world = move_poses(elsewhere, view.camera_to_world.double()).float()) for view in stage.scene.views)
-    moved = Stage(stage.models, replace(stage.scene, views = views))
+    moved = Stage(stage.models, replace(stage.scene, views = views), stage.size, stage.lock)
     assert (moved.shown - stage.shown).abs().max() < 1e-4
     look = Look(stage.shown[2], 1., 1.)
     assert (moved.paint(look, (16, 16), 2, False) - stage.paint(look, (16, 16), 2, False)).abs().max() < 1e-3
@@ -113,4 +116,4 @@ def test_the_spacing_of_cameras_is_measured(stage):
     centres = stage.shown[:, :3, 3]
     nearest = [min(float((a - b).norm()) for j, b in enumerate(centres) if j != i) for i, a in enumerate(centres)]
     assert stage.spacing() == pytest.approx(sorted(nearest)[3], rel = 1e-4)
-    assert Stage(stage.models, replace(stage.scene, views = stage.scene.views[:1])).spacing() == 1.
+    assert Stage(stage.models, replace(stage.scene, views = stage.scene.views[:1]), stage.size, stage.lock).spacing() == 1.

@@ -14,9 +14,10 @@ from plain_lvsm import random_weights
 from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM
+from lvsm_pytorch.cameras import normalize_poses
 from lvsm_pytorch.checkpoint import to_official
 from lvsm_pytorch.config import RenderConfig, TrainConfig
-from lvsm_pytorch.data import synthetic_scene, write_lvsm, write_transforms
+from lvsm_pytorch.data import SyntheticSource, cameras_of, synthetic_scene, write_lvsm, write_transforms
 from lvsm_pytorch.logs import read_metrics
 from lvsm_pytorch.losses import TORCHVISION_LAYERS, PerceptualLoss
 from lvsm_pytorch.recipe import is_worth_taking, learning_rate, optimizer_of
@@ -203,7 +204,7 @@ def test_the_model_is_as_the_config_says():
     assert model.decoder.gradient_checkpointing
     assert model_of(TrainConfig(**TINY)).input_attends_target
     assert source_of(TrainConfig(**TINY)).frame == 'inputs'
-    assert model_of(TrainConfig(pose_frame = 'inputs', **TINY)).trained_for == ('inputs', (16, 16), 2, 3., None)
+    assert model_of(TrainConfig(pose_frame = 'inputs', **TINY)).trained_for == ('inputs', (16, 16), 2, None, None)
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -441,3 +442,32 @@ def test_mistakes_get_a_line_and_no_traceback(arguments, message):
     assert result.returncode != 0
     assert message in result.stderr + result.stdout
     assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize('overfit', [False, True])
+def test_a_model_knows_the_unit_that_it_was_trained_with(overfit):
+    """By it rays of a sample are those that `synthesize` makes of the dataset's cameras."""
+    config = TrainConfig(pose_frame = 'inputs', overfit_one_scene = overfit, **TINY)
+    source = source_of(config)
+    known = model_of(config, source).trained_for
+    assert known is not None
+    assert known.world is None
+    sample = source.training_batch(0, 1)
+
+    if overfit:
+        scene = synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED, num_views = 32, image_size = 16)
+        assert known.unit != SyntheticSource.UNIT
+    else:
+        scene = synthetic_scene(int(sample.names[0].removeprefix('scene ')), num_views = source.num_views, image_size = 16)
+
+    poses = cameras_of(scene.views).camera_to_world
+    images = torch.stack([view.load() for view in scene.views])
+    inputs = [int((images - image).flatten(1).abs().sum(dim = 1).argmin()) for image in sample.input_images[0]]
+    moved = normalize_poses(poses[inputs], unit = known.unit).inputs
+    assert (moved - sample.cameras.camera_to_world[0, :2]).abs().max() < 1e-4
+
+
+def test_going_on_and_throwing_away_are_not_for_one_run(tmp_path):
+    with pytest.raises(ValueError, match = 'resume: must be left out where the run is thrown away'):
+        train(TrainConfig(out = tmp_path / 'run', **TINY), resume = True, overwrite = True)
+    assert not (tmp_path / 'run').exists()

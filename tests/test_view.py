@@ -19,7 +19,7 @@ from lvsm_pytorch.checkpoint import TrainedFor
 from lvsm_pytorch.cli import main
 from lvsm_pytorch.config import ViewConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
-from lvsm_pytorch.view import Viewer, models_of, view
+from lvsm_pytorch.view import Viewer, both_modes, view
 
 # what viser and its server of websockets leave to the garbage collector
 
@@ -214,12 +214,71 @@ def test_other_scenes_are_entered(browser, run):
     viewer.stop()
 
 
-def test_the_mode_is_that_of_training_first_and_the_other_where_there_is_one(run):
-    assert list(models_of(config(run))) == [False, True]
-    tiny_model().save_pretrained(run / 'paper')
-    assert list(models_of(config(run, model = run / 'paper'))) == [True, False]
-    tiny_model(decoder_kwargs = dict(attn_qk_norm = False)).save_pretrained(run / 'flags')
-    assert len(models_of(config(run, model = run / 'flags'))) in (1, 2)
+def test_a_photo_that_can_not_be_read_is_told(browser, run):
+    viewer = Viewer(config(run))
+    broken = sorted((run / 'photos' / 'images').iterdir())[viewer.stage(0).inputs(2)[0]]
+    broken.write_bytes(broken.read_bytes()[:200])
+    page = browser.new_page()
+    page.goto(f'http://127.0.0.1:{viewer.port}')
+    until(lambda: viewer.visits)
+    visit, = viewer.visits.values()
+    until(lambda: broken.name in visit.status.content)
+    viewer.stop()
+
+
+def test_a_scene_may_have_more_photos_than_the_one_before(browser, run):
+    write_transforms(synthetic_scene(1, num_views = 4, image_size = 48), run / 'both' / 'a')
+    write_transforms(synthetic_scene(2, num_views = 9, image_size = 48), run / 'both' / 'b')
+    viewer = Viewer(config(run, data = run / 'both'))
+    _, visit = opened(browser, viewer)
+    assert visit.count.max == 4
+    visit.enter(1)
+    assert visit.count.max == 9
+    visit.count.value = 8
+    visit.enter(0)
+    assert (visit.count.value, visit.count.max) == (4, 4)
+    viewer.stop()
+
+
+def test_a_film_is_of_the_scene_that_it_was_begun_in_and_one_at_a_time(browser, run, monkeypatch):
+    monkeypatch.setattr(view_module, 'FRAMES_A_LEG', 3)
+    viewer = Viewer(config(run, data = None))
+    _, visit = opened(browser, viewer)
+    first, films, painted = visit.stage, [], []
+    monkeypatch.setattr(view_module, 'write_video', lambda frames, film, fps: (films.append(film), film.write_bytes(b'film')))
+
+    def paint(stage, *told):
+        painted.append(stage)
+        if len(painted) == 1:
+            visit.stage = viewer.stage(1)
+            visit.render_film()    # another click, while this one goes on
+        return torch.zeros(3, 8, 8)
+
+    monkeypatch.setattr(type(first), 'paint_camera', paint)
+    visit.recorded += [visit.look(), visit.look()]
+    visit.render_film()
+    assert len(films) == 1
+    assert painted.count(first) == len(painted) - sum(stage is not first for stage in painted) >= 4
+    visit.render_film()
+    assert len(films) == 2
+    viewer.stop()
+
+
+def test_both_modes_have_the_same_weights_and_take_wide_windows(run):
+    for model in (tiny_model(), tiny_model(input_attends_target = False), tiny_model(decoder_kwargs = dict(attn_qk_norm = False))):
+        modes = both_modes(model)
+        assert sorted(modes) == [False, True]
+        assert all(modes[attends].input_attends_target == attends for attends in modes)
+        assert modes[True].to_pixels.weight.data_ptr() == modes[False].to_pixels.weight.data_ptr()
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_for_is_used_at_its_own_size(run):
+    tiny_model(max_image_size = 32).save_pretrained(run / 'bare')
+    viewer = Viewer(config(run, model = run / 'bare', data = None))
+    assert viewer.stage(0).size == (32, 32)
+    assert viewer.stage(0).scene.views[0].load().shape == (3, 32, 32)
+    assert viewer.models[True].max_image_size > 32
+    viewer.stop()
 
 
 def test_it_serves_this_machine_alone_unless_told(run):

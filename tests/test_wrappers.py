@@ -153,6 +153,7 @@ def test_mae_of_cameras_is_mae_of_rays():
     (dict(input_extrinsic_rotation = torch.rand(B, V + 1, 3, 3)), 'input_extrinsic_rotation: .*input views'),
     (dict(input_translation = torch.rand(B, V, 4)), 'input_translation: '),
     (dict(input_uniform_points = torch.rand(B, V, 3, 8, 24)), 'input_uniform_points: .*height'),
+    (dict(input_uniform_points = torch.ones(B, V, 3, *SIZE, dtype = torch.long)), 'input_uniform_points: must be floating point'),
     (dict(target_translation = torch.rand(B, 1, 3)), r'target_translation: must have shape \(b 3\)'),
     (dict(target_extrinsic_rotation = torch.rand(B, T, 3, 3)), 'target_extrinsic_rotation: '),
     (dict(target_intrinsic_rotation = None), 'target_intrinsic_rotation: must be a torch.Tensor'),

@@ -21,7 +21,7 @@ from lvsm_pytorch.data.images import image_library, image_size, load_image, to_p
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, is_rigid
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import read_tensors, write_whole
+from lvsm_pytorch.files import read_tensors, write_json, write_whole
 
 INDEX = 'index.json'
 
@@ -196,7 +196,7 @@ def write_chunks(scenes: list[Scene], folder: Path, *, scenes_per_file: int = 50
         index |= {example['key']: name for example in examples}
 
     if with_index:
-        write_whole(folder / INDEX, lambda temporary: temporary.write_text(json.dumps(index), encoding = 'utf-8'))
+        write_json(folder / INDEX, index)
 
 
 def example_of(scene: Scene) -> dict[str, Any]:

@@ -14,12 +14,16 @@ from lvsm_pytorch.data.chunks import Chunks
 from lvsm_pytorch.data.colmap import model_folder, read_colmap
 from lvsm_pytorch.data.lvsm_json import lvsm_files, read_lvsm
 from lvsm_pytorch.data.problems import Problems
-from lvsm_pytorch.data.scene import Scene
+from lvsm_pytorch.data.scene import EVERY, Scene
 from lvsm_pytorch.data.synthetic import synthetic_scene
 from lvsm_pytorch.data.transforms_json import read_transforms, transforms_files
 from lvsm_pytorch.errors import fail
 
 KNOWN = 'a transforms.json (nerfstudio, instant-ngp, Blender, DL3DV), a COLMAP model, RealEstate10K chunks (.torch), or the LVSM authors\' JSON files; or a folder of such folders'
+
+# of a dataset, scenes that are held out at most
+
+MOST_HELD_OUT = 64
 
 
 class Dataset(Protocol):
@@ -91,6 +95,31 @@ class Part:
         return self.whole.name(self.indices[index])
 
 
+class Joined:
+    """All scenes of several datasets, the first's first."""
+
+    def __init__(self, datasets: Sequence[Dataset], problems: Problems):
+        self.format = ', '.join(dict.fromkeys(dataset.format for dataset in datasets))
+        self.problems = problems
+        self.places = [(number, dataset, index) for number, dataset in enumerate(datasets) for index in range(len(dataset))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Scene:
+        _, dataset, inner = self.places[index]
+        return dataset[inner]
+
+    def group(self, index: int) -> str:
+        number, dataset, inner = self.places[index]
+        group = dataset.group(inner)
+        return group and f'{number}/{group}'
+
+    def name(self, index: int) -> str:
+        _, dataset, inner = self.places[index]
+        return dataset.name(inner)
+
+
 def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
     """The dataset in a folder (or of a file) in any format that this library reads. No scene is read yet.
 
@@ -102,7 +131,7 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
 
     if found is None and path.is_dir():
         inner = [each for folder in folders_in(path) if (each := recognised(folder, problems)) is not None]
-        found = joined(inner, problems) if inner else None
+        found = Joined(inner, problems) if inner else None
 
     if found is None:
         there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'
@@ -137,19 +166,13 @@ def folders_in(path: Path) -> list[Path]:
     return [folder for each in first for folder in (each, *sorted(entry for entry in each.iterdir() if entry.is_dir()))]
 
 
-def joined(datasets: list[Dataset], problems: Problems) -> Dataset:
-    """All scenes of several datasets, the first's first."""
-    readers = [partial(dataset.__getitem__, index) for dataset in datasets for index in range(len(dataset))]
-    return Scenes(', '.join(dict.fromkeys(dataset.format for dataset in datasets)), readers, problems)
-
-
 class Split(NamedTuple):
     training: Dataset
     held_out: Dataset
 
 
-def split_dataset(path: str | Path, problems: Problems | None = None, *, every: int = 8, most_held_out: int = 64) -> Split:
-    """Scenes to train with, and those held out: of a folder with `train` and `test`, these; else every eighth scene, up to `most_held_out`.
+def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
+    """Scenes to train with, and those held out: of a folder with `train` and `test`, these; else every eighth scene, up to 64.
 
     Errors: ValueError for what is no dataset, and for one with fewer than two scenes.
     """
@@ -158,9 +181,9 @@ def split_dataset(path: str | Path, problems: Problems | None = None, *, every: 
 
     if has_split(path):
         test = open_dataset(path / 'test', problems)
-        return Split(open_dataset(path / 'train', problems), Part(test, range(0, len(test), max(len(test) // most_held_out, 1))[:most_held_out]))
+        return Split(open_dataset(path / 'train', problems), Part(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
 
-    return split_scenes(open_dataset(path, problems), every = every, most_held_out = most_held_out)
+    return split_scenes(open_dataset(path, problems))
 
 
 def open_test(path: str | Path, problems: Problems | None = None) -> Dataset:
@@ -174,12 +197,12 @@ def has_split(path: Path) -> bool:
     return (path / 'train').is_dir() and (path / 'test').is_dir() and recognised(path, Problems()) is None
 
 
-def split_scenes(dataset: Dataset, *, every: int = 8, most_held_out: int = 64) -> Split:
-    """Every so many scenes are held out. Errors: ValueError for fewer than two scenes."""
+def split_scenes(dataset: Dataset) -> Split:
+    """Every eighth scene is held out, up to 64. Errors: ValueError for fewer than two scenes."""
     if len(dataset) < 2:
         fail('data', 'must have at least two scenes for some of them to be held out', len(dataset), 'Of a single scene, views are held out: `hold_out`.')
 
-    held_out = list(range(0, len(dataset), every))[:most_held_out]
+    held_out = list(range(0, len(dataset), EVERY))[:MOST_HELD_OUT]
     return Split(Part(dataset, sorted(set(range(len(dataset))) - set(held_out))), Part(dataset, held_out))
 
 
@@ -187,7 +210,6 @@ def shuffled_order(dataset: Dataset, epoch: int, seed: int, *, together: int = 8
     """Every scene of the dataset once, in an order that seed and epoch alone decide.
 
     Files are shuffled, and the scenes of so many of them `together`, so that few are open at a time and neighbours are not of one file.
-    Where several processes share the work, process r of n takes every n-th scene from the r-th on.
     """
     generator = Generator().manual_seed((seed * 1_000_003 + epoch) % 2 ** 63)
 

@@ -50,14 +50,14 @@ def load_image(source: Path | bytes, name: str = '') -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
-def image_size(source: Path | bytes, name: str = '') -> tuple[int, int]:
+def image_size(source: Path | bytes) -> tuple[int, int]:
     """(height, width) of an image file or its bytes; its pixels are not read. Errors: BadView as in `load_image`."""
-    with opened(source, name) as file:
+    with opened(source) as file:
         return file.height, file.width
 
 
 @contextmanager
-def opened(source: Path | bytes, name: str):
+def opened(source: Path | bytes, name: str = ''):
     """A Pillow image. What Pillow can't read, or is large enough to be a decompression bomb, is a BadView."""
     Image = image_library()
 

@@ -6,7 +6,6 @@ axes. Image paths are as its writer saw them: of such a path, the longest end th
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.files import read_json, write_json, write_whole
 
 LIST = 'full_list.txt'
 
@@ -48,8 +47,8 @@ def listed(path: Path) -> list[Path]:
 
 def is_scene(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text(encoding = 'utf-8'))
-    except (OSError, ValueError):
+        content = read_json(path)
+    except ValueError:
         return False
 
     return isinstance(content, dict) and 'scene_name' in content and 'frames' in content
@@ -72,16 +71,13 @@ def inside(root: Path, path: str) -> Path | None:
 def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = None) -> Scene:
     """The scene of one file. root: the folder of the dataset, in which its images are; left out, that of the file.
 
-    Frames that can't be used are skipped, and noted in `problems`.
-    Errors: ValueError for what is no such file and for images outside of the root; BadView where no frame is left.
+    Frames that can't be used, and those whose image is outside of the root, are skipped, and noted in `problems`.
+    Errors: BadView for what is no such file, and where no frame is left.
     """
     problems = Problems() if problems is None else problems
     root = (path.parent if root is None else root).resolve()
 
-    try:
-        content = json.loads(path.read_text(encoding = 'utf-8'))
-    except (OSError, ValueError) as error:
-        raise BadView(f'{path}: must be a readable JSON file, but got {error}. Write it anew.') from error
+    content = read_json(path, BadView)
 
     if not isinstance(content, dict) or not isinstance(content.get('frames'), list) or not isinstance(content.get('scene_name'), str):
         fail(str(path), 'must be a JSON object with `scene_name` and a list `frames`', type(content).__name__, 'The LVSM authors\' processing writes it.', BadView)
@@ -149,8 +145,7 @@ def write_lvsm(scenes: list[Scene], folder: Path) -> None:
             (fx, _, cx), (_, fy, cy), _ = view.intrinsics.tolist()
             frames.append(dict(image_path = image_path, fxfycxcy = [fx, fy, cx, cy], w2c = torch.linalg.inv(view.camera_to_world.double()).tolist()))
 
-        content = json.dumps(dict(scene_name = scene.name, frames = frames))
         lines.append(f'metadata/{name}.json')
-        write_whole(folder / lines[-1], lambda temporary, content = content: temporary.write_text(content, encoding = 'utf-8'))
+        write_json(folder / lines[-1], dict(scene_name = scene.name, frames = frames))
 
     write_whole(folder / LIST, lambda temporary: temporary.write_text('\n'.join(lines) + '\n', encoding = 'utf-8'))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
@@ -65,8 +64,12 @@ class Source(ABC):
 
     num_inputs: views of a sample that are seen; the others are asked for. frame: of the rays. seed: of all that is drawn.
     description: what there is, in words.
+    unit: length of the scenes' worlds that is 1 in all samples; None where each scene has its own. world: of one scene, the similarity (4 4) from
+        its world to that of the frame 'scene'; else None.
     """
     description: str
+    unit: float | None = None
+    world: Tensor | None = None
 
     def __init__(self, *, num_inputs: int, num_targets: int, frame: Frame, seed: int):
         self.num_inputs = num_inputs
@@ -110,14 +113,14 @@ class SceneSource(Source):
 
     scene: all its views; every eighth by name is held out, and seen neither as target nor as input.
     num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
-    frame: of the rays. The scene's own is that of its mean training camera; `world` (4 4) is the similarity that leads there.
+    frame: of the rays. The scene's own is that of its mean training camera.
     """
 
     def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0, problems: Problems | None = None):
         super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
         problems = Problems() if problems is None else problems
         loaded = {view.name: problems.attempt(f'{scene.name}/{view.name}', view.load) for view in scene.views}
-        training, held_out = hold_out(replace(scene, views = tuple(view for view in scene.views if loaded[view.name] is not None)))
+        training, held_out = hold_out(scene.only([index for index, view in enumerate(scene.views) if loaded[view.name] is not None]))
 
         if len(training.views) <= num_inputs:
             fail('num_inputs', f'must be below the number of training views {len(training.views)}', num_inputs, 'Ask for fewer inputs or add photos.')
@@ -134,6 +137,7 @@ class SceneSource(Source):
 
         poses = torch.stack([view.camera_to_world for view in views]).double()
         self.world = normalization(poses[:self.num_training])
+        self.unit = unit_of(self.world)
         self.cameras = Cameras(move_poses(self.world, poses).float(), torch.stack(intrinsics))
 
         # training views by their distance to each view, itself left out
@@ -172,14 +176,19 @@ class SceneSource(Source):
 def camera_distance(camera_to_world: Tensor) -> Tensor:
     """How far apart cameras (n 4 4) are, (n n): between centres, in units of the median distance, plus the angle between their views in radians."""
     centres, forward = camera_to_world[:, :3, 3], camera_to_world[:, :3, 2]
-    apart = torch.cdist(centres, centres)
+    distance = apart(centres)
     angle = (forward @ forward.mT).clamp(-1, 1).acos()
-    return apart / apart.median().clamp(min = 1e-12) + angle
+    return distance / distance.median().clamp(min = 1e-12) + angle
 
 
-def baselines(centres: Tensor) -> Tensor:
+def apart(centres: Tensor) -> Tensor:
+    """Distances (n n) between camera centres (n 3). Not by products of matrices, which lose all digits of a world far from its origin."""
+    return torch.cdist(centres, centres, compute_mode = 'donot_use_mm_for_euclid_dist')
+
+
+def spacings(centres: Tensor) -> Tensor:
     """Distances (n) from camera centres (n 3) to the nearest other one, infinite where there is none."""
-    return torch.cdist(centres, centres).fill_diagonal_(torch.inf).amin(dim = 1)
+    return apart(centres).fill_diagonal_(torch.inf).amin(dim = 1)
 
 
 def evenly(length: int, count: int) -> list[int]:
@@ -201,7 +210,12 @@ def spread_out(distance: Tensor, taken: list[int], pool: list[int], count: int) 
 
 def unit_of_set(scene: Scene) -> float | None:
     """The length that is 1 in training: of a set of photos by all of its cameras; None of a video, where inputs say it."""
-    return None if scene.is_video else 1 / float(normalization(cameras_of(scene.views).camera_to_world)[:3, 0].norm())
+    return None if scene.is_video else unit_of(normalization(cameras_of(scene.views).camera_to_world))
+
+
+def unit_of(world: Tensor) -> float:
+    """The length that becomes 1 by a similarity (4 4)."""
+    return 1 / float(world[:3, 0].norm())
 
 
 class DatasetSource(Source):
@@ -340,6 +354,7 @@ class SyntheticSource(Source):
     SAMPLES_PER_SCENE = 48
     description = 'built-in synthetic scenes, without end'
     UNIT = 3.  # about the distance of the cameras to what they look at
+    unit = UNIT
 
     def __init__(self, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'inputs', seed: int = 0):
         super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)

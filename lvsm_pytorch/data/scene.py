@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,10 @@ from torch import Tensor
 from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
+
+# of so many views, or scenes, one is held out
+
+EVERY = 8
 
 
 @dataclass(frozen = True)
@@ -44,6 +48,12 @@ class Scene:
     held_out: frozenset[str] = frozenset()
     numbers: tuple[int, ...] | None = None
 
+    def only(self, positions: Iterable[int]) -> Scene:
+        """Some of its views, by where they stand in `views`, with their numbers."""
+        positions = tuple(positions)
+        numbers = None if self.numbers is None else tuple(self.numbers[position] for position in positions)
+        return replace(self, views = tuple(self.views[position] for position in positions), numbers = numbers)
+
     def numbered(self) -> dict[int, View]:
         """Views by their numbers in an evaluation index."""
         return dict(zip(range(len(self.views)) if self.numbers is None else self.numbers, self.views, strict = True))
@@ -59,20 +69,19 @@ def cameras_of(views: Sequence[View]) -> Cameras:
     return Cameras(torch.stack([view.camera_to_world for view in views]), torch.stack([view.intrinsics for view in views]))
 
 
-def hold_out(scene: Scene, *, every: int = 8) -> tuple[Scene, Scene]:
-    """The scene's views for training, and those held out: the scene's own, or by name the first and every `every`-th after it.
+def hold_out(scene: Scene) -> tuple[Scene, Scene]:
+    """The scene's views for training, and those held out: the scene's own, or by name the first and every eighth after it.
 
     Errors: ValueError where fewer than three views are left to train with.
     """
-    views = sorted(scene.views, key = lambda view: view.name)
-    names = scene.held_out or {view.name for view in views[::every]}
-    held_out = tuple(view for view in views if view.name in names)
-    training = tuple(view for view in views if view.name not in names)
+    ordered = sorted(range(len(scene.views)), key = lambda position: scene.views[position].name)
+    held_out = [position for position in ordered if scene.views[position].name in scene.held_out] if scene.held_out else ordered[::EVERY]
+    training = [position for position in ordered if position not in held_out]
 
     if len(training) < 3:
-        fail('scene', f'must have at least three views beside those held out, {"its own" if scene.held_out else f"every {every}th"}', f'{len(views)} views in {scene.name}', 'Add photos.')
+        fail('scene', f'must have at least three views beside those held out, {"its own" if scene.held_out else f"every {EVERY}th"}', f'{len(ordered)} views in {scene.name}', 'Add photos.')
 
-    return replace(scene, views = training), replace(scene, views = held_out)
+    return scene.only(training), scene.only(held_out)
 
 
 def is_rigid(poses: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ DL3DV (`images_4` for `images`), those are taken.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from functools import partial
@@ -24,7 +23,7 @@ from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, file_name
 from lvsm_pytorch.data.undistort import Distortion, undistort, undistorted_intrinsics
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.files import read_json, write_json
 
 FILE = 'transforms.json'
 SPLITS = tuple(f'transforms_{split}.json' for split in ('train', 'val', 'test'))
@@ -60,7 +59,7 @@ def read_transforms(path: Path, problems: Problems | None = None) -> Scene:
     held_out: set[str] = set()
 
     for file in transforms_files(path):
-        shared = read_json(file)
+        shared = read_shared(file)
         frames = shared.get('frames')
 
         if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
@@ -92,11 +91,8 @@ def read_transforms(path: Path, problems: Problems | None = None) -> Scene:
     return Scene(folder.resolve().name, tuple(sorted(views, key = lambda view: view.name)), held_out = frozenset(held_out))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding = 'utf-8'))
-    except (OSError, ValueError) as error:
-        raise ValueError(f'{path}: must be a readable JSON file, but got {error}. Write it anew.') from error
+def read_shared(path: Path) -> dict[str, Any]:
+    content = read_json(path)
 
     if not isinstance(content, dict):
         fail(str(path), 'must be a JSON object', type(content).__name__, 'It has a list `frames`.')
@@ -235,5 +231,4 @@ def write_transforms(scene: Scene, folder: Path, *, overwrite: bool = False) -> 
             transform_matrix = opencv_to_opengl(view.camera_to_world).tolist(),
         ))
 
-    content = json.dumps(dict(camera_model = 'PINHOLE', frames = frames), indent = 1)
-    write_whole(path, lambda temporary: temporary.write_text(content, encoding = 'utf-8'))
+    write_json(path, dict(camera_model = 'PINHOLE', frames = frames))
