@@ -169,7 +169,8 @@ class EvaluateConfig:
     """Posed photos in any format that `lvsm train` takes; of a folder with `train` and `test`, the latter. Left out: those of the run, or built-in
     scenes that it has not seen. Of the run's own scenes, without an index, those that it held out."""
     index: Path | None = None
-    """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` writes it."""
+    """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` makes one,
+    with as many inputs as the model was trained with."""
     out: Path | None = None
     """Folder for report.json, index.html and what was found of each scene. Left out: MODEL/evaluation, or solids-128-evaluation here."""
     image_size: int | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -174,8 +175,12 @@ def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Datas
 
     if data is not None:
         dataset = open_test(data, problems)
-        was_trained_with = own is not None and own.resolve() == data.resolve() and not has_split(data)
-        return split_scenes(dataset).held_out if was_trained_with and config.index is None and len(dataset) > 1 else dataset
+        was_trained_with = own is not None and own.resolve() == data.resolve() and not has_split(data) and len(dataset) > 1
+
+        if was_trained_with and config.index is not None:
+            warnings.warn('the run was trained with these data: of the scenes of the index, those that it did not hold out are not new to it. Left out, --index has held-out ones alone', stacklevel = 2)
+
+        return split_scenes(dataset).held_out if was_trained_with and config.index is None else dataset
 
     size, _ = size_of(model, config)
     return synthetic_dataset(NUM_SYNTHETIC, size, problems)

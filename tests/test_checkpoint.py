@@ -49,7 +49,7 @@ def test_renders_equal_the_authors(shared, name):
     v = sizes['num_input_views']
     inputs = (io['image'][:, :v], rays[:, :v], rays[:, v:])
     with torch.no_grad():
-        assert (model(*inputs) - io['render']).abs().max() < 1e-4
+        assert (model(*inputs) - io['render']).abs().max() < 1e-6
         assert abs(model(*inputs, io['image'][:, v:]) - io['mse']) < 1e-5
 
 

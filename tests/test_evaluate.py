@@ -155,6 +155,10 @@ def test_of_its_own_scenes_a_run_is_judged_by_those_that_it_held_out(here):
     held_out = split_scenes(open_dataset(here / 'chunks')).held_out
     assert sorted([*report['scenes']['null'], *(record['scene'] for record in report['per_scene'])]) == sorted(held_out[number].name for number in range(len(held_out)))
     assert len(held_out) < 4
+
+    with pytest.warns(UserWarning, match = 'those that it did not hold out are not new to it'):
+        evaluate(config(here, data = None, out = here / 'of-all'))
+
     (here / 'both').mkdir()
     write_chunks([video(seed, 40) for seed in (8, 9)], here / 'both' / 'train')
     write_chunks([video(7, 40)], here / 'both' / 'test')

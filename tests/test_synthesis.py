@@ -91,8 +91,9 @@ def test_the_unit_is_that_of_training():
 def test_a_model_of_synthetic_scenes_is_asked_as_it_was_trained():
     """By photos of another size, cut from the middle, at the cameras of a training batch: the same views."""
     config = TrainConfig(image_size = 32, dim = 32, depth = 1, dim_head = 16, pose_frame = 'inputs')
-    model = model_as_configured(config)
-    batch = source_of(config).held_out_batch()
+    source = source_of(config)
+    model = model_as_configured(config, source)
+    batch = source.held_out_batch()
     scene = synthetic_scene(0, num_views = 6, image_size = 32)
     inputs, asked = scene.views[:2], scene.views[2:3]
     view = synthesize(model, [view.load() for view in inputs], cameras_of(inputs), cameras_of(asked), (32, 32))
