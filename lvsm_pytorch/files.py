@@ -22,7 +22,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}')
 
     try:
+        temporary.touch()
+        rights = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(rights)  # as any new file has them: safetensors lets nobody else read its own
 
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())

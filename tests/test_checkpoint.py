@@ -250,6 +250,12 @@ def test_a_saved_model_comes_back_exactly(tmp_path):
     assert not other.training
 
 
+def test_a_saved_model_may_be_read_by_whom_any_new_file_may(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    (tmp_path / 'any').touch()
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {(tmp_path / 'any').stat().st_mode}
+
+
 def test_a_broken_trained_for_is_named(tmp_path):
     model = tiny_model()
     model.trained_for = TrainedFor('inputs', (16, 16), 2)
