@@ -31,7 +31,8 @@ class Judge:
 
     def describe(self) -> str:
         copy, blur = (score.means()[0] for score in (self.guesses.copy, self.guesses.blur))
-        return f'{len(self.held_out.names)} views held out. An input copied: {copy:.2f} dB. Their blurred mean: {blur:.2f} dB.'
+        count = len(self.held_out.names)
+        return f'{count} view{"s" if count != 1 else ""} held out. An input copied: {copy:.2f} dB. Their blurred mean: {blur:.2f} dB.'
 
     def look(self, training: Training) -> dict[str, float]:
         """Figures of the model and of the guesses beside it; the model is saved, and a picture."""

@@ -69,7 +69,7 @@ def rows_of(report: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def remarks_of(report: dict[str, Any]) -> list[str]:
     scenes, figures = report['scenes'], report['figures']
-    said = [f'{scenes["evaluated"]} scenes evaluated, {len(scenes["null"])} null in the index, {len(scenes["missing"])} missing']
+    said = [f'{scenes["evaluated"]} scene{"s" if scenes["evaluated"] != 1 else ""} evaluated, {len(scenes["null"])} null in the index, {len(scenes["missing"])} missing']
     said += [f'missing: {name}: {why}' for name, why in list(scenes['missing'].items())[:5]]
     said += [] if 'lpips' in figures else [f'LPIPS: {report["lpips"]}']
 
