@@ -1,9 +1,12 @@
-"""Frames to films: MP4 by PyAV, GIF by Pillow. Frames are read one after the other, so that a film may be as long as it likes."""
+"""Frames to films, by PyAV: MP4 and GIF. Frames are read one after the other, so that a film may be as long as it likes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from lvsm_pytorch.data.images import image_library
 from lvsm_pytorch.errors import fail
@@ -13,6 +16,10 @@ from lvsm_pytorch.files import write_whole
 
 QUALITY = '18'
 
+# of a GIF's 256 colours: dots in a fixed pattern, which don't flicker, and not too coarse
+
+DITHERING = 'dither=bayer:bayer_scale=3'
+
 
 def write_video(frames: Sequence[Path], path: Path, fps: float) -> None:
     """Image files of one size as .mp4 or .gif, whole or not at all. Errors: ValueError for another ending, ImportError without PyAV."""
@@ -21,19 +28,24 @@ def write_video(frames: Sequence[Path], path: Path, fps: float) -> None:
     if path.suffix not in writers or not frames:
         fail('video', f'must be frames in a file that ends with one of {list(writers)}', f'{len(frames)} in {path}', 'Frames themselves are PNG files.')
 
-    write_whole(path, lambda temporary: writers[path.suffix](frames, temporary, fps))
+    write_whole(path, lambda temporary: writers[path.suffix](frames, temporary, Fraction(fps).limit_denominator(1001)))
 
 
-def write_mp4(frames: Sequence[Path], path: Path, fps: float) -> None:
+def video_library() -> Any:
+    """PyAV, imported where it is needed."""
     try:
         import av
     except ImportError as error:
-        raise ImportError('MP4 needs PyAV: pip install "lvsm-pytorch[train]", or take --video gif') from error
+        raise ImportError('films need PyAV: pip install "lvsm-pytorch[train]", or take --video none') from error
 
-    from fractions import Fraction
+    return av
+
+
+def write_mp4(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
+    av = video_library()
 
     with av.open(str(path), 'w', format = 'mp4') as container:
-        stream = container.add_stream('libx264', rate = Fraction(fps).limit_denominator(1001), options = dict(crf = QUALITY))
+        stream = container.add_stream('libx264', rate = rate, options = dict(crf = QUALITY))
         first = next(pictures(frames))
         stream.width, stream.height = (length + length % 2 for length in first.size)  # H.264 halves colours: of odd sizes the last row or column comes twice
         stream.pix_fmt = 'yuv420p'
@@ -46,12 +58,53 @@ def write_mp4(frames: Sequence[Path], path: Path, fps: float) -> None:
         container.mux(stream.encode())
 
 
-def write_gif(frames: Sequence[Path], path: Path, fps: float) -> None:
-    first, *_ = pictures(frames[:1])
-    first.save(path, save_all = True, append_images = pictures(frames[1:]), duration = round(1000 / fps), loop = 0)
+def write_gif(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
+    """By ffmpeg's filters: one palette of the colours of all frames, then frames in it. Frames are read twice, so that none has to be kept."""
+    av = video_library()
+    width, height = next(pictures(frames)).size
+    time_base = f'time_base={rate.denominator}/{rate.numerator}'
+    like_frames = f'video_size={width}x{height}:pix_fmt=rgb24:{time_base}'
+
+    finding = av.filter.Graph()
+    finding.link_nodes(finding.add('buffer', like_frames), finding.add('palettegen'), finding.add('buffersink')).configure()
+
+    for picture in pictures(frames):
+        finding.push(av.VideoFrame.from_image(picture))
+
+    finding.push(None)
+    palette = finding.pull()
+
+    painting = av.filter.Graph()
+    of_frames, of_palette = painting.add('buffer', like_frames), painting.add('buffer', f'video_size=16x16:pix_fmt={palette.format.name}:{time_base}')
+    in_palette, shown = painting.add('paletteuse', DITHERING), painting.add('buffersink')
+    of_frames.link_to(in_palette, 0, 0)
+    of_palette.link_to(in_palette, 0, 1)
+    in_palette.link_to(shown)
+    painting.configure()
+    of_palette.push(palette)
+    of_palette.push(None)
+
+    with av.open(str(path), 'w', format = 'gif') as container:
+        stream = container.add_stream('gif', rate = rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, 'pal8'
+
+        def write_painted() -> None:
+            with suppress(BlockingIOError, EOFError):  # until the next frame is needed, and until there is none
+                while True:
+                    container.mux(stream.encode(painting.pull()))
+
+        for number, picture in enumerate(pictures(frames)):
+            frame = av.VideoFrame.from_image(picture)
+            frame.pts, frame.time_base = number, 1 / rate
+            of_frames.push(frame)
+            write_painted()
+
+        of_frames.push(None)
+        write_painted()
+        container.mux(stream.encode())
 
 
-def pictures(frames: Sequence[Path]) -> Iterator:
+def pictures(frames: Sequence[Path]) -> Iterator[Any]:
     for frame in frames:
         with image_library().open(frame) as picture:
             yield picture.convert('RGB')
