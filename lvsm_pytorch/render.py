@@ -15,6 +15,7 @@ from lvsm_pytorch.data.images import resize_and_crop, save_image
 from lvsm_pytorch.data.sampling import camera_distance, evenly, spread_out, unit_of_set
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluate import hash_of_weights
+from lvsm_pytorch.files import make_folder
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.pictures import save_comparison
@@ -141,9 +142,9 @@ def some_inputs(scene: Scene, count: int) -> tuple[int, ...]:
     return tuple(sorted(spread_out(distance, [middle], pool, count)))
 
 
-def way_of(config: RenderConfig, scene: Scene, photos: Cameras, default_size: tuple[int, int], data: Path | None) -> Path3D:
+def way_of(config: RenderConfig, scene: Scene, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
     """The path in the world of the photos."""
-    size = default_size if config.height is None or config.width is None else (config.height, config.width)
+    size = input_size if config.height is None or config.width is None else (config.height, config.width)
     first = scene.views[0]
     _, intrinsics = resize_and_crop(first.load(), first.intrinsics, size)
 
@@ -179,7 +180,7 @@ def render_held_out(config: RenderConfig) -> list[Path]:
     out = config.out or folder_for('render', config.model)
     held_out = source_of(replace(trained, data = config.data or trained.data)).held_out_batch()
     pred = paint(model.to(pick_device(config.device)), held_out)
-    out.mkdir(parents = True, exist_ok = True)
+    make_folder(out)
     files = [out / f'{Path(name).with_suffix("").as_posix().replace("/", "_")}.png' for name in held_out.names]
 
     for file, views in tqdm(list(zip(files, pred, strict = True)), unit = 'view'):

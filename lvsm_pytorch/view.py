@@ -23,12 +23,12 @@ from torch import Tensor
 from lvsm_pytorch.cameras import interpolate_poses, pose, quaternion_to_rotation, rotation_to_quaternion
 from lvsm_pytorch.config import ViewConfig
 from lvsm_pytorch.data.images import save_image, to_pixels
-from lvsm_pytorch.files import write_json
+from lvsm_pytorch.files import make_folder, write_json
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.render import data_of, scene_of, scenes_of
-from lvsm_pytorch.runs import changed, num_inputs_of, pick_device, that_takes
+from lvsm_pytorch.runs import changed, num_inputs_of, pick_device
 from lvsm_pytorch.stage import WIDEST, Look, Pace, Stage
-from lvsm_pytorch.synthesis import default_size
+from lvsm_pytorch.synthesis import default_size, whole_patches
 from lvsm_pytorch.trajectories import looked_at, up_of
 from lvsm_pytorch.video import write_video
 
@@ -104,8 +104,8 @@ class Viewer:
 
 def both_modes(model: LVSM) -> dict[bool, LVSM]:
     """Of the same weights, by whether inputs see the target. They take wide windows."""
-    wide = that_takes(model, ceil(sqrt(WIDEST) * max(default_size(model))))
-    return {attends: changed(wide, input_attends_target = attends) for attends in (True, False)}
+    widest = whole_patches(ceil(sqrt(WIDEST) * max(default_size(model))), model.patch_size)
+    return {attends: changed(model, max_image_size = max(widest, model.max_image_size), input_attends_target = attends) for attends in (True, False)}
 
 
 class Visit:
@@ -279,7 +279,7 @@ class Visit:
         size = stage.whole_size(looks[0])
         cameras = stage.path(looks, FRAMES_A_LEG, size)
         out = self.viewer.config.out
-        out.mkdir(parents = True, exist_ok = True)
+        make_folder(out)
         film = out / f'{time.strftime("%Y-%m-%d-%H-%M-%S")}-{self.client.client_id}.mp4'
         write_json(film.with_suffix('.json'), dict(camera_to_world = cameras.camera_to_world.tolist(), intrinsics = cameras.intrinsics.tolist(), size = list(size), fps = FPS))
 
