@@ -21,10 +21,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lvsm_pytorch import LVSM, PerceptualLoss
-from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.config import TrainConfig
-from lvsm_pytorch.config_files import load_config
-from lvsm_pytorch.runs import model_of
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.yaml import load_config
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.training.runs import model_of
 
 PROCESSES = {'demo': 1, 'solids-128': 1, 'one-gpu': 1, 'two-gpus': 2, 'paper': 64, 'modern': 64}
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from lvsm_pytorch.data import Chunks, DatasetSource, Part, Problems, Scene, Split, synthetic_scene, write_chunks
-from lvsm_pytorch.data.chunks import bytes_of
+from lvsm_pytorch.data.formats.chunks import bytes_of
 from lvsm_pytorch.data.images import load_image
 from lvsm_pytorch.files import read_tensors
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
-from lvsm_pytorch.config import TrainConfig
-from lvsm_pytorch.config_files import load_config
-from lvsm_pytorch.logs import read_metrics
-from lvsm_pytorch.recipe import optimizer_of
-from lvsm_pytorch.runs import model_of, pick_device, source_of
-from lvsm_pytorch.train import train
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.yaml import load_config
+from lvsm_pytorch.training.logging import read_metrics
+from lvsm_pytorch.training.loop import train
+from lvsm_pytorch.training.optim import optimizer_of
+from lvsm_pytorch.training.runs import model_of, pick_device, source_of
 
 WARM_UP, STEPS = 60, 40  # of synthetic scenes, the first steps render more of them than later ones
 

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 
 from browser import SOFTWARE, chromium_path
 
-from lvsm_pytorch.config import ViewConfig
-from lvsm_pytorch.stage import Look, Stage
-from lvsm_pytorch.view import Viewer, Visit
+from lvsm_pytorch.configs.config import ViewConfig
+from lvsm_pytorch.viewer.server import Viewer, Visit
+from lvsm_pytorch.viewer.session import Look, Stage
 
 WINDOW: Any = dict(width = 1280, height = 720)
 STEP_BACK = 350

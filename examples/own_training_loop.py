@@ -5,9 +5,9 @@ import sys
 import torch
 
 from lvsm_pytorch import LVSM, plucker_rays
-from lvsm_pytorch.cameras import normalize_poses
 from lvsm_pytorch.data import synthetic_scenes
-from lvsm_pytorch.losses import psnr
+from lvsm_pytorch.geometry.cameras import normalize_poses
+from lvsm_pytorch.lvsm.losses import psnr
 
 STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 INPUTS, TARGETS, SIZE = 2, 2, 32

@@ -24,29 +24,27 @@ __all__ = [
 # torch takes seconds to load, which `lvsm --help` need not wait for: names are looked up when they are asked for
 
 if TYPE_CHECKING:
-    from lvsm_pytorch.cameras import Cameras, plucker_rays, to_plucker_rays
-    from lvsm_pytorch.encoded import EncodedScene
     from lvsm_pytorch.errors import ShapeError
-    from lvsm_pytorch.losses import PerceptualLoss
-    from lvsm_pytorch.lvsm import LVSM
-    from lvsm_pytorch.mae import MAE
-    from lvsm_pytorch.synthesis import PhotosRead, read_photos, synthesize
-    from lvsm_pytorch.wrappers import CameraWrapper, MAECameraWrapper
+    from lvsm_pytorch.geometry.cameras import Cameras, plucker_rays, to_plucker_rays
+    from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos, synthesize
+    from lvsm_pytorch.lvsm import LVSM, MAE, CameraWrapper, MAECameraWrapper
+    from lvsm_pytorch.lvsm.encoded import EncodedScene
+    from lvsm_pytorch.lvsm.losses import PerceptualLoss
 else:
     MODULES = dict(
         LVSM = 'lvsm',
-        MAE = 'mae',
-        CameraWrapper = 'wrappers',
-        Cameras = 'cameras',
-        EncodedScene = 'encoded',
-        MAECameraWrapper = 'wrappers',
-        PerceptualLoss = 'losses',
-        PhotosRead = 'synthesis',
+        MAE = 'lvsm',
+        CameraWrapper = 'lvsm',
+        Cameras = 'geometry.cameras',
+        EncodedScene = 'lvsm.encoded',
+        MAECameraWrapper = 'lvsm',
+        PerceptualLoss = 'lvsm.losses',
+        PhotosRead = 'inference.pipeline',
         ShapeError = 'errors',
-        plucker_rays = 'cameras',
-        read_photos = 'synthesis',
-        synthesize = 'synthesis',
-        to_plucker_rays = 'cameras',
+        plucker_rays = 'geometry.cameras',
+        read_photos = 'inference.pipeline',
+        synthesize = 'inference.pipeline',
+        to_plucker_rays = 'geometry.cameras',
     )
 
     def __getattr__(name: str) -> Any:

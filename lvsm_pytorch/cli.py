@@ -8,8 +8,8 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
-from lvsm_pytorch.config import DemoConfig, EvaluateConfig, RenderConfig, TrainConfig, ViewConfig
-from lvsm_pytorch.config_files import CONFIG, load_config, load_run_config
+from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig, RenderConfig, TrainConfig, ViewConfig
+from lvsm_pytorch.configs.yaml import CONFIG, load_config, load_run_config
 
 
 def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -> Callable[[], None]:
@@ -21,8 +21,8 @@ def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -
         max_image_size: Largest height and width of an image, in pixels.
     """
     def run() -> None:
-        from lvsm_pytorch.checkpoint import LICENSE
-        from lvsm_pytorch.lvsm import LVSM
+        from lvsm_pytorch.lvsm.model import LVSM
+        from lvsm_pytorch.lvsm.official import LICENSE
 
         model = LVSM.from_official(checkpoint, max_image_size = max_image_size)
         model.save_pretrained(out)
@@ -41,7 +41,7 @@ def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int 
         pairs: Most pairs of photos of a scene to match.
     """
     def run() -> object:
-        from lvsm_pytorch.inspect import inspect
+        from lvsm_pytorch.evaluation.inspection import inspect
 
         return inspect(data, out, scenes = scenes, pairs = pairs)
 
@@ -51,7 +51,7 @@ def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int 
 def show(demo: DemoConfig) -> Callable[[], object]:
     """See the small model that comes with the library at work, in seconds: an orbit, and views beside the truth."""
     def run() -> object:
-        from lvsm_pytorch.demo import show
+        from lvsm_pytorch.inference.demo import show
 
         return show(demo)
 
@@ -61,7 +61,7 @@ def show(demo: DemoConfig) -> Callable[[], object]:
 def view_scene(viewing: ViewConfig) -> Callable[[], object]:
     """Walk through a scene in the browser."""
     def run() -> object:
-        from lvsm_pytorch.view import view
+        from lvsm_pytorch.viewer.server import view
 
         return view(viewing)
 
@@ -71,7 +71,7 @@ def view_scene(viewing: ViewConfig) -> Callable[[], object]:
 def render_views(rendering: RenderConfig) -> Callable[[], object]:
     """Paint frames and a film along a path of cameras, or the views that were held out."""
     def run() -> object:
-        from lvsm_pytorch.render import render
+        from lvsm_pytorch.inference.render import render
 
         return render(rendering)
 
@@ -81,7 +81,7 @@ def render_views(rendering: RenderConfig) -> Callable[[], object]:
 def evaluate_views(evaluation: EvaluateConfig) -> Callable[[], object]:
     """Paint the views that an evaluation index names, and report how good they are."""
     def run() -> object:
-        from lvsm_pytorch.evaluate import evaluate
+        from lvsm_pytorch.evaluation.evaluate import evaluate
 
         return evaluate(evaluation)
 
@@ -103,7 +103,8 @@ def write_evaluation_index(
         seed: Of what is drawn.
     """
     def run() -> None:
-        from lvsm_pytorch.data import Problems, make_index, open_test, write_index
+        from lvsm_pytorch.data import Problems, open_test
+        from lvsm_pytorch.evaluation.index import make_index, write_index
 
         problems = Problems()
         index = make_index(open_test(data, problems), num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
@@ -126,7 +127,7 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
         def run() -> object:
             import torch
 
-            from lvsm_pytorch.train import train
+            from lvsm_pytorch.training.loop import train
 
             # gradients of faint attention are below 1e-38, where CPUs take many times as long; threads that start from here on do as this one
 

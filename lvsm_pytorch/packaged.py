@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-PRETRAINED = Path(__file__).parent / 'pretrained'
+PRETRAINED = Path(__file__).parent / 'configs' / 'pretrained'
 
 # sees built-in synthetic scenes at 128²; its folder says how it was trained
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch import LVSM
-from lvsm_pytorch.cameras import Cameras, look_at, plucker_rays
-from lvsm_pytorch.reproducible import settle_vector_functions
+from lvsm_pytorch.geometry.cameras import Cameras, look_at, plucker_rays
+from lvsm_pytorch.training.reproducible import settle_vector_functions
 
 settle_vector_functions()
 

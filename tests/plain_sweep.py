@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lvsm_pytorch.sweep import LEAST_SPREAD, Swept
+from lvsm_pytorch.lvsm.conditioning.plane_sweep import LEAST_SPREAD, Swept
 
 
 def plain_swept(images, cameras, target_directions, target_centres, depths, nearest, is_known = None) -> Swept:

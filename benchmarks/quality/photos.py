@@ -20,12 +20,12 @@ from arms import ARMS, Arm, Network
 from study import remembered, seconds_a_step, train
 from torch import Generator, Tensor
 
-from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data import Batch, SceneSource, open_dataset
+from lvsm_pytorch.evaluation.metrics import Score, guesses, score
+from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.files import write_json
-from lvsm_pytorch.pictures import save_comparison
-from lvsm_pytorch.reproducible import settle_vector_functions
-from lvsm_pytorch.scores import Score, guesses, score
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.training.reproducible import settle_vector_functions
 
 SIZES = dict(dim = 256, depth = 4, dim_head = 64, patch_size = 8)
 IMAGE_SIZE, INPUTS, BATCH_SIZE = 64, 2, 16

@@ -28,13 +28,13 @@ from arms import ARMS, Arm, Network
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from lvsm_pytorch.cameras import Cameras, normalize_poses
-from lvsm_pytorch.config import TrainConfig
+from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
+from lvsm_pytorch.evaluation.metrics import figures, guesses, score
 from lvsm_pytorch.files import read_tensors, write_json, write_whole
-from lvsm_pytorch.recipe import is_worth_taking, optimizer_of, set_learning_rates
-from lvsm_pytorch.reproducible import settle_vector_functions
-from lvsm_pytorch.scores import figures, guesses, score
+from lvsm_pytorch.geometry.cameras import Cameras, normalize_poses
+from lvsm_pytorch.training.optim import is_worth_taking, optimizer_of, set_learning_rates
+from lvsm_pytorch.training.reproducible import settle_vector_functions
 
 IMAGE_SIZE, INPUTS, VIEWS = 32, 2, 8
 POOL, HELD_OUT, BATCH_SIZE = 512, 128, 16

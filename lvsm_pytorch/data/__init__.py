@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lvsm_pytorch.data.chunks import Chunks, write_chunks
-from lvsm_pytorch.data.colmap import read_colmap, write_colmap
 from lvsm_pytorch.data.dataset import Dataset, Part, Scenes, Split, has_split, open_dataset, open_test, shuffled_order, split_dataset, split_scenes, synthetic_dataset
-from lvsm_pytorch.data.evaluation_index import Entry, Index, make_index, read_index, views_of, write_index
+from lvsm_pytorch.data.formats.chunks import Chunks, write_chunks
+from lvsm_pytorch.data.formats.colmap import read_colmap, write_colmap
+from lvsm_pytorch.data.formats.lvsm_json import read_lvsm, write_lvsm
+from lvsm_pytorch.data.formats.transforms_json import read_transforms, write_transforms
 from lvsm_pytorch.data.loading import can_have_workers, training_views
-from lvsm_pytorch.data.lvsm_json import read_lvsm, write_lvsm
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.sampling import Batch, DatasetSource, SceneSource, Source, SyntheticSource, Views
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
+from lvsm_pytorch.data.sources import Batch, DatasetSource, SceneSource, Source, SyntheticSource, Views
 from lvsm_pytorch.data.synthetic import synthetic_scene, synthetic_scenes
-from lvsm_pytorch.data.transforms_json import read_transforms, write_transforms
 from lvsm_pytorch.errors import fail
 
 __all__ = [
@@ -23,8 +22,6 @@ __all__ = [
     'Chunks',
     'Dataset',
     'DatasetSource',
-    'Entry',
-    'Index',
     'Part',
     'Problems',
     'Scene',
@@ -39,11 +36,9 @@ __all__ = [
     'can_have_workers',
     'has_split',
     'hold_out',
-    'make_index',
     'open_dataset',
     'open_test',
     'read_colmap',
-    'read_index',
     'read_lvsm',
     'read_scene',
     'read_transforms',
@@ -54,10 +49,8 @@ __all__ = [
     'synthetic_scene',
     'synthetic_scenes',
     'training_views',
-    'views_of',
     'write_chunks',
     'write_colmap',
-    'write_index',
     'write_lvsm',
     'write_transforms',
 ]

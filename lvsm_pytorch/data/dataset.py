@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Generator
 
-from lvsm_pytorch.data.chunks import Chunks
-from lvsm_pytorch.data.colmap import model_folder, read_colmap
-from lvsm_pytorch.data.lvsm_json import lvsm_files, read_lvsm
+from lvsm_pytorch.data.formats.chunks import Chunks
+from lvsm_pytorch.data.formats.colmap import model_folder, read_colmap
+from lvsm_pytorch.data.formats.lvsm_json import lvsm_files, read_lvsm
+from lvsm_pytorch.data.formats.transforms_json import read_transforms, transforms_files
 from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.scene import EVERY, Scene
 from lvsm_pytorch.data.synthetic import synthetic_scene
-from lvsm_pytorch.data.transforms_json import read_transforms, transforms_files
 from lvsm_pytorch.errors import fail
 
 KNOWN = 'a transforms.json (nerfstudio, instant-ngp, Blender, DL3DV), a COLMAP model, RealEstate10K chunks (.torch), or the LVSM authors\' JSON files; or a folder of such folders'

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvsm_pytorch.cameras import crop_intrinsics, scale_intrinsics
 from lvsm_pytorch.checks import check_shape
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
 
 
 def image_library():

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lvsm_pytorch.data.problems import Problems
-from lvsm_pytorch.data.sampling import Source, Views
+from lvsm_pytorch.data.sources import Source, Views
 
 # seconds that a worker lives on after SIGTERM, which is also how Python, when it ends, stops those that were not told to
 

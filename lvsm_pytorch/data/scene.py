@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras
 
 # of so many views, or scenes, one is held out
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras, look_at, plucker_rays
 from lvsm_pytorch.data.scene import Scene, View
+from lvsm_pytorch.geometry.cameras import Cameras, look_at, plucker_rays
 
 NUM_SPHERES = 3
 NUM_BOXES = 3

@@ -1,0 +1,383 @@
+"""Which views are seen, and which are asked for: from scenes to batches."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
+from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.problems import BadView, Problems
+from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
+from lvsm_pytorch.data.synthetic import synthetic_scenes
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses, normalization, normalize_poses, plucker_rays
+
+
+class Batch(NamedTuple):
+    """What the model is trained and judged with.
+
+    input_images: (b v 3 h w), input_rays: (b v 6 h w), target_images: (b t 3 h w), target_rays: (b t 6 h w).
+    cameras: (b v+t ...), inputs first. names: of what is asked for, one for each of b.
+    """
+    input_images: Tensor
+    input_rays: Tensor
+    target_images: Tensor
+    target_rays: Tensor
+    cameras: Cameras
+    names: list[str]
+
+
+class Views(NamedTuple):
+    """A batch before its rays, which are soon computed where they are needed and large to carry there.
+
+    images: (b n 3 h w). cameras: (b n ...). Inputs first. names: of what is asked for, one for each of b.
+    """
+    images: Tensor
+    cameras: Cameras
+    names: list[str]
+
+    def to(self, device: torch.device) -> Views:
+        return Views(self.images.to(device, non_blocking = True), Cameras(*(t.to(device, non_blocking = True) for t in self.cameras)), self.names)
+
+    def batch(self, num_inputs: int) -> Batch:
+        rays = plucker_rays(*self.cameras, (self.images.shape[-2], self.images.shape[-1]))
+        (input_images, target_images), (input_rays, target_rays) = (t.tensor_split((num_inputs,), dim = 1) for t in (self.images, rays))
+        return Batch(input_images, input_rays, target_images, target_rays, self.cameras, self.names)
+
+
+# 'scene': all samples of a scene have one world, which the model may learn by heart, as for a single scene it should.
+# 'inputs': in each sample the mean input camera is the identity. In both, a scene keeps one unit of length: by the
+# cameras of each sample, the same scene would be now large and now small, which is much harder to learn.
+
+Frame = Literal['scene', 'inputs']
+
+
+class Source(ABC):
+    """Where views come from: samples without end, by their numbers, so that a run can go on from any of them, and the views that are held out.
+
+    num_inputs: views of a sample that are seen; the others are asked for. frame: of the rays. seed: of all that is drawn.
+    description: what there is, in words.
+    unit: length of the scenes' worlds that is 1 in all samples; None where each scene has its own. world: of one scene, the similarity (4 4) from
+        its world to that of the frame 'scene'; else None.
+    """
+    description: str
+    unit: float | None = None
+    world: Tensor | None = None
+
+    def __init__(self, *, num_inputs: int, num_targets: int, frame: Frame, seed: int):
+        self.num_inputs = num_inputs
+        self.num_targets = num_targets
+        self.frame: Frame = frame
+        self.seed = seed
+
+    @abstractmethod
+    def sample(self, number: int) -> Views:
+        """The sample of that number, of all that there ever are, in the frame and unit of its scene: views of b = 1."""
+
+    @abstractmethod
+    def held_out(self) -> Views:
+        """What is never trained with, one target each, in the frame of the rays."""
+
+    def collate(self, samples: Sequence[Views]) -> Views:
+        """Samples as one batch, in the frame of the rays."""
+        poses, intrinsics = (torch.cat(each) for each in zip(*(sample.cameras for sample in samples), strict = True))
+
+        if self.frame == 'inputs':
+            inputs, targets = normalize_poses(poses[:, :self.num_inputs], poses[:, self.num_inputs:], unit = 1.)
+            assert targets is not None
+            poses = torch.cat((inputs, targets), dim = 1)
+
+        return Views(torch.cat([sample.images for sample in samples]), Cameras(poses, intrinsics), [name for sample in samples for name in sample.names])
+
+    def training_batch(self, step: int, batch_size: int) -> Batch:
+        """The samples of a step of so many."""
+        return self.collate([self.sample(step * batch_size + index) for index in range(batch_size)]).batch(self.num_inputs)
+
+    def held_out_batch(self) -> Batch:
+        return self.held_out().batch(self.num_inputs)
+
+    def generator(self, number: int) -> Generator:
+        """What a sample is drawn by."""
+        return Generator().manual_seed(self.seed * 1_000_003 + number)
+
+
+class SceneSource(Source):
+    """One scene: a target drawn at random, and inputs among the views that are nearest to it.
+
+    scene: all its views; every eighth by name is held out, and seen neither as target nor as input.
+    num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
+    frame: of the rays. The scene's own is that of its mean training camera.
+    """
+
+    def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0, problems: Problems | None = None):
+        super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
+        problems = Problems() if problems is None else problems
+        loaded = {view.name: problems.attempt(f'{scene.name}/{view.name}', view.load) for view in scene.views}
+        training, held_out = hold_out(scene.only([index for index, view in enumerate(scene.views) if loaded[view.name] is not None]))
+
+        if len(training.views) <= num_inputs:
+            fail('num_inputs', f'must be below the number of training views {len(training.views)}', num_inputs, 'Ask for fewer inputs or add photos.')
+
+        self.num_training = len(training.views)
+        self.description = f'{scene.name}: {len(training.views)} views to train with, {len(held_out.views)} held out'
+
+        views = (*training.views, *held_out.views)
+        self.names = [view.name for view in views]
+        images, intrinsics = zip(*(resize_and_crop(image, view.intrinsics, (image_size, image_size)) for view in views if (image := loaded.pop(view.name)) is not None), strict = True)
+        self.images = torch.stack(images)
+
+        # in float64: the scene may be far from the origin of its world
+
+        poses = torch.stack([view.camera_to_world for view in views]).double()
+        self.world = normalization(poses[:self.num_training])
+        self.unit = unit_of(self.world)
+        self.cameras = Cameras(move_poses(self.world, poses).float(), torch.stack(intrinsics))
+
+        # training views by their distance to each view, itself left out
+
+        distance = camera_distance(self.cameras.camera_to_world)[:, :self.num_training]
+        distance[:self.num_training].fill_diagonal_(torch.inf)
+        self.nearest = distance.argsort(dim = -1)
+
+    def sample(self, number: int) -> Views:
+        generator = self.generator(number)
+        target = int(torch.randint(self.num_training, (), generator = generator))
+        num_near = min(max(3 * self.num_inputs, self.num_inputs + self.num_targets - 1), self.num_training - 1)
+        near = self.nearest[target, :num_near][torch.randperm(num_near, generator = generator)]
+
+        # further targets are the near views that are not inputs, and views that are, where those don't suffice
+
+        further = near.roll(-self.num_inputs).repeat(self.num_targets // num_near + 1)[:self.num_targets - 1]
+        return self.views(torch.cat((near[:self.num_inputs], torch.tensor([target]), further)))
+
+    def held_out(self) -> Views:
+        """Each held-out view, seen from the training views nearest to it."""
+        return self.seen_from_nearest(range(self.num_training, len(self.names)))
+
+    def trained_with(self) -> Views:
+        """Each training view, seen from those nearest to it: what a model should know by heart."""
+        return self.seen_from_nearest(range(self.num_training))
+
+    def seen_from_nearest(self, targets: range) -> Views:
+        return self.collate([self.views(torch.cat((self.nearest[target, :self.num_inputs], torch.tensor([target])))) for target in targets])
+
+    def views(self, indices: Tensor) -> Views:
+        """indices: (n), inputs first."""
+        return Views(self.images[indices].unsqueeze(0), Cameras(*(t[indices].unsqueeze(0) for t in self.cameras)), [self.names[int(indices[self.num_inputs])]])
+
+
+def camera_distance(camera_to_world: Tensor) -> Tensor:
+    """How far apart cameras (n 4 4) are, (n n): between centres, in units of the median distance, plus the angle between their views in radians."""
+    centres, forward = camera_to_world[:, :3, 3], camera_to_world[:, :3, 2]
+    distance = apart(centres)
+    angle = (forward @ forward.mT).clamp(-1, 1).acos()
+    return distance / distance.median().clamp(min = 1e-12) + angle
+
+
+def apart(centres: Tensor) -> Tensor:
+    """Distances (n n) between camera centres (n 3). Not by products of matrices, which lose all digits of a world far from its origin."""
+    return torch.cdist(centres, centres, compute_mode = 'donot_use_mm_for_euclid_dist')
+
+
+def spacings(centres: Tensor) -> Tensor:
+    """Distances (n) from camera centres (n 3) to the nearest other one, infinite where there is none."""
+    return apart(centres).fill_diagonal_(torch.inf).amin(dim = 1)
+
+
+def evenly(length: int, count: int) -> list[int]:
+    """So many numbers from 0 to `length`, evenly, both too; of one, 0."""
+    return [round(length * part / max(count - 1, 1)) for part in range(count)]
+
+
+def spread_out(distance: Tensor, taken: list[int], pool: list[int], count: int) -> list[int]:
+    """Those that are taken and, until there are so many or none is left, of a pool the farthest from all of them. distance: (n n)."""
+    taken, left = list(taken), [number for number in pool if number not in taken]
+
+    while len(taken) < count and left:
+        farthest = max(left, key = lambda number: float(distance[number, taken].min()))
+        left.remove(farthest)
+        taken.append(farthest)
+
+    return taken
+
+
+def unit_of_set(scene: Scene) -> float | None:
+    """The length that is 1 in training: of a set of photos by all of its cameras; None of a video, where inputs say it."""
+    return None if scene.is_video else unit_of(normalization(cameras_of(scene.views).camera_to_world))
+
+
+def unit_of(world: Tensor) -> float:
+    """The length that becomes 1 by a similarity (4 4)."""
+    return 1 / float(world[:3, 0].norm())
+
+
+class DatasetSource(Source):
+    """Many scenes, each sample of another one: every scene once an epoch, in a shuffled order.
+
+    split: scenes to train with, and those held out.
+    num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
+    frame_distances: of videos, least and most frames between the first and the last view of a sample.
+    frame: of the rays.
+
+    What can't be used is skipped and noted in the dataset's `problems`: in place of a scene the next one is taken, in place of an image
+    the scene's views are drawn again. So a sample is a function of its number alone, whatever was met before.
+    """
+
+    def __init__(self, split: Split, *, num_inputs: int, num_targets: int, image_size: int, frame_distances: tuple[int, int] = (25, 192), frame: Frame = 'inputs', seed: int = 0):
+        super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
+        self.split = split
+        self.description = f'{split.training.format}: {len(split.training)} scenes to train with, {len(split.held_out)} held out'
+        self.size = image_size, image_size
+        self.frame_distances = frame_distances
+        self.order = lru_cache(maxsize = 2)(lambda epoch: shuffled_order(split.training, epoch, seed))
+        self.training_scene = lru_cache(maxsize = 64)(partial(self.read, split.training))
+
+    def sample(self, number: int) -> Views:
+        """Errors: ValueError where no scene can be used."""
+        epoch, position = divmod(number, len(self.split.training))
+        order = self.order(epoch)
+        generator = self.generator(number)
+
+        scenes = (self.training_scene(index) for index in (*order[position:], *order[:position]))
+        samples = (self.draw(self.split.training, scene, self.num_targets, generator) for scene in scenes if scene is not None)
+        sample = next((sample for sample in samples if sample is not None), None)
+
+        if sample is None:
+            fail('data', 'must have at least one scene that can be used', f'none of {len(order)}', self.split.training.problems.summary(most = 5))
+
+        return sample
+
+    def held_out(self) -> Views:
+        """Of each held-out scene views that are always the same, and one target."""
+        held_out = self.split.held_out
+        scenes = [self.read(held_out, index) for index in range(len(held_out))]
+        samples = [self.draw(held_out, scene, 1, Generator().manual_seed(0)) for scene in scenes if scene is not None]
+        samples = [sample for sample in samples if sample is not None]
+
+        if not samples:
+            fail('data', 'must have at least one held-out scene that can be used', f'none of {len(held_out)}', held_out.problems.summary(most = 5))
+
+        return self.collate(samples)
+
+    def read(self, dataset: Dataset, index: int) -> Scene | None:
+        def long_enough() -> Scene:
+            scene = dataset[index]
+
+            if len(scene.views) <= self.num_inputs:
+                fail(scene.name, f'must have more views than the {self.num_inputs} inputs of a sample', len(scene.views), 'Ask for fewer inputs.', BadView)
+
+            if scene.is_video and len(scene.views) <= self.frame_distances[0]:
+                warn_short(self.frame_distances[0])
+
+            return scene
+
+        return dataset.problems.attempt(f'scene {index} of {dataset.group(index) or "the dataset"}', long_enough)
+
+    def draw(self, dataset: Dataset, scene: Scene, num_targets: int, generator: Generator) -> Views | None:
+        """None where no draw of views has readable images."""
+        for _ in range(10):
+            indices = draw_views(scene, num_inputs = self.num_inputs, num_targets = num_targets, frame_distances = self.frame_distances, generator = generator)
+            views = [scene.views[index] for index in indices]
+            images = [dataset.problems.attempt(f'{scene.name}/{view.name}', view.load) for view in views]
+
+            if all(image is not None for image in images):
+                fitted = [resize_and_crop(image, view.intrinsics, self.size) for image, view in zip(images, views, strict = True) if image is not None]
+                pixels, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
+                cameras = Cameras(self.poses(scene, indices).unsqueeze(0), intrinsics)
+                return Views(pixels, cameras, [f'{scene.name}/{views[self.num_inputs].name}'])
+
+        dataset.problems.skip(scene.name, 'its images can not be read')
+        return None
+
+    def poses(self, scene: Scene, indices: list[int]) -> Tensor:
+        """In the mean camera and the unit of the scene; of a video, in those of the inputs, since it may go on for long."""
+        poses = cameras_of(scene.views).camera_to_world
+        inputs = poses[indices[:self.num_inputs]] if scene.is_video else poses
+        _, normalized = normalize_poses(inputs, poses[indices])
+        assert normalized is not None
+        return normalized
+
+
+def warn_short(least: int) -> None:
+    """Python shows a warning from one place once."""
+    warnings.warn(f'some videos have fewer than {least} frames: their views are drawn from all that there are', stacklevel = 2)
+
+
+def draw_views(scene: Scene, *, num_inputs: int, num_targets: int, frame_distances: tuple[int, int], generator: Generator) -> list[int]:
+    """Numbers of views, inputs first.
+
+    Of a video: a stretch of a random length within `frame_distances` (least, most; shorter where the video is), its ends and views between
+    them as inputs, and any of it as targets, inputs too. Of photos: a target at random, inputs among the views nearest to it, and further
+    targets among these.
+    """
+    total = len(scene.views)
+
+    def draw(count: int, of: int) -> list[int]:
+        return torch.randperm(of, generator = generator)[:count].tolist()
+
+    def between(least: int, most: int) -> int:
+        return int(torch.randint(least, most + 1, (), generator = generator))
+
+    if scene.is_video:
+        least, most = (max(min(distance, total - 1), num_inputs - 1) for distance in frame_distances)
+        length = between(least, most)
+        first = between(0, total - 1 - length)
+        inner = sorted(1 + index for index in draw(max(num_inputs - 2, 0), length - 1))
+        inputs = [first, *(first + index for index in inner), first + length] if num_inputs > 1 else [first + between(0, length)]
+        targets = draw(num_targets, length + 1)
+        return inputs + [first + targets[index % len(targets)] for index in range(num_targets)]
+
+    target = between(0, total - 1)
+    poses = cameras_of(scene.views).camera_to_world
+    nearest = [index for index in camera_distance(poses)[target].argsort().tolist() if index != target][:max(3 * num_inputs, num_inputs + num_targets - 1)]
+    near = [nearest[index] for index in draw(len(nearest), len(nearest))]
+    further = near[num_inputs:] + near[:num_inputs]
+    return near[:num_inputs] + [target] + [further[index % len(further)] for index in range(num_targets - 1)]
+
+
+class SyntheticSource(Source):
+    """Built-in scenes without end. Those of a sample come from a window of seeds that moves on with the samples, so that each is rendered once.
+
+    num_inputs, num_targets: views a sample. image_size: height and width in pixels. frame: of the rays.
+    """
+
+    NUM_HELD_OUT = 64
+    FIRST_TRAINING_SEED = 1_000
+    WINDOW = 128
+    SAMPLES_PER_SCENE = 48
+    description = 'built-in synthetic scenes, without end'
+    UNIT = 3.  # about the distance of the cameras to what they look at
+    unit = UNIT
+
+    def __init__(self, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'inputs', seed: int = 0):
+        super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
+        self.image_size = image_size
+        self.num_views = max(6, num_inputs + num_targets)
+        self.scene = lru_cache(maxsize = 2 * self.WINDOW)(self.render_scene)
+
+    def render_scene(self, seed: int) -> tuple[Tensor, Cameras]:
+        images, cameras = synthetic_scenes([seed], num_views = self.num_views, image_size = self.image_size)
+        camera_to_world, intrinsics = (t[0] for t in cameras)
+        camera_to_world[:, :3, 3] /= self.UNIT
+        return images[0], Cameras(camera_to_world, intrinsics)
+
+    def sample(self, number: int) -> Views:
+        generator = self.generator(number)
+        window = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + number // self.SAMPLES_PER_SCENE
+        seed = window + int(torch.randint(self.WINDOW, (), generator = generator))
+        return self.views(seed, torch.randperm(self.num_views, generator = generator)[:self.num_inputs + self.num_targets])
+
+    def held_out(self, most: int = NUM_HELD_OUT) -> Views:
+        """Scenes by seeds that no training reaches."""
+        return self.collate([self.views(seed, torch.arange(self.num_inputs + 1)) for seed in range(most)])
+
+    def views(self, seed: int, indices: Tensor) -> Views:
+        images, cameras = self.scene(seed)
+        return Views(images[indices].unsqueeze(0), Cameras(*(t[indices].unsqueeze(0) for t in cameras)), [f'scene {seed}'])

@@ -1,0 +1,1 @@
+"""How good views are: metrics, protocols, reports; and what a dataset holds."""

@@ -1,0 +1,163 @@
+"""Do cameras agree with what the pictures show? Matched points of two views lie on each other's epipolar lines, if the cameras are right.
+
+And where they are wrong, they are mostly wrong in one of a few ways, which can be tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.data.formats.undistort import opencv
+from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.scene import Scene, cameras_of
+from lvsm_pytorch.data.sources import camera_distance
+from lvsm_pytorch.geometry.cameras import Cameras
+
+LARGEST = 640  # pixels: larger photos are made smaller before features are looked for
+FEWEST_MATCHES = 30
+
+FLIP = torch.diag(torch.tensor([1., -1., -1., 1.]))
+
+# how cameras are wrong, mostly: from camera to world and intrinsics as they were read, to those that were meant
+
+MISTAKES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    'the y and z axes of the cameras point the other way (OpenGL for OpenCV, or the reverse)': lambda poses, intrinsics: (poses @ FLIP, intrinsics),
+    'poses are inverted (world to camera for camera to world)': lambda poses, intrinsics: (torch.linalg.inv(poses), intrinsics),
+    'poses are inverted, and the y and z axes of the cameras point the other way': lambda poses, intrinsics: (torch.linalg.inv(poses) @ FLIP, intrinsics),
+    'width and height are swapped in the intrinsics': lambda poses, intrinsics: (poses, swapped(intrinsics)),
+}
+
+
+class Matches(NamedTuple):
+    """Points (n 2) in pixels of two views, by number, that show the same."""
+    first: int
+    second: int
+    points: Tensor
+    others: Tensor
+
+
+class Agreement(NamedTuple):
+    """Median distances in pixels from matched points to their epipolar lines, in photos of at most LARGEST pixels a side.
+
+    given: by the cameras as they are. shifted: by those of the next view each, which are wrong for sure. others: by each of MISTAKES.
+    num_matches: of all pairs together.
+    """
+    given: float
+    shifted: float
+    others: dict[str, float]
+    num_matches: int
+
+    @property
+    def verdict(self) -> str:
+        if self.num_matches < FEWEST_MATCHES:
+            return f'too few matches to say ({self.num_matches})'
+
+        best = min(self.others, key = self.others.__getitem__)
+
+        if self.given < 0.5 * self.shifted and self.given <= 1.5 * self.others[best]:
+            return 'cameras agree with the pictures'
+
+        if self.others[best] < 0.5 * min(self.given, self.shifted):
+            return f'WRONG: {best}'
+
+        return 'cameras do NOT agree with the pictures; no usual mistake explains it'
+
+
+def swapped(intrinsics: Tensor) -> Tensor:
+    """fx with fy, and cx with cy."""
+    return intrinsics[..., [1, 0, 2], :][..., [1, 0, 2]]
+
+
+class Compared(NamedTuple):
+    """What was compared, and how it agrees.
+
+    matches: of each pair. cameras: of the photos as they were compared. photos: by number of the view, those that were looked at, of at
+    most LARGEST pixels a side. sizes: (height, width) that these have in the dataset.
+    """
+    agreement: Agreement
+    matches: list[Matches]
+    cameras: Cameras
+    photos: dict[int, Tensor]
+    sizes: list[tuple[int, int]]
+
+
+def compare(scene: Scene, *, num_pairs: int = 12) -> Compared:
+    """How well a scene's cameras agree with its pictures, by features matched between neighbours."""
+    views = scene.views
+    poses, intrinsics = cameras_of(views)
+    pairs = neighbours(poses, num_pairs)
+    photos: dict[int, Tensor] = {}
+    sizes = []
+
+    for index in sorted({index for pair in pairs for index in pair}):
+        photo = views[index].load()
+        sizes.append((photo.shape[1], photo.shape[2]))
+        scale = min(1., LARGEST / max(photo.shape[1:]))
+        size = round(photo.shape[1] * scale), round(photo.shape[2] * scale)
+        photos[index], intrinsics[index] = resize_and_crop(photo, intrinsics[index], size)
+
+    matches = [match(photos, *pair) for pair in pairs]
+    given = Cameras(poses, intrinsics)
+    following = (torch.arange(len(views)) + 1) % len(views)
+
+    def median(cameras: Cameras) -> float:
+        distances = torch.cat([epipolar_distances(each, cameras) for each in matches] or [torch.empty(0)])
+        return distances.median().item() if len(distances) > 0 else float('nan')
+
+    others = {name: median(Cameras(*mistake(poses, intrinsics))) for name, mistake in MISTAKES.items()}
+    shifted = median(given._replace(camera_to_world = poses[following]))
+    return Compared(Agreement(median(given), shifted, others, sum(len(each.points) for each in matches)), matches, given, photos, sizes)
+
+
+def neighbours(poses: Tensor, num_pairs: int) -> list[tuple[int, int]]:
+    """Pairs of views, all over the scene: each of a view and the one nearest to it by the poses (n 4 4); and by the poses inverted, in case that is what they are."""
+    if len(poses) < 2:
+        return []
+
+    distances = [camera_distance(each).fill_diagonal_(torch.inf) for each in (poses, torch.linalg.inv(poses))]
+    starts = range(0, len(poses), max(2 * len(poses) // num_pairs, 1))
+    pairs = [(start, int(distance[start].argmin())) for start in starts for distance in distances]
+    return list(dict.fromkeys((min(pair), max(pair)) for pair in pairs))[:num_pairs]
+
+
+def match(photos: dict[int, Tensor], first: int, second: int) -> Matches:
+    """SIFT features (Lowe 2004), matched where each is the other's nearest and clearly nearer than the next."""
+    cv2: Any = opencv()
+    sift = cv2.SIFT_create(2000)
+    found = [sift.detectAndCompute((photos[index].permute(1, 2, 0) * 255).byte().numpy(), None) for index in (first, second)]
+    (points, features), (other_points, other_features) = found
+    pairs = []
+
+    if features is not None and other_features is not None and min(len(features), len(other_features)) > 1:
+        nearest = {each.queryIdx: each.trainIdx for each, next in cv2.BFMatcher().knnMatch(features, other_features, 2) if each.distance < 0.75 * next.distance}
+        back = {each.queryIdx: each.trainIdx for each, next in cv2.BFMatcher().knnMatch(other_features, features, 2) if each.distance < 0.75 * next.distance}
+        pairs = [(points[a].pt, other_points[b].pt) for a, b in nearest.items() if back.get(b) == a]
+
+    positions = torch.tensor(pairs, dtype = torch.float64).reshape(-1, 2, 2) + 0.5  # OpenCV has pixel centres at whole numbers
+    return Matches(first, second, positions[:, 0], positions[:, 1])
+
+
+def fundamental(cameras: Cameras, first: int, second: int) -> Tensor:
+    """F (3 3) with x'ᵀ F x = 0 for what both views show (Hartley & Zisserman, "Multiple View Geometry", 9.2)."""
+    poses, intrinsics = (t[[first, second]].double() for t in cameras)
+    x, y, z = (relative := torch.linalg.inv(poses[1]) @ poses[0])[:3, 3]
+    cross = torch.stack((torch.stack((x * 0, -z, y)), torch.stack((z, x * 0, -x)), torch.stack((-y, x, x * 0))))
+    inverse = torch.linalg.inv(intrinsics)
+    return inverse[1].mT @ cross @ relative[:3, :3] @ inverse[0]
+
+
+def epipolar_distances(matches: Matches, cameras: Cameras) -> Tensor:
+    """Distances (n) in pixels from points to their lines, the mean of both views; none where the cameras stand in one place."""
+    f = fundamental(cameras, matches.first, matches.second)
+    points, others = (torch.cat((each, torch.ones_like(each[:, :1])), dim = 1) for each in (matches.points, matches.others))
+
+    if f.abs().max() < 1e-12 or len(points) == 0:
+        return torch.empty(0, dtype = torch.float64)
+
+    in_second, in_first = points @ f.mT, others @ f
+    off = (others * in_second).sum(dim = -1).abs()
+    return (off / in_second[:, :2].norm(dim = -1) + off / in_first[:, :2].norm(dim = -1)) / 2

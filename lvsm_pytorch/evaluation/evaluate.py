@@ -1,0 +1,256 @@
+"""Evaluation by the field's protocol: scenes and views that an index names, cut to a square, and PSNR, SSIM and LPIPS of what is painted.
+
+Every scene of the index is accounted for: evaluated, null in the index, or missing. Each is evaluated by itself, and what was found is
+a file of its own, so that many processes share the scenes, and what was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.configs.config import EvaluateConfig, Frame, TrainConfig
+from lvsm_pytorch.configs.yaml import config_beside
+from lvsm_pytorch.data import Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
+from lvsm_pytorch.data.sources import evenly
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.evaluation.index import Index, make_index, read_index
+from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
+from lvsm_pytorch.evaluation.report import baselines, summary, table, write_page
+from lvsm_pytorch.evaluation.robustness import by_inputs, in_moved_worlds
+from lvsm_pytorch.files import write_json
+from lvsm_pytorch.inference.pipeline import default_size
+from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.output_dir import claim
+from lvsm_pytorch.packaged import folder_for
+from lvsm_pytorch.training.runs import num_inputs_of, pick_device, that_takes
+
+REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
+NUM_SYNTHETIC = 64
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluates what is not evaluated yet, writes report.json and index.html, prints a table, and returns the report.
+
+    Started by `accelerate launch` or torchrun, processes share the scenes.
+    Errors: ImportError for packages that are not installed; ValueError for a folder that is no model, an index that is none, another
+    evaluation in the folder, and for scenes that are missing where that is not allowed: then after all others were evaluated and reported,
+    unless their names alone tell it.
+    """
+    from tqdm import tqdm
+
+    config.check()
+    model = load_model(config)
+    frame = frame_of(model, config)
+    problems = Problems()
+    dataset = dataset_of(config, model, problems)
+    index = read_index(config.index) if config.index is not None else make_index(dataset, num_inputs = num_inputs_of(model), frame_distances = frame_distances_of(config))
+    numbers = {dataset.name(number): number for number in range(len(dataset))}
+    entries = {name: entry for name, entry in index.items() if entry is not None}
+    missing = {name: 'is not in the dataset' for name in entries if name not in numbers}
+    wanted = [name for name in entries if name not in missing]
+    checked = set(spread(wanted, config.checks))
+    check_missing(missing, index, config)
+
+    with processes_of(config) as processes:
+        out = config.out or folder_for('evaluation', config.model)
+        settings = settings_of(config, model, frame, index)
+
+        if processes.is_main_process:
+            claim(out, SCENES, settings, overwrite = config.overwrite)
+
+        processes.wait_for_everyone()
+        device = processes.device if config.device == 'auto' else pick_device(config.device)
+        protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter, frame, config.views_at_once)
+        similarity = lpips_of(config.lpips, device) if config.lpips is not None else None
+
+        def found_of(name: str) -> dict[str, Any]:
+            scene, entry = dataset[numbers[name]], entries[name]
+            batch = protocol.batch(scene, entry)
+            pred = protocol.paint(batch)
+            found = judged(batch, pred, similarity)
+            return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, batch, pred), by_inputs = by_inputs(protocol, scene, entry))
+
+        def painted(name: str) -> tuple[Batch, Tensor]:
+            batch = protocol.batch(dataset[numbers[name]], entries[name])
+            return batch, protocol.paint(batch)
+
+        own = wanted[processes.process_index::processes.num_processes]
+        left = [name for name in own if 'missing' in read_record(out, name)]
+
+        for name in tqdm(left, initial = len(own) - len(left), total = len(own), unit = 'scene', desc = 'evaluate', disable = not processes.is_main_process):
+            found = problems.attempt(name, partial(found_of, name))
+            write_json(record_path(out, name), dict(scene = name, **(dict(missing = problems.found[name]) if found is None else found)))
+
+        processes.wait_for_everyone()
+        records = [read_record(out, name) for name in wanted]
+        missing |= {record['scene']: record['missing'] for record in records if 'missing' in record}
+        records = [record for record in records if 'missing' not in record]
+
+        if not records:
+            fail('index', 'must have at least one scene that can be evaluated', f'none of {len(index)}', problems.summary(most = 5) or 'All of them are null.')
+
+        report = dict(
+            settings,
+            versions = versions(),
+            lpips = config.lpips or 'left out: the weights of its network are a download. Say --lpips vgg for it.',
+            scenes = dict(evaluated = len(records), null = [name for name, entry in index.items() if entry is None], missing = missing),
+            figures = summary(records),
+            baselines = baselines(records),
+            per_scene = records,
+        )
+
+        if processes.is_main_process:
+            write_json(out / REPORT, report)
+            write_page(out / PAGE, report, painted)
+            print(table(report))
+            print(f'{out / REPORT} has all figures; look at {out / PAGE}')
+
+        processes.wait_for_everyone()
+
+    check_missing(missing, index, config)
+    return report
+
+
+@contextmanager
+def processes_of(config: EvaluateConfig) -> Iterator[Any]:
+    """As many as a launcher has started."""
+    from accelerate import PartialState
+
+    processes = PartialState(cpu = config.device == 'cpu')
+
+    try:
+        yield processes
+    finally:
+        # accelerate remembers them for as long as Python runs
+
+        processes.destroy_process_group()
+        PartialState._reset_state()
+
+
+def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig) -> None:
+    if missing and not config.allow_missing:
+        fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {dict(list(missing.items())[:3])}', 'Is the index of this dataset? --allow-missing reports on the others.')
+
+
+# what is evaluated
+
+def load_model(config: EvaluateConfig) -> LVSM:
+    model = that_takes(LVSM.from_pretrained(config.model), config.image_size or 0)
+    size = config.image_size or model.max_image_size
+
+    if size % model.patch_size != 0:
+        fail('image_size', f'must be a multiple of patch_size {model.patch_size}', size, f'For example {max(size // model.patch_size, 1) * model.patch_size}.')
+
+    return model
+
+
+def size_of(model: LVSM, config: EvaluateConfig) -> tuple[int, int]:
+    if config.image_size is not None:
+        return config.image_size, config.image_size
+
+    return default_size(model)
+
+
+def frame_distances_of(config: EvaluateConfig) -> tuple[int, int]:
+    """Of an index that is made: as the run was trained, or else the paper's."""
+    told = config_beside(config.model) or TrainConfig()
+    return told.min_frame_distance, told.max_frame_distance
+
+
+def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Dataset:
+    run = config_beside(config.model)
+    own = None if run is None else run.data
+    data = config.data or own
+
+    if data is not None:
+        dataset = open_test(data, problems)
+        was_trained_with = own is not None and own.resolve() == data.resolve() and not has_split(data) and len(dataset) > 1
+
+        if was_trained_with and config.index is not None:
+            warnings.warn('the run was trained with these data: of the scenes of the index, those that it did not hold out are not new to it. Left out, --index has held-out ones alone', stacklevel = 2)
+
+        return split_scenes(dataset).held_out if was_trained_with and config.index is None else dataset
+
+    size, _ = size_of(model, config)
+    return synthetic_dataset(NUM_SYNTHETIC, size, problems)
+
+
+def frame_of(model: LVSM, config: EvaluateConfig) -> Frame:
+    known = model.trained_for
+    fitting = 'inputs_and_targets' if known is None else 'scene' if known.pose_frame == 'scene' else 'inputs'
+    frame = config.pose_frame or fitting
+
+    if frame == 'scene' and (known is None or known.world is None):
+        fail('pose_frame', 'must be inputs or inputs_and_targets for a model that was not trained on one scene', frame, 'Left out, it fits the model.')
+
+    return frame
+
+
+# what is written
+
+def spread(names: list[str], count: int) -> list[str]:
+    """So many of them, evenly, the first and the last too."""
+    if count >= len(names):
+        return names
+
+    return [names[place] for place in evenly(len(names) - 1, count)]
+
+
+def settings_of(config: EvaluateConfig, model: LVSM, frame: Frame, index: Index) -> dict[str, Any]:
+    """All that figures depend on."""
+    listed = json.dumps({name: entry for name, entry in sorted(index.items())})
+    return dict(
+        weights = hash_of_weights(model),
+        index = hashlib.sha256(config.index.read_bytes() if config.index is not None else listed.encode()).hexdigest(),
+        index_file = None if config.index is None else str(config.index),
+        data = None if config.data is None else str(config.data),
+        image_size = list(size_of(model, config)),
+        resize_filter = config.resize_filter,
+        pose_frame = frame,
+        lpips_network = config.lpips,
+        checks = config.checks,
+    )
+
+
+def hash_of_weights(model: LVSM) -> str:
+    """Of names and values, wherever they came from."""
+    digest = hashlib.sha256()
+
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    found = dict(python = platform.python_version())
+
+    for name in ('lvsm-pytorch', 'torch', 'torchmetrics', 'torchvision', 'pillow'):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+
+    return found
+
+
+def read_record(out: Path, name: str) -> dict[str, Any]:
+    """What was found of a scene, or why it is missing: a scene that could not be read before may be whole now."""
+    path = record_path(out, name)
+    return json.loads(path.read_text(encoding = 'utf-8')) if path.exists() else dict(scene = name, missing = 'was not evaluated yet')
+
+
+def record_path(out: Path, name: str) -> Path:
+    """Names may have any letters."""
+    return out / SCENES / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.json'

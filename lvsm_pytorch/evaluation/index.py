@@ -1,0 +1,136 @@
+"""Which views of a scene are seen and which are asked for: pixelSplat's evaluation index, in which the field's figures on RealEstate10K are.
+
+A JSON object of scenes by name, `{scene: {"context": [..], "target": [..]} or null}`, with numbers of views as they stand in the file of
+the scene. null: the scene is not evaluated, for example since it is too short.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator
+
+from lvsm_pytorch.data.dataset import Dataset
+from lvsm_pytorch.data.problems import BadView
+from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
+from lvsm_pytorch.data.sources import camera_distance, evenly
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.files import write_json
+
+
+class Entry(NamedTuple):
+    """Numbers of views: those that are seen, and those that are asked for."""
+    context: tuple[int, ...]
+    target: tuple[int, ...]
+
+
+Index = dict[str, Entry | None]
+
+
+def read_index(path: Path) -> Index:
+    """Errors: ValueError for what is no index, with the scene that is wrong."""
+    try:
+        content = json.loads(path.read_text(encoding = 'utf-8'))
+    except (OSError, ValueError) as error:
+        raise ValueError(f'index: must be a readable JSON file, but got {path}: {error}. lvsm make-index writes one.') from error
+
+    if not isinstance(content, dict) or not content:
+        fail('index', 'must be a JSON object of scenes', f'{path}: {type(content).__name__} of {len(content) if hasattr(content, "__len__") else 0}', 'lvsm make-index writes one.')
+
+    return {scene: None if entry is None else entry_of(f'{path}, {scene}', entry) for scene, entry in content.items()}
+
+
+def entry_of(where: str, entry: Any) -> Entry:
+    def numbers(name: str) -> tuple[int, ...]:
+        found = entry.get(name) if isinstance(entry, dict) else None
+
+        if not isinstance(found, list) or not found or not all(type(number) is int and number >= 0 for number in found):
+            fail(where, f'must have numbers of views as {name}', found, 'An entry is {"context": [..], "target": [..]}, or null.')
+
+        return tuple(found)
+
+    return Entry(numbers('context'), numbers('target'))
+
+
+def write_index(index: Index, path: Path) -> None:
+    """Whole or not at all."""
+    content = {scene: None if entry is None else dict(context = list(entry.context), target = list(entry.target)) for scene, entry in index.items()}
+    path.parent.mkdir(parents = True, exist_ok = True)
+    write_json(path, content)
+
+
+def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, frame_distances: tuple[int, int] = (25, 192), seed: int = 0) -> Index:
+    """An entry for each scene of the dataset; null for one with too few views, or that can't be read.
+
+    Of a video: a stretch whose first and last frames are so far apart (least, most), inputs evenly spread over it, targets drawn between
+    them. Of photos: held-out views that are near to each other, as `hold_out` has them, seen from the training views nearest to them.
+    The entry of a scene depends on its name and views, and on no other scene.
+    """
+    index: Index = {}
+
+    for number in range(len(dataset)):
+        scene = dataset.problems.attempt(f'scene {number}', lambda number = number: dataset[number])
+
+        if scene is None:
+            index[dataset.name(number)] = None
+            continue
+
+        if scene.name in index:
+            fail('data', 'must have scenes of different names', f'{scene.name} twice', 'An index tells them by their names.')
+
+        generator = Generator().manual_seed(seed * 1_000_003 + sum(map(ord, scene.name)))
+        index[scene.name] = entry_for(scene, num_inputs, num_targets, frame_distances, generator)
+
+    return index
+
+
+def entry_for(scene: Scene, num_inputs: int, num_targets: int, frame_distances: tuple[int, int], generator: Generator) -> Entry | None:
+    numbers = list(scene.numbered())
+    chosen = partial(of_video, len(numbers), frame_distances) if scene.is_video else partial(of_photos, scene)
+    positions = chosen(num_inputs, num_targets, generator)
+    return None if positions is None else Entry(*(tuple(numbers[position] for position in each) for each in positions))
+
+
+def of_video(total: int, frame_distances: tuple[int, int], num_inputs: int, num_targets: int, generator: Generator) -> tuple[list[int], list[int]] | None:
+    least, most = max(frame_distances[0], num_inputs + num_targets - 1), min(frame_distances[1], total - 1)
+
+    if least > most:
+        return None
+
+    length = int(torch.randint(least, most + 1, (), generator = generator))
+    first = int(torch.randint(0, total - length, (), generator = generator))
+    inputs = [first + step for step in evenly(length, num_inputs)]
+    between = [number for number in range(first, first + length + 1) if number not in inputs]
+    return inputs, sorted(between[place] for place in torch.randperm(len(between), generator = generator)[:num_targets].tolist())
+
+
+def of_photos(scene: Scene, num_inputs: int, num_targets: int, generator: Generator) -> tuple[list[int], list[int]] | None:
+    try:
+        training, held_out = ({view.name for view in part.views} for part in hold_out(scene))
+    except ValueError:
+        return None
+
+    if len(training) < num_inputs:
+        return None
+
+    distance = camera_distance(cameras_of(scene.views).camera_to_world)
+    seen, asked = ([position for position, view in enumerate(scene.views) if view.name in names] for names in (training, held_out))
+    about = asked[int(torch.randint(len(asked), (), generator = generator))]
+    targets = sorted(sorted(asked, key = lambda position: float(distance[about, position]))[:num_targets])
+    inputs = sorted(sorted(seen, key = lambda position: float(distance[targets, position].mean()))[:num_inputs])
+    return inputs, targets
+
+
+def views_of(scene: Scene, entry: Entry) -> Scene:
+    """The scene's views of an entry, those that are seen first. Errors: BadView for a number that it doesn't have."""
+    numbered = scene.numbered()
+    missing = [number for number in (*entry.context, *entry.target) if number not in numbered]
+
+    if missing:
+        fail(scene.name, 'must have the views that the index names', f'none of number {missing} among {len(numbered)}', 'Is the index of this dataset?', BadView)
+
+    return Scene(scene.name, tuple(numbered[number] for number in (*entry.context, *entry.target)), scene.is_video)

@@ -1,0 +1,185 @@
+"""What a dataset holds, and whether its cameras are right: figures, and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
+from lvsm_pytorch.data.sources import apart, spacings
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.evaluation.epipolar import Compared, compare, fundamental
+from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.geometry.trajectories import up_of
+
+
+class Inspected(NamedTuple):
+    scene: Scene
+    compared: Compared
+
+
+def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12) -> list[Inspected]:
+    """Prints the figures of each scene and draws the first.
+
+    data: posed photos in any format that `open_dataset` takes. out: the picture.
+    scenes: most scenes to look at, spread over the dataset. pairs: most pairs of photos of a scene to match.
+    Errors: ValueError for what is no dataset, or all bad.
+    """
+    from tqdm import tqdm
+
+    for name, value in dict(scenes = scenes, pairs = pairs).items():
+        if value < 1:
+            fail(name, 'must be at least 1', value, 'Left out, it has a default that works.')
+
+    problems = Problems()
+    dataset = open_dataset(data, problems)
+    numbers = list(range(0, len(dataset), max(len(dataset) // scenes, 1)))[:scenes]
+    print(f'{data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}' + (f', of which {len(numbers)} are looked at' if len(numbers) < len(dataset) else ''))
+
+    inspected = []
+
+    for number in tqdm(numbers, unit = 'scene', disable = True if len(numbers) == 1 else None, leave = False):
+        found = problems.attempt(f'scene {number}', lambda number = number: look_at(dataset[number], pairs))
+
+        if found is not None:
+            tqdm.write(report(found))
+            inspected.append(found)
+
+    if not inspected:
+        fail('data', 'must have at least one scene that can be used', f'none of {len(numbers)}', problems.summary(most = 5))
+
+    if problems.found:
+        print(problems.summary())
+
+    draw(inspected[0], out)
+    print(f'look at {out}')
+    return inspected
+
+
+def look_at(scene: Scene, num_pairs: int) -> Inspected:
+    return Inspected(scene, compare(scene, num_pairs = num_pairs))
+
+
+def report(found: Inspected) -> str:
+    """Lines of a scene's sizes, focal lengths and baselines, and of its agreement."""
+    scene, checked = found.scene, found.compared.agreement
+    sizes = dict.fromkeys(f'{width} × {height}' for height, width in found.compared.sizes)
+    poses, intrinsics = cameras_of(scene.views)
+    centres = poses[:, :3, 3]
+    widths = 2 * intrinsics[:, 0, 2]
+    angles = (2 * torch.atan(widths / 2 / intrinsics[:, 0, 0])).rad2deg()
+    lines = [
+        f'\n{scene.name}: {len(scene.views)} view{"s" if len(scene.views) != 1 else ""}{" of a video" if scene.is_video else ""}',
+        f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos looked at',
+        f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
+        f'  baselines          {span(spacings(centres))} to the nearest view, {apart(centres).max():.3g} at most, in units of the dataset',
+        f'  epipolar distance  {checked.given:.2f} pixels in the median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
+        f'  verdict            {checked.verdict}',
+    ]
+    return '\n'.join(lines)
+
+
+def span(values: Tensor) -> str:
+    low, high = values.min().item(), values.max().item()
+    return f'{low:.4g}' if high - low <= 1e-3 * abs(high) else f'{low:.4g} to {high:.4g}'
+
+
+def draw(found: Inspected, path: Path) -> None:
+    """Cameras from a side, with thumbnails, and from above; and a pair of photos with epipolar lines of what was matched."""
+    from matplotlib.figure import Figure
+
+    poses, size = upright(found.compared.cameras.camera_to_world), frustum_size(found.compared.cameras.camera_to_world)
+    figure = Figure(figsize = (14, 11), layout = 'constrained')
+    grid = figure.add_gridspec(2, 2, height_ratios = (1.4, 1))
+    side = figure.add_subplot(grid[0, 0], projection = '3d')
+    above = figure.add_subplot(grid[0, 1])
+    pair = figure.add_subplot(grid[1, :])
+
+    for number, view in enumerate(found.scene.views):
+        corners = frustum(poses[number], view.intrinsics, size)
+        centre = poses[number, :3, 3]
+        outline = torch.cat((corners, corners[:1], centre[None], corners[1:2], corners[2:3], centre[None], corners[3:4]))
+        side.plot(*outline.T.numpy(), color = f'C{number % 10}', linewidth = 0.8)
+        above.plot(*outline[:, :2].T.numpy(), color = f'C{number % 10}', linewidth = 0.8)
+
+        if len(poses) <= 40 or number % (len(poses) // 20) == 0:
+            above.annotate(str(number), (centre[0].item(), centre[1].item()), fontsize = 7)
+
+    thumbnails(side, found, poses, size)
+    side.set_aspect('equal')
+    side.set_title(f'{found.scene.name}: {len(poses)} cameras, from a side')
+    above.set_aspect('equal')
+    above.set_title('from above, by number of the view')
+    draw_pair(pair, found)
+    write_whole(path, lambda temporary: figure.savefig(temporary, format = 'png', dpi = 80))
+
+
+def upright(camera_to_world: Tensor) -> Tensor:
+    """Poses turned so that up is z, as cameras that are held level have it, and what they look along is y."""
+    up = up_of(camera_to_world)
+    forward = camera_to_world[:, :3, 2].mean(dim = 0)
+    right = torch.linalg.cross(forward, up)
+    right = right if right.norm() > 1e-6 else torch.linalg.cross(torch.eye(3)[up.abs().argmin()], up)
+    right = right / right.norm()
+    rotation = torch.eye(4)
+    rotation[:3, :3] = torch.stack((right, torch.linalg.cross(up, right), up))
+    return rotation @ camera_to_world
+
+
+def frustum_size(camera_to_world: Tensor) -> float:
+    """How far from its camera a frustum ends: about as far as the nearest camera."""
+    return max(spacings(camera_to_world[:, :3, 3]).median().item(), 1e-6) if len(camera_to_world) > 1 else 1.
+
+
+def frustum(pose: Tensor, intrinsics: Tensor, depth: float, steps: int = 2) -> Tensor:
+    """Points of the image plane at a depth, (4 3) its corners in order, or for more steps a grid (steps steps 3)."""
+    width, height = (2 * intrinsics[:2, 2]).tolist()
+
+    if steps == 2:
+        pixels = torch.tensor([[0., 0.], [width, 0.], [width, height], [0., height]])
+    else:
+        pixels = torch.cartesian_prod(torch.linspace(0, height, steps), torch.linspace(0, width, steps)).flip(-1)
+
+    rays = torch.cat((pixels, torch.ones(len(pixels), 1)), dim = 1) @ torch.linalg.inv(intrinsics).mT
+    points = (rays * depth) @ pose[:3, :3].mT + pose[:3, 3]
+    return points if steps == 2 else points.unflatten(0, (steps, steps))
+
+
+def thumbnails(axes, found: Inspected, poses: Tensor, size: float, steps: int = 13) -> None:
+    """Photos in their frusta, of those that were loaded for matching."""
+    for number, photo in found.compared.photos.items():
+        small = torch.nn.functional.interpolate(photo.unsqueeze(0), (steps - 1, steps - 1), mode = 'area')[0].permute(1, 2, 0).clamp(0, 1)
+        x, y, z = frustum(poses[number], found.compared.cameras.intrinsics[number], size, steps).unbind(-1)
+        axes.plot_surface(x.numpy(), y.numpy(), z.numpy(), facecolors = small.numpy(), rstride = 1, cstride = 1, shade = False, linewidth = 0)
+
+
+def draw_pair(axes, found: Inspected, num_lines: int = 12) -> None:
+    """The pair with most matches: points on the left, and on the right the same with the lines that the cameras say they lie on."""
+    axes.axis('off')
+    best = max(found.compared.matches, key = lambda each: len(each.points), default = None)
+
+    if best is None or len(best.points) == 0:
+        axes.set_title('no features were matched')
+        return
+
+    left, right = found.compared.photos[best.first], found.compared.photos[best.second]
+    height = max(left.shape[1], right.shape[1])
+    canvas = torch.ones(height, left.shape[2] + right.shape[2], 3)
+    canvas[:left.shape[1], :left.shape[2]] = left.permute(1, 2, 0)
+    canvas[:right.shape[1], left.shape[2]:] = right.permute(1, 2, 0)
+    axes.imshow(canvas.numpy(), extent = (0, canvas.shape[1], height, 0))
+    f = fundamental(found.compared.cameras, best.first, best.second)
+    chosen = torch.linspace(0, len(best.points) - 1, min(num_lines, len(best.points))).long()
+
+    for color, (point, other) in enumerate(zip(best.points[chosen], best.others[chosen], strict = True)):
+        a, b, c = (f @ torch.cat((point, point.new_ones(1)))).tolist()
+        x = torch.linspace(0, right.shape[2], 200, dtype = torch.float64)
+        y = -(a * x + c) / b if abs(b) > 1e-12 else x * torch.nan
+        shown = (y >= 0) & (y <= right.shape[1])
+        axes.plot((x[shown] + left.shape[2]).numpy(), y[shown].numpy(), color = f'C{color % 10}', linewidth = 0.8)
+        axes.plot([point[0], other[0] + left.shape[2]], [point[1], other[1]], 'o', color = f'C{color % 10}', markersize = 4)
+
+    axes.set_title(f'views {best.first} and {best.second}: a point on the left lies on the line of its colour on the right, if the cameras are right. {found.compared.agreement.verdict}', fontsize = 9)

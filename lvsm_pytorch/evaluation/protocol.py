@@ -1,0 +1,89 @@
+"""One scene as the field evaluates it: views cut to a square, poses normalised by a name, what is painted, and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.configs.config import Filter, Frame
+from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
+from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.sources import unit_of_set
+from lvsm_pytorch.evaluation.index import Entry, views_of
+from lvsm_pytorch.evaluation.metrics import BLURS, copied_input, gaussian_blur, score
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses, normalize_poses
+from lvsm_pytorch.lvsm.model import LVSM
+
+
+class Protocol(NamedTuple):
+    """model: that paints. size: (height, width) that photos are resized and cropped to, by `filter`. frame: the world of the rays. views_at_once: painted together."""
+    model: LVSM
+    size: tuple[int, int]
+    filter: Filter
+    frame: Frame
+    views_at_once: int
+
+    def batch(self, scene: Scene, entry: Entry) -> Batch:
+        """Of b = 1. Errors: BadView for an image that can't be read, and for views that the scene doesn't have."""
+        chosen, num_inputs = views_of(scene, entry), len(entry.context)
+        fitted = [resize_and_crop(view.load(), view.intrinsics, self.size, filter = self.filter) for view in chosen.views]
+        images, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
+        poses = self.posed(scene, cameras_of(chosen.views).camera_to_world, num_inputs)
+        return Views(images, Cameras(poses.unsqueeze(0), intrinsics), [scene.name]).batch(num_inputs)
+
+    def posed(self, scene: Scene, poses: Tensor, num_inputs: int) -> Tensor:
+        """Poses (n 4 4), inputs first, in the world of the rays. In that of the inputs a set of photos keeps one unit, as in training."""
+        known = self.model.trained_for
+
+        if self.frame == 'scene':
+            assert known is not None
+            return move_poses(torch.tensor(known.world, dtype = torch.float64), poses.double()).float()
+
+        unit = None if known is None else known.unit
+
+        if self.frame == 'inputs' and unit is None:
+            unit = unit_of_set(scene)
+
+        inputs, targets = normalize_poses(poses[:num_inputs], poses[num_inputs:], protocol = 'inputs' if self.frame == 'inputs' else 'inputs_and_further', unit = unit)
+        assert targets is not None
+        return torch.cat((inputs, targets))
+
+    @torch.no_grad()
+    def paint(self, batch: Batch) -> Tensor:
+        """The targets (1 t 3 h w), on the CPU."""
+        device = next(self.model.parameters()).device
+        inputs, targets = (Cameras(*(t.to(device) for t in part)) for part in zip(*(t.tensor_split((batch.input_images.shape[1],), dim = 1) for t in batch.cameras), strict = True))
+        scene = self.model.encode(batch.input_images.to(device), batch.input_rays.to(device), cameras = inputs)
+        return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.views_at_once).cpu()
+
+
+def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], list[float]] | None = None) -> dict[str, Any]:
+    """Figures of each view, and of the guesses beside it; of the blurred mean, for each blur."""
+    found, copy = score(pred, batch.target_images), copied_input(batch)
+    mean = batch.input_images.mean(dim = 1)
+    blurs = [score(gaussian_blur(mean, sigma * mean.shape[-2]).unsqueeze(1).expand_as(batch.target_images), batch.target_images) for sigma in BLURS]
+    lpips = {} if similarity is None else dict(lpips = similarity(pred[0], batch.target_images[0]))
+    return dict(
+        psnr = found.psnr.tolist(), ssim = found.ssim.tolist(), **lpips,
+        copy_psnr = copy.psnr.tolist(), copy_ssim = copy.ssim.tolist(),
+        blur_psnr = [each.psnr.tolist() for each in blurs], blur_ssim = [each.ssim.tolist() for each in blurs],
+    )
+
+
+def lpips_of(network: Literal['vgg', 'alex'], device: torch.device) -> Callable[[Tensor, Tensor], list[float]]:
+    """LPIPS (Zhang et al. 2018) of views (n 3 h w) in [0, 1], one by one. Errors: ImportError without torchvision, whose weights it takes."""
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        metric = LearnedPerceptualImagePatchSimilarity(network, normalize = True).to(device).eval()
+    except (ImportError, ModuleNotFoundError) as error:
+        raise ImportError(f'LPIPS needs torchvision: pip install "lvsm-pytorch[perceptual]" ({error})') from error
+
+    @torch.no_grad()
+    def similarity(pred: Tensor, target: Tensor) -> list[float]:
+        return [float(metric(one.unsqueeze(0).to(device).clamp(0, 1), other.unsqueeze(0).to(device))) for one, other in zip(pred, target, strict = True)]
+
+    return similarity

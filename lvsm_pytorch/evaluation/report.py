@@ -1,0 +1,142 @@
+"""What an evaluation found, for people: means, a table, and a page with the worst, the middle and the best scenes."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from torch import Tensor
+
+from lvsm_pytorch.data.images import image_library, to_pixels
+from lvsm_pytorch.data.sources import Batch
+from lvsm_pytorch.evaluation.metrics import BLURS
+from lvsm_pytorch.files import write_whole
+
+Record = dict[str, Any]
+SHOWN = 3
+
+# an absolute difference of colours that is shown as the brightest
+
+BRIGHTEST = 0.5
+
+STYLE = '''
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; color: #222; background: #fff }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right } td:first-child, th:first-child { text-align: left }
+figure { display: inline-block; margin: 0 .5rem .5rem 0 } figcaption { font-size: 12px; color: #666 } img { height: 192px; image-rendering: pixelated; display: block }
+h3 { margin: 1.2rem 0 .3rem } .row { overflow-x: auto; white-space: nowrap } code { font-size: 12px; overflow-wrap: anywhere }
+'''
+
+
+def summary(records: list[Record]) -> dict[str, Any]:
+    """Means over scenes of the means over their views, as the field has them."""
+    found: dict[str, Any] = {figure: mean_of(records, figure) for figure in ('psnr', 'ssim', 'lpips') if all(figure in record for record in records)}
+    checked = [record for record in records if 'moved' in record]
+
+    if checked:
+        found['moved_world'] = dict({name: mean(record['moved'][name] for record in checked) for name in ('change', 'psnr', 'psnr_before')}, scenes = len(checked))
+        counts = sorted({int(count) for record in checked for count in record['by_inputs']})
+        with_count = {count: [each[str(count)] for record in checked if str(count) in (each := record['by_inputs'])] for count in counts}
+        found['by_inputs'] = {str(count): dict(psnr = mean(values), scenes = len(values)) for count, values in with_count.items()}
+
+    return found
+
+
+def baselines(records: list[Record]) -> dict[str, dict[str, float]]:
+    """Of the guesses that need no model; the blur is the one that is best over all scenes."""
+    best = max(range(len(BLURS)), key = lambda blur: mean(mean(record['blur_psnr'][blur]) for record in records))
+    return dict(
+        copy = dict(psnr = mean_of(records, 'copy_psnr'), ssim = mean_of(records, 'copy_ssim')),
+        blur = {figure: mean(mean(record[f'blur_{figure}'][best]) for record in records) for figure in ('psnr', 'ssim')},
+    )
+
+
+def mean_of(records: list[Record], figure: str) -> float:
+    return mean(mean(record[figure]) for record in records)
+
+
+def rows_of(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Of the table: a name, PSNR, SSIM, LPIPS."""
+    figures = report['figures']
+    model = 'model', f'{figures["psnr"]:.2f} dB', f'{figures["ssim"]:.3f}', f'{figures["lpips"]:.3f}' if 'lpips' in figures else '-'
+    names = dict(blur = 'blurred mean of the inputs', copy = 'better input, copied')
+    return [model, *((label, f'{report["baselines"][name]["psnr"]:.2f} dB', f'{report["baselines"][name]["ssim"]:.3f}', '-') for name, label in names.items())]
+
+
+def remarks_of(report: dict[str, Any]) -> list[str]:
+    scenes, figures = report['scenes'], report['figures']
+    said = [f'{scenes["evaluated"]} scene{"s" if scenes["evaluated"] != 1 else ""} evaluated, {len(scenes["null"])} null in the index, {len(scenes["missing"])} missing']
+    said += [f'missing: {name}: {why}' for name, why in list(scenes['missing'].items())[:5]]
+    said += [] if 'lpips' in figures else [f'LPIPS: {report["lpips"]}']
+
+    if 'moved_world' in figures:
+        moved = figures['moved_world']
+        said.append(f'moved world, {moved["scenes"]} scenes: views change by {moved["change"]:.2f} of 256 on average; {moved["psnr"]:.2f} dB there, {moved["psnr_before"]:.2f} dB before')
+        said.append('by number of inputs: ' + ', '.join(f'{count}: {each["psnr"]:.2f} dB ({each["scenes"]})' for count, each in figures['by_inputs'].items()))
+
+    return said
+
+
+def table(report: dict[str, Any]) -> str:
+    """For a terminal."""
+    rows = [f'{name:30} {psnr:>9} {ssim:>7} {lpips:>7}' for name, psnr, ssim, lpips in (('', 'PSNR', 'SSIM', 'LPIPS'), *rows_of(report))]
+    return '\n'.join((*rows, *remarks_of(report)))
+
+
+def extremes(records: list[Record]) -> dict[str, list[Record]]:
+    """The worst, the middle and the best scenes by PSNR; of few, each once."""
+    ranked = sorted(records, key = lambda record: mean(record['psnr']))
+    count = min(SHOWN, max(len(ranked) // 3, 1))
+    middle = (len(ranked) - count) // 2
+    groups = dict(worst = ranked[:count], median = ranked[middle:middle + count], best = ranked[-count:][::-1])
+    shown: set[str] = set()
+    return {name: [record for record in group if record['scene'] not in shown and not shown.add(record['scene'])] for name, group in groups.items()}
+
+
+def write_page(path: Path, report: dict[str, Any], paint: Callable[[str], tuple[Batch, Tensor]]) -> None:
+    """One file with its pictures in it. paint: by the name of a scene, what was seen and asked for, and the views (1 t 3 h w)."""
+    cells = ''.join(f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>' for row in rows_of(report))
+    parts = [
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Evaluation</title><style>{STYLE}</style>',
+        f'<h1>Evaluation</h1><table><tr><th></th><th>PSNR</th><th>SSIM</th><th>LPIPS</th></tr>{cells}</table>',
+        *(f'<p>{escape(remark)}</p>' for remark in remarks_of(report)),
+    ]
+
+    for group, records in extremes(report['per_scene']).items():
+        parts.append(f'<h2>{group.capitalize()}</h2>' if records else '')
+        parts += [section(record, *paint(record['scene'])) for record in records]
+
+    told = {name: report[name] for name in ('weights', 'index', 'index_file', 'data', 'image_size', 'resize_filter', 'pose_frame', 'versions')}
+    parts.append('<h2>How</h2><table>' + ''.join(f'<tr><td>{name}</td><td><code>{escape(str(value))}</code></td></tr>' for name, value in told.items()) + '</table></html>')
+    write_whole(path, lambda temporary: temporary.write_text('\n'.join(parts), encoding = 'utf-8'))
+
+
+def section(record: Record, batch: Batch, pred: Tensor) -> str:
+    """The inputs of a scene; then for each target what was painted, the truth, and how far apart they are."""
+    inputs = ''.join(figure(image, f'input {number + 1}') for number, image in enumerate(batch.input_images[0]))
+    rows = [f'<div class="row">{inputs}</div>']
+
+    for number, (view, truth) in enumerate(zip(pred[0], batch.target_images[0], strict = True)):
+        painted = figure(view, f'painted, {record["psnr"][number]:.2f} dB, SSIM {record["ssim"][number]:.3f}')
+        rows.append(f'<div class="row">{painted}{figure(truth, "truth")}{figure(error_map(view, truth), f"difference, yellow from {BRIGHTEST} on")}</div>')
+
+    return f'<h3>{escape(record["scene"])}: {mean(record["psnr"]):.2f} dB</h3>' + ''.join(rows)
+
+
+def error_map(view: Tensor, truth: Tensor) -> Tensor:
+    """Absolute differences of (3 h w), the channels' mean, in the colours of matplotlib's inferno: (3 h w)."""
+    import torch
+    from matplotlib import colormaps
+
+    difference = (view - truth).abs().mean(dim = 0) / BRIGHTEST
+    return torch.from_numpy(colormaps['inferno'](difference.clamp(0, 1).numpy())[..., :3]).permute(2, 0, 1).float()
+
+
+def figure(image: Tensor, caption: str) -> str:
+    stream = BytesIO()
+    image_library().fromarray(to_pixels(image)).save(stream, format = 'PNG')
+    return f'<figure><img src="data:image/png;base64,{b64encode(stream.getvalue()).decode()}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'

@@ -1,0 +1,79 @@
+"""What figures on a fixed index don't tell: how much views depend on where the world is, and on how many inputs there are."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Generator, Tensor
+
+from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
+from lvsm_pytorch.data.sources import camera_distance, spread_out
+from lvsm_pytorch.evaluation.index import Entry
+from lvsm_pytorch.evaluation.metrics import score
+from lvsm_pytorch.evaluation.protocol import Protocol
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses, pose
+
+MOTIONS, FARTHEST = 3, 1.
+NUMBERS_OF_INPUTS = 1, 2, 3, 4, 6, 8
+
+
+def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[str, float]:
+    """How much views change when the world that the model is told of is turned, and shifted by 1 unit: mean absolute difference in 256ths of a
+    colour; PSNR there, and before. All are means over some motions, which depend on the scene's name alone.
+
+    batch: of one scene. before: its views, as they were painted (1 t 3 h w).
+    """
+    name, = batch.names
+    generator = Generator().manual_seed(sum(map(ord, name)))
+    images = torch.cat((batch.input_images, batch.target_images), dim = 1)
+    changes, psnrs = [], []
+
+    for _ in range(MOTIONS):
+        rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator = generator, dtype = torch.float64))
+        offset = torch.randn(3, generator = generator, dtype = torch.float64)
+        motion = pose(rotation * torch.linalg.det(rotation), offset / offset.norm() * FARTHEST)
+        poses = move_poses(motion, batch.cameras.camera_to_world.double()).float()
+        after = protocol.paint(Views(images, Cameras(poses, batch.cameras.intrinsics), batch.names).batch(batch.input_images.shape[1]))
+        changes.append(float((after - before).abs().mean() * 256))
+        psnrs.append(float(score(after, batch.target_images).psnr.mean()))
+
+    return dict(change = sum(changes) / MOTIONS, psnr = sum(psnrs) / MOTIONS, psnr_before = float(score(before, batch.target_images).psnr.mean()))
+
+
+def by_inputs(protocol: Protocol, scene: Scene, entry: Entry) -> dict[int, float]:
+    """PSNR of the same targets by number of inputs, as far as there are views."""
+    found = {}
+
+    for count in NUMBERS_OF_INPUTS:
+        context = context_of(scene, entry, count)
+
+        if len(context) == count:
+            batch = protocol.batch(scene, entry._replace(context = context))
+
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # that it was trained with another number is what this is about
+                found[count] = float(score(protocol.paint(batch), batch.target_images).psnr.mean())
+
+    return found
+
+
+def context_of(scene: Scene, entry: Entry, count: int) -> tuple[int, ...]:
+    """Numbers of so many views to be seen: of few, those of the entry that are nearest to its targets; of more, its own and between them, or about its targets, those that are
+    farthest from all that were taken before."""
+    numbered = scene.numbered()
+    numbers = list(numbered)
+    distance = camera_distance(cameras_of(list(numbered.values())).camera_to_world)
+    places = {number: place for place, number in enumerate(numbers)}
+    targets = [places[number] for number in entry.target]
+
+    def from_targets(number: int) -> float:
+        return float(distance[places[number], targets].mean())
+
+    if count <= len(entry.context):
+        return tuple(sorted(sorted(entry.context, key = from_targets)[:count]))
+
+    others = [number for number in numbers if number not in (*entry.context, *entry.target)]
+    pool = [number for number in others if min(entry.context) < number < max(entry.context)] if scene.is_video else sorted(others, key = from_targets)[:max(NUMBERS_OF_INPUTS)]
+    taken = spread_out(distance, [places[number] for number in entry.context], [places[number] for number in pool], count)
+    return tuple(sorted(numbers[place] for place in taken))

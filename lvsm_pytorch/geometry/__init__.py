@@ -1,0 +1,1 @@
+"""Pure functions of cameras: rays, conventions, normalization, trajectories, choice of views."""

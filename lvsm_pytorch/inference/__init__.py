@@ -1,0 +1,1 @@
+"""From images and cameras to views, frames and videos."""

@@ -1,0 +1,79 @@
+"""The model that comes with the library, at work on built-in scenes that it has never seen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lvsm_pytorch.configs.config import DemoConfig, RenderConfig
+from lvsm_pytorch.data import SyntheticSource
+from lvsm_pytorch.data.images import load_image, save_image
+from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
+from lvsm_pytorch.evaluation.pictures import GAP, joined, save_comparison
+from lvsm_pytorch.inference.pipeline import default_size
+from lvsm_pytorch.inference.render import Film, shot
+from lvsm_pytorch.inference.video import write_video
+from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.packaged import SOLIDS
+from lvsm_pytorch.training.runs import pick_device
+
+NUM_COMPARED, NUM_SHOWN = 8, 5
+FPS = 15.
+ZOOM = 2
+
+
+def show(config: DemoConfig) -> list[Path]:
+    """Writes comparison.png and orbit.gif, prints figures, and returns the files.
+
+    Errors: ValueError for scenes that were trained with, OSError for a folder that can't be written.
+    """
+    config.check()
+    began = time.perf_counter()
+    comparison, orbit = config.out / 'comparison.png', config.out / 'orbit.gif'
+    found = compare(LVSM.from_pretrained(SOLIDS).to(pick_device(config.device)), comparison)
+    print(f'{NUM_COMPARED} scenes that {SOLIDS} has never seen')
+    print(table(found))
+
+    films = [shot(RenderConfig(
+        model = Path(SOLIDS), path = 'orbit', scene = scene, frames = config.frames, device = config.device, overwrite = True,
+    ), config.out / f'scene-{scene}') for scene in config.scenes]
+    seen = [strip(film) for film in films]
+
+    framed = [config.out / 'frames' / f'{number:05}.png' for number in range(config.frames)]
+    framed[0].parent.mkdir(parents = True, exist_ok = True)
+
+    for number, file in enumerate(framed):
+        columns = [joined([above, enlarged(film.frames[number])], across = False) for above, film in zip(seen, films, strict = True)]
+        save_image(joined(columns, across = True), file)
+
+    write_video(framed, orbit, FPS)
+    print(f'Look at {comparison} and {orbit}, made in {time.perf_counter() - began:.0f} seconds.')
+    return [comparison, orbit]
+
+
+def compare(model: LVSM, path: Path) -> dict[str, float]:
+    """Views beside the truth, and figures: of the model, and of guesses that need none."""
+    assert model.trained_for is not None
+    source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = default_size(model)[0])
+    batch = source.held_out(NUM_COMPARED).batch(source.num_inputs)
+    pred = paint(model, batch, batch_size = 4)
+    save_comparison(path, batch, pred, max_rows = NUM_SHOWN)
+    return figures(model = score(pred, batch.target_images), **guesses(batch)._asdict())
+
+
+def strip(film: Film) -> Tensor:
+    """What the model has seen, (3 h w): side by side, as wide as an enlarged frame."""
+    photos = torch.stack([view.load() for view in film.seen])
+    whole = enlarged(film.frames[0]).shape[-1]
+    width = (whole - GAP * (len(photos) - 1)) // len(photos)
+    height = width * photos.shape[-2] // photos.shape[-1]
+    return joined(list(F.interpolate(photos, (height, width), mode = 'bicubic', antialias = True).clamp(0, 1)), across = True)
+
+
+def enlarged(frame: Path) -> Tensor:
+    """(3 h w), of an image file."""
+    return F.interpolate(load_image(frame).unsqueeze(0), scale_factor = ZOOM, mode = 'bicubic').clamp(0, 1)[0]

@@ -1,0 +1,267 @@
+"""From photos and cameras to views, in one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.checks import check_floating, check_shape
+from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics, move_poses, normalization, plucker_rays
+from lvsm_pytorch.lvsm.encoded import EncodedScene
+from lvsm_pytorch.lvsm.model import LVSM
+
+
+@torch.no_grad()
+def synthesize(
+    model: LVSM,
+    images: Sequence[Tensor] | Tensor,
+    cameras: Cameras,
+    target_cameras: Cameras,
+    size: tuple[int, int],
+    *,
+    input_size: tuple[int, int] | None = None,
+    pose_frame: Literal['inputs', 'given'] | None = None,
+    unit: float | None = None,
+    chunk_size: int = 4,
+    progress: bool = False,
+) -> Tensor:
+    """What the target cameras see of the scene on the photos.
+
+    model: in either mode; it paints in eval mode, on its own device, and is left as it was.
+    images: the v photos, each (c h w) in [0, 1] and of any size.
+    cameras: of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3), in pixels of each photo as it is.
+    target_cameras: camera_to_world (t 4 4) in the same world and intrinsics (t 3 3) in pixels of `size`; or one camera, (4 4) and (3 3).
+    size: (height, width) of the views in pixels, up to the model's `max_image_size`; it need be no multiple of `patch_size`.
+    input_size: (height, width) that photos are resized and cropped to, in the middle, their intrinsics with them. Left out, it is the
+        size that the model was trained for, or else its `max_image_size` squared.
+    pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was
+        trained: a model of one scene remembers where that lies in the world of its dataset, and cameras are those of this world.
+    unit: with 'inputs', the length of the world that becomes 1. Left out, it is the model's, if it was trained with one for all scenes, as
+        with the built-in ones, or else taken from the photos' cameras (`normalize_poses`).
+    chunk_size: so many views at a time, which bounds the memory.
+    progress: show a bar (needs tqdm, of the extra `train`).
+
+    Returns (t c h w), or (c h w) for one camera, in [0, 1], on the device of the photos.
+    Errors: ValueError for images, cameras and sizes that don't belong together or don't fit the model.
+    """
+    # one camera is several of which there is one
+
+    several = target_cameras.camera_to_world.ndim == 3
+
+    if not several:
+        check_target_cameras(target_cameras, size, several)
+        target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
+
+    scene = read_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
+    parts = scene.views(target_cameras, size, chunk_size = chunk_size)
+    num_views = len(target_cameras.camera_to_world)
+    views = torch.empty(0)
+
+    for start, part in zip(with_bar(range(0, num_views, max(chunk_size, 1)), progress), parts, strict = True):
+        views = part.new_empty(num_views, *part.shape[1:]) if start == 0 else views
+        views[start:start + len(part)] = part
+
+    return views if several else views[0]
+
+
+class PhotosRead(NamedTuple):
+    """Photos as a model has read them, to be seen from anywhere.
+
+    model: that has read them, and paints. scene: what it knows of them.
+    world: the similarity (4 4), float64, from the world of their cameras to that of the rays.
+    device: of the photos, where views go.
+    """
+    model: LVSM
+    scene: EncodedScene
+    world: Tensor
+    device: torch.device
+
+    @torch.no_grad()
+    def views(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
+        """What cameras (t ...) see, `chunk_size` views (n c h w) at a time: no more are in memory.
+
+        cameras: as the target cameras of `synthesize`. size: (height, width) in pixels.
+        Errors: ValueError, as `synthesize`.
+        """
+        check_sizes(self.model, size = size)
+
+        if chunk_size < 1:
+            fail('chunk_size', 'must be at least 1', chunk_size, 'The more at a time, the more memory it takes.')
+
+        check_target_cameras(cameras, size, several = True)
+        device = next(self.model.parameters()).device
+        poses, intrinsics = (t.to(device, dtype = torch.float32) for t in (self.moved(cameras.camera_to_world), cameras.intrinsics))
+
+        # on a larger canvas, of which the pixels that `size` has are kept
+
+        height, width = size
+        canvas = canvas_for(self.model, size)
+        top, left = ((longer - shorter) // 2 for longer, shorter in zip(canvas, size, strict = True))
+        intrinsics = crop_intrinsics(intrinsics, -top, -left)
+
+        for start in range(0, len(poses), chunk_size):
+            chunk = Cameras(poses[start:start + chunk_size], intrinsics[start:start + chunk_size])
+            rays = plucker_rays(*chunk, canvas).unsqueeze(0)
+
+            with in_eval_mode(self.model):
+                views = self.model.render(self.scene, rays, cameras = Cameras(*(t.unsqueeze(0) for t in chunk)))
+
+            yield views[0, ..., top:top + height, left:left + width].to(self.device)
+
+    def moved(self, camera_to_world: Tensor) -> Tensor:
+        return move_poses(self.world, camera_to_world.cpu().double())  # a CPU has float64
+
+
+@torch.no_grad()
+def read_photos(
+    model: LVSM,
+    images: Sequence[Tensor] | Tensor,
+    cameras: Cameras,
+    *,
+    input_size: tuple[int, int] | None = None,
+    pose_frame: Literal['inputs', 'given'] | None = None,
+    unit: float | None = None,
+) -> PhotosRead:
+    """Photos, read once to be seen from anywhere, any number of times. Arguments and errors are those of `synthesize`."""
+    check_photos(model, images, cameras)
+    input_size = default_size(model) if input_size is None else input_size
+    check_sizes(model, input_size = input_size)
+
+    if any(length % model.patch_size != 0 for length in input_size):
+        fail('input_size', f'must be multiples of patch_size {model.patch_size}', input_size, f'For example {tuple(whole_patches(length, model.patch_size) for length in input_size)}.')
+
+    # photos of one size, and the world as the model knows it
+
+    fitted = [resize_and_crop(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(images[0].device), strict = True)]
+    photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
+    poses = cameras.camera_to_world.cpu().double()
+    frame, world = frame_of(model, pose_frame)
+
+    if world is None:
+        unit = model.trained_for.unit if unit is None and model.trained_for is not None else unit
+        world = normalization(poses, unit = unit) if frame == 'inputs' else torch.eye(4, dtype = torch.float64)
+
+    device = next(model.parameters()).device
+    poses, intrinsics, photos = (t.to(device, dtype = torch.float32) for t in (move_poses(world, poses), intrinsics, photos))
+    rays = plucker_rays(poses, intrinsics, input_size)
+
+    with in_eval_mode(model):
+        scene = model.encode(photos.unsqueeze(0), rays.unsqueeze(0), cameras = Cameras(poses.unsqueeze(0), intrinsics.unsqueeze(0)))
+
+    return PhotosRead(model, scene, world, images[0].device)
+
+
+@contextmanager
+def in_eval_mode(model: LVSM) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool) -> None:
+    sizes = check_shape('t 4 4' if several else '4 4', {}, target_camera_to_world = cameras.camera_to_world)
+    check_shape('t 3 3' if several else '3 3', sizes, target_intrinsics = cameras.intrinsics)
+    check_camera_values(images_size = size, target_camera_to_world = cameras.camera_to_world, target_intrinsics = cameras.intrinsics)
+
+
+def default_size(model: LVSM) -> tuple[int, int]:
+    return (model.max_image_size, model.max_image_size) if model.trained_for is None else model.trained_for.image_size
+
+
+def whole_patches(length: int, patch_size: int) -> int:
+    return -(-length // patch_size) * patch_size
+
+
+def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of whole patches that cover `size`. Attention that sees cameras sees their intrinsics by the shape of the image, and views
+    of another shape than in training are half a decibel worse: for it the canvas is of that shape, where the model takes one so large."""
+    covering = size
+
+    if model.camera_encoding != 'plucker' and model.trained_for is not None:
+        trained = model.trained_for.image_size
+        scale = max(length / trained_length for length, trained_length in zip(size, trained, strict = True))
+        covering = tuple(max(length, math.ceil(trained_length * scale - 1e-6)) for length, trained_length in zip(size, trained, strict = True))
+
+    height, width = (whole_patches(length, model.patch_size) for length in covering)
+    fits = max(height, width) <= model.max_image_size
+    return (height, width) if fits else (whole_patches(size[0], model.patch_size), whole_patches(size[1], model.patch_size))
+
+
+def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:
+    """The frame, and of a model of one scene the similarity (4 4) that leads into its own."""
+    if pose_frame not in ('inputs', 'given', None):
+        fail('pose_frame', 'must be inputs or given', repr(pose_frame), 'Left out, it fits the model.')
+
+    if pose_frame is not None:
+        return pose_frame, None
+
+    if model.trained_for is None or model.trained_for.pose_frame == 'inputs':
+        return 'inputs', None
+
+    if model.trained_for.world is None:
+        fail('pose_frame', 'must be said for a model that was trained in a frame that it does not know', f'None, and trained_for {model.trained_for.pose_frame!r}',
+             "Move the cameras into that frame and say pose_frame = 'given', or take pose_frame = 'inputs' as it may be.")
+
+    return 'given', torch.tensor(model.trained_for.world, dtype = torch.float64)
+
+
+def check_photos(model: LVSM, images: Sequence[Tensor] | Tensor, cameras: Cameras) -> None:
+    if len(images) == 0:
+        fail('images', 'must have at least one photo', 'none', 'Pass the photos that the model may see.')
+
+    for index, image in enumerate(images):
+        check_floating(**{f'images[{index}]': image})
+        check_shape('c h w', dict(c = model.channels), **{f'images[{index}]': image})
+
+        if image.device != images[0].device:
+            fail('images', 'must be on one device', f'{images[0].device} and {image.device}', 'Move them to the same.')
+
+    to_do = 'It needs a camera for each photo.'
+    check_shape('v 4 4', dict(v = len(images)), to_do, camera_to_world = cameras.camera_to_world)
+    check_shape('v 3 3', dict(v = len(images)), to_do, intrinsics = cameras.intrinsics)
+    check_camera_values(images_size = tuple(images[0].shape[1:]), camera_to_world = cameras.camera_to_world, intrinsics = cameras.intrinsics)
+
+
+def check_camera_values(images_size: tuple[int, ...], **poses_and_intrinsics: Tensor) -> None:
+    check_floating(**poses_and_intrinsics)
+
+    for name, t in poses_and_intrinsics.items():
+        if not t.isfinite().all():
+            fail(name, 'must be finite', 'inf or nan', 'Take out the view whose camera was not found.')
+
+    (name, intrinsics) = list(poses_and_intrinsics.items())[1]
+    centre = intrinsics[..., :2, 2].reshape(-1, 2)
+
+    if min(images_size) > 2 and len(centre) > 0 and (centre > 0).all() and (centre <= 1).all():
+        fail(name, f'must be in pixels of images of {images_size[0]} × {images_size[1]}', f'a principal point of {tuple(round(x, 3) for x in centre[0].tolist())}',
+             'They seem to be fractions of the image: multiply fx and cx by its width, fy and cy by its height.')
+
+
+def check_sizes(model: LVSM, **sizes: tuple[int, int]) -> None:
+    for name, size in sizes.items():
+        if len(size) != 2 or not all(isinstance(length, int) and 0 < whole_patches(length, model.patch_size) <= model.max_image_size for length in size):
+            fail(name, f'must be (height, width) in pixels, up to max_image_size {model.max_image_size}', size,
+                 'No weight depends on max_image_size: LVSM.from_pretrained(folder, max_image_size = ...) takes a larger one.')
+
+
+def with_bar(steps: range, progress: bool):
+    if not progress:
+        return steps
+
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError('progress needs tqdm: pip install "lvsm-pytorch[train]"') from error
+
+    return tqdm(steps, unit = 'chunk', dynamic_ncols = True)

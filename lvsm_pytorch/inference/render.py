@@ -1,0 +1,192 @@
+"""A trained model's views along a path of cameras, as frames and a film; or of the views that were held out, beside the truth."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from lvsm_pytorch.configs.config import RenderConfig
+from lvsm_pytorch.configs.yaml import config_beside
+from lvsm_pytorch.data import Dataset, Problems, Scene, SyntheticSource, View, cameras_of, open_test, synthetic_dataset
+from lvsm_pytorch.data.images import resize_and_crop, save_image
+from lvsm_pytorch.data.sources import camera_distance, evenly, spread_out, unit_of_set
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.evaluation.evaluate import hash_of_weights
+from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
+from lvsm_pytorch.evaluation.pictures import save_comparison
+from lvsm_pytorch.files import make_folder
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.trajectories import Path3D, interpolation, orbit, read_path
+from lvsm_pytorch.inference.pipeline import PhotosRead, default_size, read_photos
+from lvsm_pytorch.inference.video import write_video
+from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.output_dir import claim
+from lvsm_pytorch.packaged import folder_for
+from lvsm_pytorch.training.runs import load_run, num_inputs_of, pick_device, source_of, that_takes
+
+FRAMES, HELD_OUT = 'frames', 'held-out'
+
+# frames of a video from the first to the last that is seen: about what models of videos are trained with
+
+STRETCH = 100
+
+
+class Film(NamedTuple):
+    """frames: image files, in order. fps: of the path's file, if it says so. seen: by the model."""
+    frames: list[Path]
+    fps: float | None
+    seen: list[View]
+
+
+def render(config: RenderConfig) -> list[Path]:
+    """Writes frames and films, or held-out views, and returns their files. Frames that are there already are not painted again.
+
+    Errors: ValueError for a folder that is no model, data and paths that can't be read, and other frames in the folder.
+    """
+    if config.path == HELD_OUT:
+        return render_held_out(config)
+
+    out = config.out or folder_for('render', config.model)
+    film = shot(config, out)
+    endings = dict(mp4 = ['mp4'], gif = ['gif'], both = ['mp4', 'gif'], none = [])[config.video]
+    files = [out / f'{Path(config.path).stem}.{ending}' for ending in endings]
+
+    for file in files:
+        write_video(film.frames, file, film.fps or config.fps)
+
+    print(f'{len(film.frames)} frames are in {out / FRAMES}' + ''.join(f'; look at {file}' for file in files))
+    return files + film.frames
+
+
+def shot(config: RenderConfig, out: Path) -> Film:
+    """Paints the frames of a path into a folder; those that are there already are not painted again."""
+    config.check()
+    model = LVSM.from_pretrained(config.model)
+    input_size = default_size(model)
+    data = data_of(config.model, config.data)
+    scene = scene_of(scenes_of(data, input_size[0]), config.scene)
+    inputs = inputs_of(config, model, scene)
+    seen = [scene.views[number] for number in inputs]
+    cameras = cameras_of(seen)
+    way = way_of(config, scene, cameras, input_size, data)
+    settings = dict(
+        weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
+        path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
+    )
+    claim(out, FRAMES, settings, overwrite = config.overwrite)
+    files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
+
+    if not all(file.exists() for file in files):
+        model = that_takes(model, max(way.size)).to(pick_device(config.device))
+        photos = read_photos(model, [view.load() for view in seen], cameras, input_size = input_size, unit = unit_for(model, scene))
+        paint_frames(config, photos, way, files)
+
+    return Film(files, way.fps, seen)
+
+
+def unit_for(model: LVSM, scene: Scene) -> float | None:
+    """A set of photos keeps one unit, as in training, whichever of them are seen; None where the model knows it by itself."""
+    known = model.trained_for
+    return unit_of_set(scene) if known is not None and known.pose_frame == 'inputs' and known.unit is None else None
+
+
+def hash_of(cameras: Cameras) -> str:
+    return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()
+
+
+def data_of(model: Path, data: Path | None) -> Path | None:
+    """The data that are named, or those of the run in the model's folder; None where that has learnt from built-in scenes."""
+    run = config_beside(model)
+    return run.data if data is None and run is not None else data
+
+
+def scenes_of(data: Path | None, image_size: int) -> Dataset:
+    """What there is to see: data, or built-in scenes of so many pixels."""
+    problems = Problems()
+    return synthetic_dataset(SyntheticSource.FIRST_TRAINING_SEED, image_size, problems) if data is None else open_test(data, problems)
+
+
+def scene_of(scenes: Dataset, number: int) -> Scene:
+    """Errors: ValueError for a number that there is none of."""
+    if not 0 <= number < len(scenes):
+        fail('scene', f'must be from 0 up to below {len(scenes)}, the number of scenes', number, 'Left out, it is the first.')
+
+    return scenes[number]
+
+
+def inputs_of(config: RenderConfig, model: LVSM, scene: Scene) -> tuple[int, ...]:
+    """Positions of the views that the model sees."""
+    if config.inputs is not None:
+        if not config.inputs or not all(0 <= number < len(scene.views) for number in config.inputs):
+            fail('inputs', f'must be numbers from 0 up to below {len(scene.views)}, of the photos of {scene.name}', config.inputs, 'Left out, some are taken.')
+
+        return config.inputs
+
+    return some_inputs(scene, num_inputs_of(model))
+
+
+def some_inputs(scene: Scene, count: int) -> tuple[int, ...]:
+    """Positions of so many views: of a video, evenly over a stretch of its middle; of photos, those farthest from each other among the ones near its middle, so that they overlap."""
+    total = len(scene.views)
+    count = min(count, total)
+
+    if scene.is_video:
+        length = min(STRETCH, total - 1)
+        return tuple((total - 1 - length) // 2 + step for step in evenly(length, count))
+
+    distance = camera_distance(cameras_of(scene.views).camera_to_world)
+    middle = int(distance.sum(dim = 1).argmin())
+    pool = distance[middle].argsort()[:3 * count + 1].tolist()
+    return tuple(sorted(spread_out(distance, [middle], pool, count)))
+
+
+def way_of(config: RenderConfig, scene: Scene, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
+    """The path in the world of the photos."""
+    size = input_size if config.height is None or config.width is None else (config.height, config.width)
+    first = scene.views[0]
+    _, intrinsics = resize_and_crop(first.load(), first.intrinsics, size)
+
+    if config.path in ('interpolate', 'orbit'):
+        way = {'interpolate': interpolation, 'orbit': orbit}[config.path]
+        poses = way(photos.camera_to_world if config.path == 'interpolate' else cameras_of(scene.views).camera_to_world, config.frames)
+        return Path3D(Cameras(poses, intrinsics.expand(len(poses), 3, 3)), size)
+
+    return read_path(Path(config.path), size, intrinsics, data)
+
+
+def paint_frames(config: RenderConfig, photos: PhotosRead, way: Path3D, files: list[Path]) -> None:
+    """Those that are not there yet."""
+    from tqdm import tqdm
+
+    left = [number for number, file in enumerate(files) if not file.exists()]
+    cameras = Cameras(*(t[left] for t in way.cameras))
+
+    with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
+        numbers = iter(left)
+
+        for chunk in photos.views(cameras, way.size, chunk_size = config.chunk_size):
+            for view in chunk:
+                save_image(view, files[next(numbers)])
+                bar.update()
+
+
+def render_held_out(config: RenderConfig) -> list[Path]:
+    """Each held-out view as a PNG, and comparison.png."""
+    from tqdm import tqdm
+
+    trained, model = load_run(config.model)
+    out = config.out or folder_for('render', config.model)
+    held_out = source_of(replace(trained, data = config.data or trained.data)).held_out_batch()
+    pred = paint(model.to(pick_device(config.device)), held_out)
+    make_folder(out)
+    files = [out / f'{Path(name).with_suffix("").as_posix().replace("/", "_")}.png' for name in held_out.names]
+
+    for file, views in tqdm(list(zip(files, pred, strict = True)), unit = 'view'):
+        save_image(views[0], file)
+
+    save_comparison(out / 'comparison.png', held_out, pred)
+    print(table(figures(model = score(pred, held_out.target_images), **guesses(held_out)._asdict())))
+    print(f'{len(pred)} views are in {out}')
+    return [out / 'comparison.png', *files]

@@ -1,0 +1,1 @@
+"""What a model knows of cameras: the paper's way, and others that are plugged in."""

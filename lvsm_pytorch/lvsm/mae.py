@@ -1,0 +1,156 @@
+"""Masked autoencoding of posed images: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners", on views.
+
+Of some views the image is hidden, of some the rays; the network has to say the one from the other, and from the other views.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Generator, Tensor, nn
+from torch.nn import Module
+
+from lvsm_pytorch.checks import check_floating, check_shape, real_views
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras
+
+if TYPE_CHECKING:
+    from lvsm_pytorch.lvsm.model import LVSM
+
+
+class MAELossBreakdown(NamedTuple):
+    """Mean squared errors over what was masked; zero where nothing of the kind was."""
+    image: Tensor
+    ray: Tensor
+
+
+class Recon(NamedTuple):
+    """mask: (b v) bool, which views were masked. pred: (n ...), what was painted for those, in the order of `mask.nonzero()`."""
+    mask: Tensor
+    pred: Tensor
+
+
+class ImageAndRayRecon(NamedTuple):
+    """images: mask and (n c h w) in [0, 1]. rays: mask and (n 6 h w)."""
+    images: Recon
+    rays: Recon
+
+
+class MAE(Module):
+    """Trains an LVSM, without a target, to say what was masked.
+
+    lvsm: the model to train.
+    frac_masked: the fraction of a scene's image-ray pairs of which one half is masked, above 0 and below 1; at least one pair is.
+    frac_images_to_ray_masked: of the masked pairs, the expected fraction whose image is masked, from 0 (rays alone) to 1
+        (images alone). A pair never loses both.
+    image_to_ray_loss_weight: factor of the images' squared errors.
+
+    Errors: ValueError for fractions out of range and for anything but an LVSM.
+    """
+
+    def __init__(
+        self,
+        lvsm: LVSM,
+        frac_masked: float = 0.5,
+        frac_images_to_ray_masked: float = 0.5,
+        image_to_ray_loss_weight: float = 1.,
+    ):
+        super().__init__()
+
+        if not isinstance(lvsm, Module) or not hasattr(lvsm, 'tokens'):
+            fail('lvsm', 'must be an LVSM', type(lvsm).__name__, 'Wrap the model itself: MAE(LVSM(...)).')
+
+        if not 0 < frac_masked < 1:
+            fail('frac_masked', 'must be above 0 and below 1', frac_masked, 'A half is usual.')
+
+        if not 0 <= frac_images_to_ray_masked <= 1:
+            fail('frac_images_to_ray_masked', 'must be from 0 to 1', frac_images_to_ray_masked, 'A half is usual.')
+
+        if image_to_ray_loss_weight < 0:
+            fail('image_to_ray_loss_weight', 'must be at least 0', image_to_ray_loss_weight, 'Use 1 to weigh images and rays alike.')
+
+        self.lvsm = lvsm
+        self.frac_masked = frac_masked
+        self.frac_images_to_ray_masked = frac_images_to_ray_masked
+        self.image_to_ray_loss_weight = image_to_ray_loss_weight
+
+        self.to_rays = nn.Linear(lvsm.dim, 6 * lvsm.patch_size ** 2)
+
+    def forward(
+        self,
+        images: Tensor,
+        rays: Tensor,
+        num_images: Tensor | None = None,
+        return_image_and_ray_recon: bool = False,
+        return_loss_breakdown: bool = False,
+        generator: Generator | None = None,
+        cameras: Cameras | None = None,
+    ) -> Tensor | tuple:
+        """The masked loss: squared errors of all masked values, images' weighted, averaged.
+
+        images: (b v c h w) in [0, 1]. rays: (b v 6 h w). At least two views a scene.
+        num_images: (b), integers from 2 to v: the first so many views are real; the others may hold anything.
+        generator: draws the masks, and makes them repeatable; on any device. Without one they are random in training,
+            and always the same in `eval()`.
+        cameras: the (b v ...) cameras, as a model with a `camera_encoding` other than the paper's needs them.
+
+        Returns the loss; (loss, MAELossBreakdown); (loss, ImageAndRayRecon); or (loss, (MAELossBreakdown, ImageAndRayRecon)).
+        Errors: ValueError as in `LVSM.tokens`, and for fewer than two views.
+        """
+        check_floating(images = images, rays = rays)
+        sizes = check_shape('b v c h w', dict(c = self.lvsm.channels), images = images)
+
+        if sizes['v'] < 2:
+            fail('images', 'must have at least two views, of which one is masked', sizes['v'], 'Pass more views of each scene.')
+
+        is_real = real_views(sizes, at_least = 2, num_images = num_images)
+
+        if is_real is None:
+            is_real = torch.ones(sizes['b'], sizes['v'], dtype = torch.bool)
+
+        image_mask, ray_mask = self.draw_masks(is_real.to(images.device), generator)
+        tokens = self.lvsm.tokens(images, rays, image_mask = image_mask, ray_mask = ray_mask, num_images = num_images, cameras = cameras)
+
+        pred_images = self.lvsm.paint(tokens)
+        pred_rays = rearrange(self.to_rays(tokens), 'b v h w (p q c) -> b v c (h p) (w q)', p = self.lvsm.patch_size, q = self.lvsm.patch_size)
+
+        image_error, num_image_values = squared_error(pred_images, images, image_mask)
+        ray_error, num_ray_values = squared_error(pred_rays, rays, ray_mask)
+
+        loss = (image_error * self.image_to_ray_loss_weight + ray_error) / (num_image_values + num_ray_values)
+        breakdown = MAELossBreakdown(image_error / num_image_values.clamp(min = 1), ray_error / num_ray_values.clamp(min = 1))
+
+        if not return_image_and_ray_recon:
+            return (loss, breakdown) if return_loss_breakdown else loss
+
+        recon = ImageAndRayRecon(Recon(image_mask, pred_images[image_mask]), Recon(ray_mask, pred_rays[ray_mask]))
+        return (loss, (breakdown, recon)) if return_loss_breakdown else (loss, recon)
+
+    def draw_masks(self, is_real: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        """Which of the real views (b v) lose their image and which their rays, both (b v) bool, never both."""
+        device = is_real.device
+
+        if generator is None and not self.training:
+            generator = Generator().manual_seed(0)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator = generator, device = device if generator is None else generator.device).to(device)
+
+        # a random order of the real views; the first ones are masked, and of these the first ones lose their image
+
+        rank = uniform(*is_real.shape).masked_fill(~is_real, 2.).argsort(dim = -1).argsort(dim = -1)
+
+        num_masked = (is_real.sum(dim = -1, keepdim = True) * self.frac_masked).long().clamp(min = 1)
+        num_images_masked = (num_masked * self.frac_images_to_ray_masked + uniform(len(is_real), 1)).floor()  # rounded up or down by chance, so that the fraction holds on average
+
+        image_mask = rank < num_images_masked
+        return image_mask, (rank < num_masked) & ~image_mask
+
+
+def squared_error(pred: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of squared differences (b v c h w) over the masked views (b v), and over how many values; both scalars."""
+    is_masked = rearrange(mask, 'b v -> b v 1 1 1')
+    difference = torch.where(is_masked, pred.float() - target.float(), 0.)
+    return difference.square().sum(), mask.sum() * target[0, 0].numel()

@@ -1,0 +1,313 @@
+"""Models on disk, and the checkpoints of the paper's authors.
+
+A model is a folder with `config.json` and `model.safetensors`, as huggingface_hub has them.
+
+The authors' layout, for patches of p × p pixels: tokenizers take a patch flattened as row, column, channel, the channels being
+image (3), moment o × d (3), direction d (3); q, k and v are stacked in one matrix; the rest differs by name alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.files import read_json, read_tensors, write_whole
+from lvsm_pytorch.packaged import folder_of, packaged_models
+
+if TYPE_CHECKING:
+    from lvsm_pytorch.lvsm.model import LVSM
+
+CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
+FORMAT_VERSION = 1
+
+LICENSE = 'The LVSM authors publish their weights for non-commercial use alone (see the licence beside their checkpoints); converting them changes nothing about that.'
+
+# channels of a patch, as they stand in this library, by where they stand in the authors' layout
+
+IMAGE_AND_RAY = [0, 1, 2, 6, 7, 8, 3, 4, 5]
+RAY = [3, 4, 5, 0, 1, 2]
+
+TOP = {
+    'transformer_input_layernorm.weight': 'norm.weight',
+    'image_token_decoder.0.weight': 'decoder.final_norm.weight',
+    'image_token_decoder.1.weight': 'to_pixels.weight',
+}
+
+# of a block: theirs, and ours in the attention (a) or feed-forward (f) half of it
+
+BLOCK = {
+    'norm1.weight': '{a}.0.0.weight',
+    'attn.q_norm.weight': '{a}.1.q_rmsnorm.weight',
+    'attn.k_norm.weight': '{a}.1.k_rmsnorm.weight',
+    'attn.fc.weight': '{a}.1.to_out.weight',
+    'norm2.weight': '{f}.0.0.weight',
+    'mlp.mlp.0.weight': '{f}.1.ff.0.0.weight',
+    'mlp.mlp.2.weight': '{f}.1.ff.2.weight',
+}
+
+QKV = 'attn.to_qkv.weight'
+
+# flags of the Encoder that change how it is computed or trained, and not what it computes
+
+NOT_OF_THE_NETWORK = {'attn_flash', 'attn_dropout', 'ff_dropout', 'layer_dropout', 'verbose'}
+
+
+def names_of_block(index: int) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Of block `index`: their names to ours, and our names of q, k and v."""
+    a, f = f'decoder.layers.{2 * index}', f'decoder.layers.{2 * index + 1}'
+    names = {f'transformer_blocks.{index}.{theirs}': ours.format(a = a, f = f) for theirs, ours in BLOCK.items()}
+    return names, tuple(f'{a}.1.to_{letter}.weight' for letter in 'qkv')
+
+
+def permute_channels(weight: Tensor, order: list[int]) -> Tensor:
+    """A tokenizer's weight (d, p·p·c) with its channels in another order."""
+    by_channel = weight.unflatten(1, (-1, len(order)))
+    return by_channel[..., order].flatten(1)
+
+
+def inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key = order.__getitem__)
+
+
+def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `LVSM` takes for the network of an authors' checkpoint (but `max_image_size`), and its weights.
+
+    checkpoint: their file, read without running any code in it, or its content, or the state dict in it.
+
+    Errors: ValueError for a file that is missing or holds more than tensors and plain values, for the encoder-decoder
+    network, and for keys that are missing, unknown or misshapen, which it lists.
+    """
+    state = official_state(checkpoint)
+    refuse_encoder_decoder(state)
+
+    depth = 1 + max((int(found[1]) for name in state if (found := re.match(r'transformer_blocks\.(\d+)\.', name))), default = -1)
+    sizes = official_sizes(state, depth)
+    expected = official_shapes(depth = depth, **sizes)
+
+    missing = sorted(set(expected) - set(state))
+    unknown = sorted(set(state) - set(expected))
+    misshapen = [f'{name}: {tuple(state[name].shape)} for {shape}' for name, shape in expected.items() if name in state and tuple(state[name].shape) != shape]
+
+    if missing or unknown or misshapen:
+        fail('checkpoint', 'must have the keys and shapes of the authors\' decoder-only LVSM', f'missing {missing}, unknown {unknown}, misshapen {misshapen}',
+             'Is it a checkpoint of another network?')
+
+    weights = {ours: state[theirs] for theirs, ours in TOP.items()}
+    weights['to_input_tokens.weight'] = permute_channels(state['image_tokenizer.1.weight'], IMAGE_AND_RAY)
+    weights['to_target_tokens.weight'] = permute_channels(state['target_pose_tokenizer.1.weight'], RAY)
+
+    for index in range(depth):
+        names, qkv = names_of_block(index)
+        weights |= {ours: state[theirs] for theirs, ours in names.items()}
+        weights |= dict(zip(qkv, state[f'transformer_blocks.{index}.{QKV}'].chunk(3), strict = True))
+
+    inner = sizes.pop('inner')
+    return dict(**sizes, depth = depth, heads = inner // sizes['dim_head']), weights
+
+
+def official_state(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's tensors, without what belongs to their training: `loss_computer.` entries and `module.` prefixes."""
+    if not isinstance(checkpoint, Mapping):
+        checkpoint = read_tensors(checkpoint, argument = 'checkpoint')
+
+    state = checkpoint.get('model', checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
+
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        fail('checkpoint', 'must be a state dict, or have one under `model`', type(state).__name__, 'Give what the authors\' code saves.')
+
+    state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in state.items() if not name.startswith('loss_computer.')}
+
+
+def refuse_encoder_decoder(state: Mapping[str, Tensor]) -> None:
+    of_another = [name for name in state if name.startswith(('n_light_field_latent', 'transformer_encoder.', 'transformer_decoder.'))]
+
+    if of_another:
+        fail('checkpoint', 'must be of the decoder-only LVSM, which this library is', f'one of the encoder-decoder, with {of_another[0]}', 'Take the authors\' decoder-only checkpoint.')
+
+
+def official_sizes(state: Mapping[str, Tensor], depth: int) -> dict[str, int]:
+    """dim, dim_head, patch_size and inner, the width of all heads together, by the tensors that say them."""
+    sources = dict(dim = 'target_pose_tokenizer.1.weight', dim_head = 'transformer_blocks.0.attn.q_norm.weight', inner = 'transformer_blocks.0.attn.fc.weight')
+    missing = [name for name in sources.values() if name not in state]
+
+    if missing or depth == 0:
+        fail('checkpoint', 'must have the keys of the authors\' decoder-only LVSM', f'missing {missing}', f'It has {sorted(state)[:5]} and so on.')
+
+    tokenizer = state[sources['dim']]
+    patch_size = round((tokenizer.shape[-1] / 6) ** 0.5)
+    return dict(dim = tokenizer.shape[0], dim_head = state[sources['dim_head']].shape[0], patch_size = patch_size, inner = state[sources['inner']].shape[-1])
+
+
+def official_shapes(*, dim: int, dim_head: int, inner: int, patch_size: int, depth: int) -> dict[str, tuple[int, ...]]:
+    """All keys of their layout, and their shapes."""
+    shapes: dict[str, tuple[int, ...]] = {
+        'image_tokenizer.1.weight': (dim, patch_size ** 2 * 9),
+        'target_pose_tokenizer.1.weight': (dim, patch_size ** 2 * 6),
+        'transformer_input_layernorm.weight': (dim,),
+        'image_token_decoder.0.weight': (dim,),
+        'image_token_decoder.1.weight': (patch_size ** 2 * 3, dim),
+    }
+    of_block: dict[str, tuple[int, ...]] = {
+        'norm1.weight': (dim,),
+        'attn.to_qkv.weight': (3 * inner, dim),
+        'attn.q_norm.weight': (dim_head,),
+        'attn.k_norm.weight': (dim_head,),
+        'attn.fc.weight': (dim, inner),
+        'norm2.weight': (dim,),
+        'mlp.mlp.0.weight': (4 * dim, dim),
+        'mlp.mlp.2.weight': (dim, 4 * dim),
+    }
+    return shapes | {f'transformer_blocks.{index}.{name}': shape for index in range(depth) for name, shape in of_block.items()}
+
+
+def to_official(model: LVSM) -> dict[str, Tensor]:
+    """The weights in the authors' layout, exactly; the inverse of `LVSM.from_official`.
+
+    Errors: ValueError for a network that the layout can't express, with what it is that it can't.
+    """
+    inexpressible = sorted(set(model.decoder_kwargs) - NOT_OF_THE_NETWORK)
+    inexpressible += [f'channels = {model.channels}'] if model.channels != 3 else []
+    inexpressible += [] if model.input_attends_target else ['input_attends_target = False']
+    inexpressible += [] if model.camera_encoding == 'plucker' else [f'camera_encoding = {model.camera_encoding!r}']
+    inexpressible += [] if model.sweep_depths == 0 else [f'sweep_depths = {model.sweep_depths}']
+
+    if inexpressible:
+        fail('model', 'must be the paper\'s network to be written in the authors\' layout', f'one with {inexpressible}', 'Make it without them.')
+
+    weights = model.state_dict()
+    depth = model.decoder.num_attn_layers
+    official = {theirs: weights[ours] for theirs, ours in TOP.items()}
+    official['image_tokenizer.1.weight'] = permute_channels(weights['to_input_tokens.weight'], inverse(IMAGE_AND_RAY))
+    official['target_pose_tokenizer.1.weight'] = permute_channels(weights['to_target_tokens.weight'], inverse(RAY))
+
+    for index in range(depth):
+        names, qkv = names_of_block(index)
+        official |= {theirs: weights[ours] for theirs, ours in names.items()}
+        official[f'transformer_blocks.{index}.{QKV}'] = torch.cat([weights[name] for name in qkv])
+
+    return {name: tensor.detach().clone() for name, tensor in official.items()}
+
+
+# models on disk
+
+class TrainedFor(NamedTuple):
+    """What weights have learnt from, and may be no good far away from.
+
+    pose_frame: how poses were normalised, in words.
+    image_size: (height, width) in pixels. num_inputs: views that the model saw.
+    unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
+    world: of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `cameras.move_poses`.
+    """
+    pose_frame: str
+    image_size: tuple[int, int]
+    num_inputs: int
+    unit: float | None = None
+    world: list[list[float]] | None = None
+
+
+def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
+    """As `LVSM.save_pretrained`. weights: the model's, where it has but a part of them itself."""
+    save_file = safetensors().save_file
+    folder = Path(folder)
+    config = dict(
+        model_type = 'lvsm',
+        format_version = FORMAT_VERSION,
+        model = model.config,
+        trained_for = None if model.trained_for is None else model.trained_for._asdict(),
+    )
+
+    try:
+        text = json.dumps(config, indent = 2)
+    except TypeError as error:
+        raise ValueError(f'decoder_kwargs: must be plain values to be saved, but got {model.decoder_kwargs}: {error}. Save model.state_dict() yourself.') from error
+
+    folder.mkdir(parents = True, exist_ok = True)
+    weights = {name: tensor.detach().to('cpu', dtype).contiguous() for name, tensor in (model.state_dict() if weights is None else weights).items()}
+    write_whole(folder / WEIGHTS, lambda temporary: save_file(weights, temporary, metadata = dict(format = 'pt')))
+    write_whole(folder / CONFIG, lambda temporary: temporary.write_text(text, encoding = 'utf-8'))
+
+
+def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[dict[str, Any], TrainedFor | None, dict[str, Tensor]]:
+    """The arguments of `LVSM`, what the weights were trained for (or None), and the weights."""
+    config_path, weights_path = find_pretrained(folder_or_hub_id, **hub_options)
+
+    config = read_json(config_path)
+
+    if not isinstance(config, dict) or config.get('model_type') != 'lvsm' or 'model' not in config:
+        fail(str(config_path), 'must be the config of an LVSM that this library saved', str(config)[:80], 'Checkpoints of the paper\'s authors are read by LVSM.from_official.')
+
+    if config.get('format_version', 0) > FORMAT_VERSION:
+        fail(str(config_path), f'must have a format_version up to {FORMAT_VERSION}', config['format_version'], 'Update lvsm-pytorch.')
+
+    try:
+        weights = safetensors().load_file(weights_path)
+    except Exception as error:  # safetensors has an error of its own for every way in which a file can be broken
+        raise ValueError(f'{weights_path}: must be a safetensors file, but {error}. Save the model anew.') from error
+
+    return config['model'], trained_for_of(config.get('trained_for')), weights
+
+
+def trained_for_of(told: Any) -> TrainedFor | None:
+    if told is None:
+        return None
+
+    if not isinstance(told, dict) or set(told) != set(TrainedFor._fields):
+        fail('folder_or_hub_id', f'must have {TrainedFor._fields} in trained_for of its config.json', told, 'Save the model anew, or make trained_for null.')
+
+    return TrainedFor(**{**told, 'image_size': tuple(told['image_size'])})
+
+
+def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[Path, Path]:
+    """Paths of config and weights: in a folder where there is one, of a packaged model, or else from the Hugging Face hub."""
+    folder = folder_of(folder_or_hub_id)
+
+    if folder.is_dir():
+        missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+
+        if missing:
+            fail('folder_or_hub_id', f'must have {CONFIG} and {WEIGHTS}', f'{folder} without {missing}', 'Save a model there with save_pretrained.')
+
+        return folder / CONFIG, folder / WEIGHTS
+
+    name = str(folder_or_hub_id)
+
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
+        fail('folder_or_hub_id', f'must be a folder that is there, one of {packaged_models()}, or a hub id like `name/model`', repr(name), 'Save a model there with save_pretrained.')
+
+    try:
+        from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(f'{name} is no folder here, and models of the Hugging Face hub need huggingface_hub: pip install "lvsm-pytorch[hub]"') from error
+
+    config, weights = (Path(hf_hub_download(name, file, **hub_options)) for file in (CONFIG, WEIGHTS))
+    return config, weights
+
+
+def load_strictly(model: LVSM, weights: Mapping[str, Tensor]) -> None:
+    """Loads weights that fit to the last key and shape. Errors: ValueError that lists those that don't."""
+    own = model.state_dict()
+    missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    misshapen = [f'{name}: {tuple(weights[name].shape)} for {tuple(own[name].shape)}' for name in own if name in weights and weights[name].shape != own[name].shape]
+
+    if missing or unknown or misshapen:
+        fail('weights', 'must have the keys and shapes of the model that their config says', f'missing {missing}, unknown {unknown}, misshapen {misshapen}', 'Was one of the files replaced?')
+
+    model.load_state_dict(weights, strict = True)
+
+
+def safetensors():
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError('models on disk need safetensors: pip install "lvsm-pytorch[hub]"') from error
+
+    return safetensors.torch

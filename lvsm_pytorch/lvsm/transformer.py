@@ -1,0 +1,281 @@
+"""The network between tokens and tokens: `x_transformers.Encoder` made the paper's, and run so that nothing is computed that nobody reads.
+
+A sequence is `shared` tokens, which all tokens see, and after them those of some targets, each of which sees the shared ones and
+itself alone. In the paper's mode all tokens are shared; in the cacheable one those of the inputs are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from torch.nn import Module
+from torch.utils.checkpoint import checkpoint
+from x_transformers import Attention, Encoder, FeedForward
+from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
+
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding
+from lvsm_pytorch.precision import at_least_float32, without_autocast
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Float32Linear(nn.Linear):
+    """A linear map in float32, whatever autocast says and the weights are kept in: bfloat16 would move rays by whole pixels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight = at_least_float32(self.weight)
+
+        with without_autocast(input.device.type):
+            return F.linear(input.to(weight.dtype), weight)
+
+
+class SharedRMSNorm(nn.RMSNorm):
+    """RMS norm of queries or keys, one weight for all heads. In the dtype of its input: under autocast torch would leave its fast path."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+class Seen(NamedTuple):
+    """Who attends to whom. Masks are True for what is seen, and None where all of it is: even an all-true one costs a fifth of the speed.
+
+    shared: number of tokens that all see; keys and values of them may come from a cache.
+    targets: number of targets, of equally many tokens each, after them.
+    by_shared: (b 1 1 shared) or (b 1 shared shared). by_targets: (b·targets 1 1 shared + tokens of a target).
+    at: (b n e), from `CameraEncoding.places`: where the tokens are that attention is asked by and of; None where it doesn't look.
+    """
+    shared: int
+    targets: int = 0
+    by_shared: Tensor | None = None
+    by_targets: Tensor | None = None
+    at: Tensor | None = None
+
+
+class ViewAttention(Module):
+    """The paper's attention: RMS norm of queries and keys with one weight for all heads, no biases. Parameters are named as x-transformers has them.
+
+    encoding: what lets cameras in.
+    """
+
+    def __init__(self, dim: int, *, heads: int, dim_head: int, encoding: type[CameraEncoding]):
+        super().__init__()
+        self.dim_head = dim_head
+        self.to_q = nn.Linear(dim, heads * dim_head, bias = False)
+        self.to_k = nn.Linear(dim, heads * dim_head, bias = False)
+        self.to_v = nn.Linear(dim, heads * dim_head, bias = False)
+        self.q_rmsnorm = SharedRMSNorm(dim_head, eps = 1e-5)
+        self.k_rmsnorm = SharedRMSNorm(dim_head, eps = 1e-5)
+        self.to_out = nn.Linear(heads * dim_head, dim, bias = False)
+        self.encoding = encoding
+
+    def forward(self, x: Tensor, seen: Seen, first: int = 0, cached: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (b n d). first: tokens before it ask nothing. cached: keys and values of the shared tokens, which are then not in x.
+
+        Returns what tokens from `first` on have read (b n-first d), and keys and values of the shared tokens (b heads shared dim_head).
+        """
+        # heads are split off before the norm and come forward after it: a norm over strided memory is several times slower
+
+        at_asking = None if seen.at is None else seen.at[:, first:]
+        q = self.encoding.asked(self.q_rmsnorm(self.split(self.to_q(x[:, first:]))), at_asking)
+        k, v = self.encoding.known(self.k_rmsnorm(self.split(self.to_k(x))), self.split(self.to_v(x)), seen.at)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+
+        if seen.targets == 0:
+            return self.output(attention(q, k, v, seen.by_shared), at_asking), k, v
+
+        if cached is None:
+            (shared_k, k), (shared_v, v) = (t.tensor_split((seen.shared,), dim = 2) for t in (k, v))
+            by_shared, q = q.tensor_split((max(seen.shared - first, 0),), dim = 2)
+            read = attention(by_shared, shared_k, shared_v, seen.by_shared)
+        else:
+            shared_k, shared_v = (t.to(k.dtype) for t in cached)
+            read = None
+
+        # one batch entry a target, each with keys and values of its scene before its own: from (b h t·n d) to (b t h n d)
+
+        q, k, v = (t.unflatten(2, (seen.targets, -1)).transpose(1, 2) for t in (q, k, v))
+        k, v = (torch.cat((shared.unsqueeze(1).expand(-1, seen.targets, -1, -1, -1), own), dim = 3) for shared, own in ((shared_k, k), (shared_v, v)))
+        out = attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), seen.by_targets)
+        out = out.unflatten(0, (-1, seen.targets)).flatten(1, 2)
+        return self.output(out if read is None else torch.cat((read, out), dim = 1), at_asking), shared_k, shared_v
+
+    def output(self, out: Tensor, at: Tensor | None) -> Tensor:
+        return self.to_out(self.encoding.read(out, at).flatten(2))
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.dim_head))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """(b h n d) each -> (b n h d). Without queries nothing is asked of a kernel, which may not know the case."""
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask = mask) if q.shape[2] > 0 else q
+    return out.transpose(1, 2)
+
+
+class CheckpointedAttention(Attention):
+    """For an Encoder that runs itself, whose loop can't be split into blocks."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return checkpoint(super().forward, *args, use_reentrant = False, **kwargs)
+
+
+class CheckpointedFeedForward(FeedForward):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return checkpoint(super().forward, *args, use_reentrant = False, **kwargs)
+
+
+CHECKPOINTED: dict[type, type] = {Attention: CheckpointedAttention, FeedForward: CheckpointedFeedForward}
+
+
+class PaperEncoder(Encoder):
+    """The paper's stack: bias-less pre-norm LayerNorm, RMS QK-norm with one weight for all heads, exact GELU × 4, and its init.
+
+    encoding: of what kind it is that lets cameras into attention.
+    overrides: flags of `x_transformers.Encoder`, over the paper's. Those of the feed-forward (`ff_...`) alone leave the structure of
+        a block as it is, and our loop runs it; with any other the Encoder runs itself.
+    gradient_checkpointing: in training keep a block's input alone, and compute what is in the block anew for its gradients. Where
+        the Encoder runs itself, each half of a block, and norms are kept.
+    """
+
+    def __init__(self, *, dim: int, depth: int, heads: int, dim_head: int, encoding: type[CameraEncoding], overrides: Mapping[str, Any], gradient_checkpointing: bool):
+        own = {'dim', 'depth', 'heads', 'attn_dim_head'} & set(overrides)
+
+        if own:
+            fail('decoder_kwargs', 'takes flags of x_transformers.Encoder other than its size', sorted(own), 'Say dim, depth, heads and dim_head to LVSM itself.')
+
+        flags = dict(
+            attn_flash = True,
+            attn_qk_rmsnorm = True,
+            attn_project_out = True,  # or one head alone silently has no output projection
+            ff_no_bias = True,
+            norm_add_unit_offset = False,
+        )
+
+        try:
+            super().__init__(dim = dim, depth = depth, heads = heads, attn_dim_head = dim_head, **{**flags, **overrides})
+        except (AssertionError, TypeError) as error:
+            raise ValueError(f'decoder_kwargs: must be flags that x_transformers.Encoder takes, but got {dict(overrides)}: {error}. See its documentation for their names.') from error
+
+        self.gradient_checkpointing = gradient_checkpointing
+        self.runs_itself = not all(flag.startswith('ff_') for flag in overrides)
+
+        # norms that torch computes in one pass, where the Encoder has its own plain LayerNorm and an RMS norm for each head
+
+        for parent in list(self.modules()):
+            for name, child in parent.named_children():
+                if type(child) is LayerNorm and not child.unit_offset:
+                    setattr(parent, name, nn.LayerNorm(child.gamma.shape[0], bias = False))
+                elif type(child) is MultiheadRMSNorm and name in ('q_rmsnorm', 'k_rmsnorm'):
+                    setattr(parent, name, SharedRMSNorm(dim_head, eps = 1e-5))
+                elif type(child) is Attention and not self.runs_itself:
+                    setattr(parent, name, ViewAttention(dim, heads = heads, dim_head = dim_head, encoding = encoding))
+                elif type(child) in CHECKPOINTED and self.runs_itself and gradient_checkpointing:
+                    child.__class__ = CHECKPOINTED[type(child)]
+
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal with std 0.02 / sqrt(2 (i + 1)) in block i; what a flag has set to zero stays so."""
+        block = -1
+
+        for _, layer, _ in self.layers:  # pyright: ignore[reportGeneralTypeIssues]
+            block += any(isinstance(module, Attention | ViewAttention) for module in layer.modules())
+
+            for module in layer.modules():
+                if isinstance(module, Attention | ViewAttention):
+                    linears = [module.to_q, module.to_k, module.to_v, module.to_out]
+                elif isinstance(module, FeedForward):
+                    linears = list(module.modules())
+                else:
+                    continue
+
+                for linear in linears:
+                    if isinstance(linear, nn.Linear) and (linear.weight.is_meta or linear.weight.any()):
+                        nn.init.normal_(linear.weight, std = 0.02 / (2 * (max(block, 0) + 1)) ** 0.5)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        x: Tensor,
+        *,
+        shared: int,
+        targets: int = 0,
+        first: int = 0,
+        is_real: Tensor | None = None,
+        mask: Tensor | None = None,
+        cached: Sequence[KeysValues] = (),
+        keep: bool = False,
+        at: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[KeysValues, ...]]:
+        """All blocks and the last norm.
+
+        x: (b n d), the shared tokens, unless they are cached, and after them those of so many targets.
+        first: nobody will read what becomes of tokens of x before it.
+        is_real: (b shared) bool, False for shared tokens that nobody attends to.
+        mask: (b 1 shared shared) bool, who of shared tokens sees whom; instead of is_real, where there are no targets.
+        cached: keys and values of the shared tokens in each block, as they have come back.
+        at: (b n e), from `CameraEncoding.places`: where the tokens of x are.
+
+        Returns final tokens (b n-first d), and where `keep` says so for each block keys and values of the shared tokens, (b heads shared dim_head).
+        """
+        if self.runs_itself:
+            return self.run_itself(x, shared, targets, first, is_real, mask, cached)
+
+        by_shared = by_targets = None
+
+        if is_real is not None:
+            own = (x.shape[1] - (0 if cached else shared)) // max(targets, 1)
+            by_shared = rearrange(is_real, 'b n -> b 1 1 n')
+            by_targets = repeat(F.pad(is_real, (0, own), value = True), 'b n -> (b t) 1 1 n', t = targets)
+
+        seen = Seen(shared, targets, by_shared if mask is None else mask, by_targets, at)
+        keys_values = []
+        depth = len(self.layers) // 2
+
+        for index in range(depth):
+            inputs = (index, x, seen, first if index == depth - 1 else 0, cached[index] if cached else None)
+
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x, *key_value = checkpoint(self.block, *inputs, use_reentrant = False)
+            else:
+                x, *key_value = self.block(*inputs)
+
+            if keep:
+                keys_values.append(tuple(key_value))
+
+        return self.final_norm(x), tuple(keys_values)
+
+    def block(self, index: int, x: Tensor, seen: Seen, first: int, cached: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(b n d) -> (b n-first d), and keys and values of the shared tokens."""
+        (attention_norm, *_), attend, _ = self.layers[2 * index]  # pyright: ignore[reportGeneralTypeIssues]
+        (feed_forward_norm, *_), feed_forward, _ = self.layers[2 * index + 1]  # pyright: ignore[reportGeneralTypeIssues]
+
+        read, k, v = attend(attention_norm(x), seen, first, cached)
+        x = x[:, first:] + read
+        return x + feed_forward(feed_forward_norm(x)), k, v
+
+    def run_itself(
+        self, x: Tensor, shared: int, targets: int, first: int, is_real: Tensor | None, mask: Tensor | None, cached: Sequence[KeysValues],
+    ) -> tuple[Tensor, tuple[KeysValues, ...]]:
+        """The same by the Encoder as it is, with all of its flags: shared tokens first, then those of targets."""
+        run: Any = super().forward
+        read, own = x[:, :0], x
+
+        if not cached:
+            x, own = x.tensor_split((shared,), dim = 1)
+            read, hiddens = run(x, self_attn_kv_mask = is_real, attn_mask = mask, return_hiddens = True)
+            cached = tuple(layer.cached_kv for layer in hiddens.attn_intermediates)
+            read = read[:, first:]
+
+        if targets == 0:
+            return read, tuple(cached)
+
+        keys_values = [tuple(repeat(each, 'b ... -> (b t) ...', t = targets) for each in layer) for layer in cached]
+        is_real = None if is_real is None else repeat(is_real, 'b n -> (b t) n', t = targets)
+        own = run(rearrange(own, 'b (t n) d -> (b t) n d', t = targets), self_attn_additional_kv = keys_values, additional_kv_mask = is_real)
+        return torch.cat((read, rearrange(own, '(b t) n d -> b (t n) d', t = targets)), dim = 1), tuple(cached)

@@ -1,0 +1,86 @@
+"""Checks of the views that a model is given: that images, rays and cameras belong together, and fit the model."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.checks import check_floating, check_shape
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras
+
+if TYPE_CHECKING:
+    from lvsm_pytorch.lvsm.model import LVSM
+
+
+def check_views(model: LVSM, **images_and_rays: Tensor) -> dict[str, int]:
+    """The sizes b, v, h, w of images and rays that belong together.
+
+    Errors: ValueError for anything else, and for sizes that the model does not take.
+    """
+    (images_name, images), (rays_name, rays) = images_and_rays.items()
+    check_floating(**images_and_rays)
+
+    sizes = check_shape('b v c h w', dict(c = model.channels), **{images_name: images})
+    check_shape('b v 6 h w', sizes, **{rays_name: rays})
+
+    if sizes['v'] == 0:
+        fail(images_name, 'must have at least one view', 'none', 'Pass the photos that the model may see.')
+
+    warn_far_from_training(model, sizes)
+    check_size(model, images_name, sizes)
+    return sizes
+
+
+def check_size(model: LVSM, name: str, sizes: dict[str, int]) -> None:
+    """Whether patches cover it, and it is not too large."""
+    for side in ('h', 'w'):
+        if sizes[side] == 0 or sizes[side] % model.patch_size != 0 or sizes[side] > model.max_image_size:
+            fail(name, f'must have height and width that are multiples of patch_size {model.patch_size}, up to max_image_size {model.max_image_size}',
+                 f'{sizes["h"]} × {sizes["w"]}', 'Resize or crop the images, and make their rays for the new size.')
+
+
+def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: int) -> None:
+    if cameras is None and (model.camera_encoding != 'plucker' or model.sweep_depths > 0):
+        which = f'camera_encoding = {model.camera_encoding!r}' if model.sweep_depths == 0 else f'sweep_depths = {model.sweep_depths}'
+        fail('cameras', f'must be given to a model with {which}', None, 'Pass Cameras(camera_to_world, intrinsics) of the views, as the rays were made with.')
+
+    if cameras is not None:
+        check_shape('b views 4 4', dict(b = batch, views = num_views), camera_to_world = cameras.camera_to_world)
+        check_shape('b views 3 3', dict(b = batch, views = num_views), intrinsics = cameras.intrinsics)
+
+
+def check_targets(target_rays: Tensor, target_images: Tensor | None, sizes: dict[str, int]) -> bool:
+    """Whether there are several targets (a t axis). sizes: those of the inputs."""
+    check_floating(target_rays = target_rays)
+    several = target_rays.ndim == 5
+    axis = 't ' if several else ''
+    to_do = 'Targets are one view (b 6 h w) or several (b t 6 h w), of the batch and the size of the inputs.'
+    sizes = check_shape(f'b {axis}6 h w', {name: sizes[name] for name in ('b', 'c', 'h', 'w')}, to_do, target_rays = target_rays)
+
+    if several and sizes['t'] == 0:
+        fail('target_rays', 'must have at least one view', 'none', to_do)
+
+    if target_images is not None:
+        check_floating(target_images = target_images)
+        to_do = 'It needs an image for every target view, as many as target_rays has, channels first.'
+        check_shape(f'b {axis}c h w', sizes, to_do, target_images = target_images)
+
+    return several
+
+
+def warn_far_from_training(model: LVSM, sizes: dict[str, int]) -> None:
+    """Says once, outside of training, that sizes or numbers of views are more than twice or less than half of those the weights have learnt from."""
+    if model.trained_for is None or model.has_warned or model.training or torch.compiler.is_compiling():
+        return
+
+    now = dict(height = sizes['h'], width = sizes['w'], inputs = sizes['v'])
+    then = dict(zip(now, (*model.trained_for.image_size, model.trained_for.num_inputs), strict = True))
+    far = [f'{name} {now[name]}, trained with {then[name]}' for name in now if not then[name] / 2 <= now[name] <= then[name] * 2]
+
+    if far:
+        warnings.warn(f'these weights are used far from what they were trained for: {"; ".join(far)}', stacklevel = 6)
+        model.has_warned = True

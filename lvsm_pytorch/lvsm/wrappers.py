@@ -1,0 +1,184 @@
+"""The models for those who have cameras and want to hear nothing of rays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import einsum, rearrange
+from torch import Tensor
+from torch.nn import Module
+
+from lvsm_pytorch.checks import check_floating, check_shape, real_views
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras, inverse_intrinsics, pixel_grid, pose, rays_through
+from lvsm_pytorch.precision import in_float32
+
+if TYPE_CHECKING:
+    from lvsm_pytorch.lvsm.mae import MAE
+    from lvsm_pytorch.lvsm.model import LVSM
+
+
+class CameraWrapper(Module):
+    """An LVSM that takes cameras.
+
+    lvsm: the model. Errors: ValueError for anything else.
+    """
+
+    def __init__(self, lvsm: LVSM):
+        super().__init__()
+
+        if not isinstance(lvsm, Module) or not hasattr(lvsm, 'tokens'):
+            fail('lvsm', 'must be an LVSM', type(lvsm).__name__, 'For an MAE there is MAECameraWrapper.')
+
+        self.lvsm = lvsm
+
+    def forward(
+        self,
+        *,
+        input_intrinsic_rotation: Tensor,
+        input_extrinsic_rotation: Tensor,
+        input_translation: Tensor,
+        input_uniform_points: Tensor | None = None,
+        target_intrinsic_rotation: Tensor,
+        target_extrinsic_rotation: Tensor,
+        target_translation: Tensor,
+        target_uniform_points: Tensor | None = None,
+        input_images: Tensor,
+        target_images: Tensor | None = None,
+        num_input_images: Tensor | None = None,
+        return_loss_breakdown: bool = False,
+        return_embed: bool = False,
+    ) -> Any:
+        """As `LVSM.forward`, with cameras in the place of rays.
+
+        input_intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
+        input_extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
+        input_translation: (b v 3), t of world to camera.
+        input_uniform_points: (b v 3 h w), homogeneous pixel coordinates; the grid of pixel centres where left out.
+        target_...: the same of one view (b ...) or of several (b t ...).
+        The others: as `LVSM.forward`. The cameras of padded views may hold anything.
+
+        Errors: ValueError for wrong shapes, and for a K of a real view that can't be inverted.
+        """
+        check_floating(input_images = input_images)
+        sizes = check_shape('b v c h w', dict(c = self.lvsm.channels), input_images = input_images)
+        several = isinstance(target_intrinsic_rotation, Tensor) and target_intrinsic_rotation.ndim == 4
+        is_real = real_views(sizes, num_input_images = num_input_images)
+
+        input_rays, input_cameras = rays_and_cameras(
+            'b v', sizes, is_real,
+            input_intrinsic_rotation = input_intrinsic_rotation,
+            input_extrinsic_rotation = input_extrinsic_rotation,
+            input_translation = input_translation,
+            input_uniform_points = input_uniform_points,
+        )
+
+        target_rays, target_cameras = rays_and_cameras(
+            'b t' if several else 'b', sizes, None,
+            target_intrinsic_rotation = target_intrinsic_rotation,
+            target_extrinsic_rotation = target_extrinsic_rotation,
+            target_translation = target_translation,
+            target_uniform_points = target_uniform_points,
+        )
+
+        if not several:
+            target_cameras = Cameras(*(rearrange(t, 'b ... -> b 1 ...') for t in target_cameras))
+
+        return self.lvsm(
+            input_images = input_images,
+            input_rays = input_rays,
+            target_rays = target_rays,
+            target_images = target_images,
+            num_input_images = num_input_images,
+            return_loss_breakdown = return_loss_breakdown,
+            return_embed = return_embed,
+            cameras = Cameras(*(torch.cat(both, dim = 1) for both in zip(input_cameras, target_cameras, strict = True))),
+        )
+
+
+class MAECameraWrapper(Module):
+    """An MAE that takes cameras.
+
+    mae: the model. Errors: ValueError for anything else.
+    """
+
+    def __init__(self, mae: MAE):
+        super().__init__()
+
+        if not isinstance(mae, Module) or not hasattr(mae, 'frac_masked'):
+            fail('mae', 'must be an MAE', type(mae).__name__, 'For an LVSM there is CameraWrapper.')
+
+        self.mae = mae
+
+    def forward(
+        self,
+        *,
+        intrinsic_rotation: Tensor,
+        extrinsic_rotation: Tensor,
+        translation: Tensor,
+        uniform_points: Tensor | None = None,
+        images: Tensor,
+        num_images: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `MAE.forward`, with cameras in the place of rays.
+
+        intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
+        extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
+        translation: (b v 3), t of world to camera.
+        uniform_points: (b v 3 h w), homogeneous pixel coordinates; the grid of pixel centres where left out.
+        images, num_images, further keywords: as `MAE.forward`. The cameras of padded views may hold anything.
+
+        Errors: ValueError for wrong shapes, and for a K of a real view that can't be inverted.
+        """
+        check_floating(images = images)
+        sizes = check_shape('b v c h w', dict(c = self.mae.lvsm.channels), images = images)
+        is_real = real_views(sizes, num_images = num_images)
+
+        rays, cameras = rays_and_cameras(
+            'b v', sizes, is_real,
+            intrinsic_rotation = intrinsic_rotation,
+            extrinsic_rotation = extrinsic_rotation,
+            translation = translation,
+            uniform_points = uniform_points,
+        )
+
+        return self.mae(images = images, rays = rays, num_images = num_images, cameras = cameras, **kwargs)
+
+
+def masked(keep: Tensor, tensor: Tensor, stand_in: Tensor) -> Tensor:
+    """`tensor` (b v ...) with `stand_in` (...) where `keep` (b v) is False."""
+    return torch.where(keep.to(tensor.device).reshape(*keep.shape, *(1,) * stand_in.ndim), tensor, stand_in)
+
+
+@in_float32
+def rays_and_cameras(leading: str, sizes: dict[str, int], is_real: Tensor | None, **four: Tensor | None) -> tuple[Tensor, Cameras]:
+    """Rays (... 6 h w) and cameras of K, R, t and points, in this order; identities stand in for views that are not real."""
+    (k_name, k), (r_name, r), (t_name, t), (p_name, points) = four.items()
+    sizes = {axis: size for axis, size in sizes.items() if axis != 'c'}
+
+    for name, tensor, shape in ((k_name, k, '3 3'), (r_name, r, '3 3'), (t_name, t, '3')):
+        sizes = check_shape(f'{leading} {shape}', sizes, **{name: tensor})  # pyright: ignore[reportArgumentType]
+        check_floating(**{name: tensor})  # pyright: ignore[reportArgumentType]
+
+    assert k is not None
+    assert r is not None
+    assert t is not None
+
+    if points is None:
+        points = pixel_grid((sizes['h'], sizes['w']), device = k.device).expand(*k.shape[:-2], -1, -1, -1)
+    else:
+        check_shape(f'{leading} 3 h w', sizes, **{p_name: points})
+        check_floating(**{p_name: points})
+
+    if is_real is not None:
+        identity = torch.eye(3, dtype = k.dtype, device = k.device)
+        k, r = masked(is_real, k, identity), masked(is_real, r, identity)
+        t = masked(is_real, t, torch.zeros_like(t[0, 0]))
+        points = masked(is_real, points, torch.ones_like(points[0, 0]))
+
+    rotation = r.mT
+    centre = -einsum(rotation, t, '... i j, ... j -> ... i')
+    rays = rays_through(centre, rotation, inverse_intrinsics(**{k_name: k}), points)
+    return rays, Cameras(pose(rotation, centre), k)

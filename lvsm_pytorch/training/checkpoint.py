@@ -1,0 +1,235 @@
+"""Where a run is, and the files that remember it: all that it takes to go on as if nothing had happened.
+
+A state is one file, written whole or not at all, and is that of the whole run however many processes share it: it can be gone on
+from with more of them, or fewer.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from uuid import uuid4
+
+import torch
+from torch import Tensor, nn
+
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.yaml import changes, config_to_yaml
+from lvsm_pytorch.data import Batch, Source
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.evaluation.metrics import paint
+from lvsm_pytorch.files import read_tensors, write_whole
+from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.official import save_pretrained
+from lvsm_pytorch.training.optim import optimizer_of
+from lvsm_pytorch.training.runs import model_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+FORMAT_VERSION = 1
+
+
+class Progress(NamedTuple):
+    """step: steps that are done. samples: those that were trained with, after which the data goes on. skipped: steps that were not taken,
+    and in a row until now. seconds: that it took. best_psnr: of held-out views, in dB, at the look after `best_step` steps. run_id: of all its parts.
+    """
+    step: int = 0
+    samples: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    seconds: float = 0.
+    best_psnr: float = -torch.inf
+    best_step: int = 0
+    run_id: str = ''
+
+    @classmethod
+    def new(cls) -> Progress:
+        return cls(run_id = uuid4().hex)
+
+    def after_step(self, samples: int, *, is_taken: bool, seconds: float) -> Progress:
+        return self._replace(
+            step = self.step + 1,
+            samples = self.samples + samples,
+            skipped = self.skipped + (not is_taken),
+            skipped_in_a_row = 0 if is_taken else self.skipped_in_a_row + 1,
+            seconds = self.seconds + seconds,
+        )
+
+
+class States:
+    """The states of a run in a folder, of which the last `keep` and that of the best look are kept."""
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder = folder
+        self.keep = keep
+
+    def path(self, step: int) -> Path:
+        return self.folder / f'step-{step:08d}.pt'
+
+    def steps(self) -> list[int]:
+        """Of the states that are there, rising."""
+        return sorted(int(path.stem.removeprefix('step-')) for path in self.folder.glob('step-*.pt'))
+
+    def save(self, progress: Progress, state: dict[str, Any]) -> None:
+        """Errors: OSError where it can't be written; the states before are as they were."""
+        self.folder.mkdir(parents = True, exist_ok = True)
+        content = dict(format_version = FORMAT_VERSION, progress = progress._asdict(), **state)
+        write_whole(self.path(progress.step), lambda temporary: torch.save(content, temporary))
+
+        for step in self.steps()[:-self.keep]:
+            if step != progress.best_step:
+                self.path(step).unlink()
+
+    def last(self) -> tuple[Progress, dict[str, Any]] | None:
+        """The newest state that can be read; None where there is none at all.
+
+        Errors: ValueError where there are some and none can be read, and for one of a later format.
+        """
+        for step in reversed(self.steps()):
+            try:
+                tensors = read_tensors(self.path(step), argument = 'resume')
+                version, progress = tensors.pop('format_version'), Progress(**tensors.pop('progress'))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                warnings.warn(f'a state can not be read, and the one before it is taken: {error}', stacklevel = 2)
+                continue
+
+            if version > FORMAT_VERSION:
+                fail('resume', f'must be a state of format {FORMAT_VERSION} or before', f'{version} in {self.path(step)}', 'Update lvsm-pytorch.')
+
+            return progress, tensors
+
+        if self.steps():
+            fail('resume', 'must have a state that can be read', f'none of {len(self.steps())} in {self.folder}', 'Begin anew with another --out.')
+
+        return None
+
+
+class Training:
+    """What is trained. network and optimizer: as accelerate has prepared them. average: ema-pytorch's, of the weights, or None.
+
+    model: of the same sizes, by which it is saved.
+    """
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator, model: LVSM, network: nn.Module, optimizer: Any, average: Any):
+        self.config = config
+        self.accelerator = accelerator
+        self.model = model
+        self.network = network
+        self.optimizer = optimizer
+        self.average = average
+
+    @classmethod
+    def begin(cls, config: TrainConfig, source: Source, accelerator: Accelerator) -> Training:
+        """With random weights by the config's seed, the same in all processes, which draw random numbers of their own from then on."""
+        torch.manual_seed(config.seed)
+        model = model_of(config, source)
+        average = None
+
+        if config.ema_decay > 0:
+            from ema_pytorch import EMA
+
+            copy = model_of(replace(config, perceptual_loss = None))
+            average = EMA(model, copy, beta = config.ema_decay, update_after_step = 0, update_every = 1, include_online_model = False, use_foreach = True).to(accelerator.device)
+
+        model.to(accelerator.device)  # with its perceptual loss, which FSDP would leave where it is
+        network, optimizer = accelerator.prepare(model, optimizer_of(model, config))
+        torch.manual_seed(config.seed * 1_000_003 + accelerator.process_index)
+        return cls(config, accelerator, model, network, optimizer, average)
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    @property
+    def judged(self) -> LVSM:
+        """The model that is looked at and saved."""
+        model = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.ema_model
+        return cast(LVSM, model)
+
+    def update_average(self) -> None:
+        if self.average is not None:
+            self.average.update()
+
+    def paint(self, batch: Batch) -> Tensor:
+        """As `scores.paint`."""
+        with self.accelerator.autocast():
+            return paint(self.judged, batch, batch_size = self.config.samples_at_once(self.accelerator.num_processes))
+
+    def save_model(self, folder: Path) -> None:
+        """All processes call it; the main one writes."""
+        weights = self.weights()
+
+        if self.is_main:
+            save_pretrained(self.model, folder, weights)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Of the judged model, whole, on the CPU. All processes call it."""
+        from torch.distributed.checkpoint.state_dict import get_model_state_dict
+
+        return cast(dict[str, Tensor], get_model_state_dict(self.judged, options = whole()))
+
+    def state(self) -> dict[str, Any]:
+        """All that changes while training, and the config, which says what follows from it: the schedule, the samples. All processes call it; it is whole on the main one."""
+        from accelerate.utils import gather_object
+        from torch.distributed.checkpoint.state_dict import get_state_dict
+
+        model, optimizer = get_state_dict(self.network, self.optimizer.optimizer, options = whole())
+        average = None if self.average is None else self.average.state_dict()
+        random = gather_object([random_state(self.accelerator.device)])
+        return dict(model = model, optimizer = optimizer, average = average, random = random, config = config_to_yaml(self.config))
+
+    def save(self, states: States, progress: Progress) -> None:
+        """All processes call it; the main one writes."""
+        state = self.state()
+
+        if self.is_main:
+            states.save(progress, state)
+
+    def resume(self, states: States) -> tuple[Progress, list[str]]:
+        """The last state, or as it is where there is none; and what the config says otherwise since. Errors: ValueError as `States.last` and `set_state`."""
+        last = states.last()
+
+        if last is None:
+            return Progress.new(), []
+
+        progress, state = last
+        self.set_state(state)
+        return progress, changes(state['config'], self.config)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Errors: ValueError for the state of another network."""
+        from torch.distributed.checkpoint.state_dict import set_state_dict
+
+        try:
+            set_state_dict(self.network, self.optimizer.optimizer, model_state_dict = state['model'], optim_state_dict = state['optimizer'], options = whole())
+
+            if self.average is not None and state['average'] is not None:
+                self.average.load_state_dict(state['average'])
+        except (RuntimeError, KeyError) as error:
+            got = f'one from when the config had not {", ".join(changes(state["config"], self.config)) or error}'
+            raise ValueError(f'resume: must be the state of the network and the optimizer that the config says, but got {got}. Keep the network and the optimizer that the run was begun with.') from error
+
+        if self.accelerator.process_index < len(state['random']):
+            set_random_state(state['random'][self.accelerator.process_index], self.accelerator.device)
+
+
+def whole() -> Any:
+    """Of all processes together, on the CPU."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions
+
+    return StateDictOptions(full_state_dict = True, cpu_offload = True)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    states = dict(cpu = torch.get_rng_state())
+    return states if device.type == 'cpu' else states | {device.type: torch.get_device_module(device).get_rng_state()}
+
+
+def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states['cpu'])
+
+    if device.type != 'cpu' and device.type in states:
+        torch.get_device_module(device).set_rng_state(states[device.type])

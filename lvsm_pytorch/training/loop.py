@@ -1,0 +1,258 @@
+"""The training loop: of one process, or of as many as `accelerate launch` or `torchrun` start."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.yaml import CONFIG, save_config
+from lvsm_pytorch.data import Problems, Source, Views, training_views
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.evaluation.metrics import table
+from lvsm_pytorch.files import make_folder, remove_partial_files
+from lvsm_pytorch.training.checkpoint import Progress, States, Training
+from lvsm_pytorch.training.logging import METRICS, Log, Step, check_trackers
+from lvsm_pytorch.training.optim import is_worth_taking, learning_rate, set_learning_rates
+from lvsm_pytorch.training.reproducible import settle_vector_functions
+from lvsm_pytorch.training.runs import BEST, STATES, pick_device, source_of, workers_of
+from lvsm_pytorch.training.shutdown import Stopped, StopWishes
+from lvsm_pytorch.training.validation import Judge
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MOST_SKIPPED_IN_A_ROW = 100
+
+
+def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
+    """Trains a model as the config says, and returns the figures of the last look at the held-out views.
+
+    resume: go on with the run in `config.out`, if there is one. overwrite: throw it away and begin anew.
+
+    Writes into `config.out` what it says there. Ctrl-C and SIGTERM let the step end, and save where it is.
+    Errors: ImportError for trackers that are not installed; ValueError for data and settings that can't be trained with, and where nothing
+    is learnt any more; `Stopped` for a run that was asked to stop; OSError where the folder can't be written, with all that was saved
+    before whole.
+    """
+    if resume and overwrite:
+        fail('resume', 'must be left out where the run is thrown away', 'overwrite too', 'Say one of --resume and --overwrite.')
+
+    config.check()
+    check_trackers(config)
+    settle_vector_functions()
+
+    with accelerator_of(config) as accelerator:
+        if accelerator.is_main_process:
+            claim_run(config, resume = resume, overwrite = overwrite)
+
+        accelerator.wait_for_everyone()
+        problems = Problems()
+        source = source_of(config, problems)
+        config = replace(config, pose_frame = source.frame)
+        training = Training.begin(config, source, accelerator)
+        states = States(config.out / STATES, config.keep_states)
+        progress, changed = training.resume(states) if resume else (Progress.new(), [])
+
+        with closing(shared_views(source, config, progress, accelerator, problems)) as views:
+            judge = Judge(source, config)
+            accelerator.print(source.description)
+            accelerator.print(judge.describe())
+
+            if accelerator.is_main_process:
+                save_config(config.out, config)
+
+            if progress.step:
+                accelerator.print('; '.join((f'{config.out}: goes on after step {progress.step} of {config.steps}', *changed)))
+
+            found = judge.look(training) if progress.step >= config.steps else run_steps(config, training, progress, views, judge, states)
+
+        for text in filter(None, (problems.summary(), table(found), judge.verdict(found), f'{config.out}: look at comparison.png')):
+            accelerator.print(text)
+
+    return found
+
+
+def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Views], judge: Judge, states: States) -> dict[str, float]:
+    """From where the run is to its end."""
+    accelerator, network, optimizer = training.accelerator, training.network, training.optimizer
+    found: dict[str, float] = {}
+
+    with StopWishes(once = accelerator.num_processes == 1) as wishes, Log(config, progress, is_main = training.is_main) as log:
+        for step in range(progress.step, config.steps):
+            started = time.monotonic()
+
+            set_learning_rates(optimizer, step, config)
+
+            # gradients, of the step's samples in as many parts as it takes
+
+            loss = error = torch.zeros((), device = accelerator.device)
+
+            for _ in range(config.accumulate):
+                batch = next(views).to(accelerator.device).batch(config.num_inputs)
+
+                with accelerator.accumulate(network):
+                    with accelerator.autocast():
+                        told = batch.input_images, batch.input_rays, batch.target_rays, batch.target_images
+                        part, breakdown = network(*told, cameras = batch.cameras, return_loss_breakdown = True)
+
+                    accelerator.backward(part)
+
+                loss = loss + part.detach() / config.accumulate
+                error = error + breakdown.mse.detach() / config.accumulate
+
+            # the step, unless it is better not taken
+
+            gradient_norm = float(accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm))  # pyright: ignore[reportArgumentType]
+            is_taken = is_worth_taking(gradient_norm, config)
+
+            if is_taken:
+                optimizer.step()
+                training.update_average()
+
+            optimizer.zero_grad()
+
+            # where the run is now, on which all processes agree
+
+            loss, error, is_stopped = agreed(accelerator, loss, error, wishes.received)
+            seconds = time.monotonic() - started
+            progress = progress.after_step(config.batch_size, is_taken = is_taken, seconds = seconds)
+            log.step(progress, Step(loss, error, gradient_norm, learning_rate(step, config), seconds))
+
+            if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+                got = f'{gradient_norm} at step {progress.step}, after {MOST_SKIPPED_IN_A_ROW} in a row that were no better'
+                fail('gradient', f'must have a norm up to skip_grad_norm {config.skip_grad_norm}', got, 'Lower --learning-rate, and go on from the last state by --resume.')
+
+            # a look at the held-out views, a record, a state to go on from
+
+            is_last = progress.step == config.steps
+            is_look = is_last or progress.step % config.evaluate_every == 0
+            is_best = False
+
+            if is_look:
+                found = judge.look(training)
+                is_best = found['model_psnr'] > progress.best_psnr
+
+            if is_best:
+                progress = progress._replace(best_psnr = found['model_psnr'], best_step = progress.step)
+                judge.keep_best(training)
+
+            if is_look or progress.step % config.log_every == 0:
+                log.record(progress, found if is_look else {})
+
+            if is_best or is_last or is_stopped or progress.step % config.save_every == 0:
+                training.save(states, progress)
+
+            if is_stopped and not is_last:
+                raise Stopped(f'stopped after step {progress.step} of {config.steps}, which is saved: go on with --resume', wishes.received or signal.SIGTERM)
+
+    return found
+
+
+@contextmanager
+def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
+    """Several processes where a launcher has started them, one where none has.
+
+    Errors: ImportError without accelerate; ValueError for a device that isn't there, and for what can't be done by so many processes.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import DistributedType, GradientAccumulationPlugin
+    except ImportError as error:
+        raise ImportError('training needs accelerate: pip install "lvsm-pytorch[train]"') from error
+
+    # left to accelerate where the config is silent, so that what `accelerate config` says holds
+
+    accelerator = Accelerator(
+        cpu = config.device == 'cpu',
+        mixed_precision = 'bf16' if config.bf16 else None,
+        dynamo_backend = 'inductor' if config.compile else None,
+        gradient_accumulation_plugin = GradientAccumulationPlugin(num_steps = config.accumulate, sync_with_dataloader = False),
+    )
+
+    try:
+        if config.device != 'auto' and pick_device(config.device).type != accelerator.device.type:
+            fail('device', f'must be the one that accelerate has chosen, {accelerator.device}', config.device, 'Leave it out, or see `accelerate config`.')
+
+        if accelerator.distributed_type == DistributedType.FSDP:
+            prepare_fsdp(accelerator, config)
+
+        config.samples_at_once(accelerator.num_processes)
+        yield accelerator
+    finally:
+        # accelerate remembers its first settings for as long as Python runs; the next run may have others
+
+        accelerator.end_training()
+        AcceleratorState._reset_state(reset_partial_state = True)
+
+
+def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
+    """Precision is left to autocast: FSDP would round the rays to bfloat16. Errors: ValueError for what FSDP can't do."""
+    from accelerate.utils import DynamoBackend
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    plugin: Any = accelerator.state.fsdp_plugin
+    is_compiled = cast(Any, accelerator.state.dynamo_plugin).backend != DynamoBackend.NO
+
+    if plugin.fsdp_version != 2:
+        fail('fsdp_version', 'must be 2 in what accelerate is told', plugin.fsdp_version, 'Set it in the file of `accelerate config`, or by --fsdp_version 2.')
+
+    for name, value, off in (('ema_decay', config.ema_decay, '--ema-decay 0'), ('compile', is_compiled, '--no-compile')):
+        if value:
+            fail(name, 'must be off where weights are shared out by FSDP', value, f'Say {off}, or train without FSDP.')
+
+    plugin.mixed_precision_policy = MixedPrecisionPolicy()
+    warnings.filterwarnings('ignore', 'FSDP2-wrapped module .* returned a view')  # which nobody changes in place
+
+
+def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
+    """Makes the folder of the run. Errors: ValueError where there is a run that is neither gone on with nor thrown away."""
+    run = config.out
+
+    if (run / CONFIG).exists() and not resume and not overwrite:
+        fail('out', 'must be a new folder', f'{run}, which has a run', 'Choose another, go on with it by --resume, or throw it away by --overwrite.')
+
+    make_folder(run)
+
+    if overwrite:
+        for folder in (STATES, BEST, 'tensorboard'):
+            shutil.rmtree(run / folder, ignore_errors = True)
+
+        (run / METRICS).unlink(missing_ok = True)
+
+    for folder in (run, run / STATES, run / BEST):
+        remove_partial_files(folder)
+
+
+def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems) -> Generator[Views, None, None]:
+    """This process's part of the samples that are left."""
+    return training_views(
+        source,
+        range(progress.samples, progress.samples + max(config.steps - progress.step, 0) * config.batch_size),
+        batch_size = config.samples_at_once(accelerator.num_processes),
+        rank = accelerator.process_index,
+        processes = accelerator.num_processes,
+        workers = workers_of(config, accelerator.device),
+        problems = problems,
+        pin_memory = accelerator.device.type == 'cuda',
+    )
+
+
+def agreed(accelerator: Accelerator, loss: torch.Tensor, error: torch.Tensor, stop: int) -> tuple[float, float, bool]:
+    """Means over all processes, and whether any was asked to stop."""
+    told = torch.stack((loss, error, loss.new_tensor(float(stop > 0))))
+
+    if accelerator.num_processes > 1:
+        told = cast(torch.Tensor, accelerator.reduce(told, 'mean'))
+
+    loss_mean, error_mean, stopped = told.tolist()
+    return loss_mean, error_mean, stopped > 0

@@ -1,0 +1,57 @@
+"""How weights are changed: the paper's optimizer or Muon, its schedule, and steps that are better not taken."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.training.muon import Muon
+
+LONGEST_WARMUP = 2500
+
+
+def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW as the paper has it, with weight decay on matrices alone; or Muon, for the matrices of the blocks' attention and feed-forward."""
+    blocks: list[nn.Parameter] = []
+
+    if config.optimizer == 'muon':
+        blocks = [p for name, p in model.named_parameters() if 'decoder.' in name and p.ndim == 2]
+
+    of_muon = set(blocks)
+    others = [p for p in model.parameters() if p not in of_muon]
+    matrices = [p for p in others if p.ndim > 1]
+    vectors = [p for p in others if p.ndim <= 1]
+    groups = [dict(params = matrices, weight_decay = config.weight_decay), dict(params = vectors, weight_decay = 0.)]
+    rate, betas = config.learning_rate, (0.9, 0.95)
+
+    if not blocks:
+        return torch.optim.AdamW(groups, lr = rate, betas = betas)
+
+    return Muon(blocks, groups, muon_lr = config.muon_learning_rate, weight_decay = config.weight_decay, lr = rate, betas = betas)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> None:
+    """Both of Muon's follow one schedule."""
+    rate = learning_rate(step, config)
+
+    for group in optimizer.param_groups:
+        group['lr'] = rate * config.muon_learning_rate / config.learning_rate if group.get('orthogonalize') else rate
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Up in a line, for 2500 steps or a twentieth of the run where that is shorter, and from there down in a cosine."""
+    warmup_steps = min(LONGEST_WARMUP, config.steps // 20) if config.warmup_steps is None else config.warmup_steps
+
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+
+    done = (step - warmup_steps) / (config.steps - warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def is_worth_taking(gradient_norm: float, config: TrainConfig) -> bool:
+    """A step of a huge gradient, or of one that is no number, would undo more than it teaches."""
+    return math.isfinite(gradient_norm) and gradient_norm <= config.skip_grad_norm

@@ -1,0 +1,152 @@
+"""Training runs: what a config stands for, and what a run's folder holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.yaml import load_run_config
+from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Source, SyntheticSource, can_have_workers, has_split, open_dataset, split_dataset, split_scenes, synthetic_scene
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.inference.pipeline import whole_patches
+from lvsm_pytorch.lvsm.losses import PerceptualLoss
+from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.official import TrainedFor
+
+BEST = 'best'
+STATES = 'states'
+
+# of a scene that is overfitted
+
+MOST_VIEWS = 32
+
+
+# what a config stands for
+
+def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
+    """A new model, with random weights. source: of its samples, by which it knows the unit or the world of the rays."""
+    model = LVSM(
+        config.dim,
+        max_image_size = config.image_size,
+        patch_size = config.patch_size,
+        depth = config.depth,
+        dim_head = config.dim_head,
+        perceptual_loss = None if config.perceptual_loss is None else perceptual_loss(config.perceptual_loss),
+        perceptual_loss_weight = config.perceptual_loss_weight,
+        input_attends_target = config.input_attends_target,
+        camera_encoding = config.camera_encoding,
+        sweep_depths = config.sweep_depths,
+        sweep_nearest = config.sweep_nearest,
+        gradient_checkpointing = config.gradient_checkpointing,
+    )
+    size = config.image_size, config.image_size
+    model.trained_for = TrainedFor(str(config.pose_frame), size, config.num_inputs)
+
+    if source is not None and source.frame == 'inputs':
+        model.trained_for = model.trained_for._replace(unit = source.unit)
+    elif source is not None and source.world is not None:
+        model.trained_for = model.trained_for._replace(world = source.world.tolist())
+
+    return model
+
+
+def perceptual_loss(weights: str) -> PerceptualLoss:
+    """By what `TrainConfig.perceptual_loss` says."""
+    if weights == 'torchvision':
+        return PerceptualLoss.from_torchvision()
+
+    return PerceptualLoss.from_matconvnet(weights) if weights.endswith('.mat') else PerceptualLoss.from_torchvision(weights)
+
+
+def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
+    """Where the config's samples come from; what can't be used is noted in `problems`."""
+    problems = Problems() if problems is None else problems
+    options: dict[str, Any] = dict(num_inputs = config.num_inputs, num_targets = config.num_targets, image_size = config.image_size, seed = config.seed)
+
+    if config.pose_frame is not None:
+        options.update(frame = config.pose_frame)
+
+    if config.overfit_one_scene:
+        return SceneSource(first_scene(config, problems), problems = problems, **options)
+
+    if config.data is None:
+        return SyntheticSource(**options)
+
+    if has_split(config.data):
+        split = split_dataset(config.data, problems)
+    else:
+        dataset = open_dataset(config.data, problems)
+
+        if len(dataset) == 1:
+            return SceneSource(dataset[0], problems = problems, **options)
+
+        split = split_scenes(dataset)
+
+    return DatasetSource(split, frame_distances = (config.min_frame_distance, config.max_frame_distance), **options)
+
+
+def first_scene(config: TrainConfig, problems: Problems) -> Scene:
+    """The first that can be used, and of many views those that follow each other. Errors: ValueError where none can."""
+    if config.data is None:
+        return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MOST_VIEWS, image_size = config.image_size)
+
+    dataset = split_dataset(config.data, problems).training if has_split(config.data) else open_dataset(config.data, problems)
+    scenes = (problems.attempt(f'scene {index}', lambda index = index: dataset[index]) for index in range(len(dataset)))
+    scene = next((scene for scene in scenes if scene is not None), None)
+
+    if scene is None:
+        fail('data', 'must have at least one scene that can be used', f'none of {len(dataset)}', problems.summary(most = 5))
+
+    return replace(scene.only(range(min(len(scene.views), MOST_VIEWS))), held_out = frozenset())
+
+
+def workers_of(config: TrainConfig, device: torch.device) -> int:
+    """Processes that read data."""
+    if config.workers is not None:
+        return config.workers
+
+    return 4 if can_have_workers() and device.type != 'cpu' else 0
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' is a GPU where there is one. Errors: ValueError for a device that isn't there."""
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+
+    try:
+        return torch.empty(0, device = name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f'device: must be a device that is here, but got {name}: {error}. Use auto or cpu.') from error
+
+
+# what a run's folder holds
+
+def that_takes(model: LVSM, size: int) -> LVSM:
+    """The model, for images of so many pixels: no weight depends on their number."""
+    needed = whole_patches(size, model.patch_size)
+    return model if needed <= model.max_image_size else changed(model, max_image_size = needed)
+
+
+def changed(model: LVSM, **changes: Any) -> LVSM:
+    """The same weights, and no copy of them, in a network of other arguments, in eval mode. Errors: ValueError where there is no such network."""
+    other = LVSM(**{**model.config, **changes}).to(next(model.parameters()).device)
+    other.load_state_dict(model.state_dict(), assign = True)
+    other.trained_for = model.trained_for
+    return other.eval()
+
+
+def num_inputs_of(model: LVSM) -> int:
+    """Of a model that does not say what it was trained with, 2: the paper's."""
+    return 2 if model.trained_for is None else model.trained_for.num_inputs
+
+
+def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
+    """The config and the trained model of a run, in eval mode on the CPU.
+
+    Errors: ValueError for a folder that is no run, or whose weights don't fit its config.
+    """
+    return load_run_config(run), LVSM.from_pretrained(run)

@@ -1,0 +1,151 @@
+"""A scene to walk around in: photos that a model has read, and what is seen from anywhere, as sharp as there is time for."""
+
+from __future__ import annotations
+
+import math
+import threading
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.data import Scene, View, cameras_of
+from lvsm_pytorch.data.sources import camera_distance, spacings
+from lvsm_pytorch.geometry.cameras import Cameras, interpolate_poses, move_poses, normalization
+from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos, whole_patches
+from lvsm_pytorch.inference.render import some_inputs, unit_for
+from lvsm_pytorch.lvsm.model import LVSM
+
+# a view that takes longer is painted smaller while the camera moves
+
+SECONDS_A_VIEW = 0.1
+FRACTIONS = (1., 0.75, 0.5, 0.375, 0.25)
+
+MOST_INPUTS = 16
+
+# scenes as they were read, by number of photos and mode: of large models each may take gigabytes
+
+MOST_READ = 4
+
+# of a window, width by height or the other way round, to which views are painted; in what is longer they are stretched
+
+WIDEST = 3
+
+
+class Look(NamedTuple):
+    """Of a visitor: camera_to_world (4 4), OpenCV axes, in the shown world; fov: vertical, in radians; aspect: width by height."""
+    camera_to_world: Tensor
+    fov: float
+    aspect: float
+
+
+class Nearest(NamedTuple):
+    """The photo whose camera is nearest to a look. is_input: whether the model sees it."""
+    view: View
+    is_input: bool
+
+
+class Stage:
+    """models: of the same weights, by whether inputs see the target. scene: to walk around in. size: (height, width) of photos as the model reads
+    them. lock: for one view at a time, whoever asks, of whichever scene.
+
+    The shown world is that of the mean camera, with cameras about 1 apart, so that a browser's scene has the same size whatever the photos' unit.
+    """
+
+    def __init__(self, models: dict[bool, LVSM], scene: Scene, size: tuple[int, int], lock: threading.Lock):
+        self.models = models
+        self.scene = scene
+        poses = cameras_of(scene.views).camera_to_world.double()
+        self.to_shown = normalization(poses)
+        self.shown = move_poses(self.to_shown, poses).float()
+        self.most_inputs = min(MOST_INPUTS, len(scene.views))
+        self.size = size
+        self.lock = lock
+        self.read = lru_cache(maxsize = MOST_READ)(self.read_anew)
+        self.inputs = lru_cache(maxsize = MOST_INPUTS)(lambda count: some_inputs(scene, count))
+
+    def spacing(self) -> float:
+        """Of the cameras in the shown world: median distance from one to the nearest other; 1 where there is but one."""
+        apart = spacings(self.shown[:, :3, 3]).median()
+        return float(apart) if apart.isfinite() and apart > 0 else 1.
+
+    def read_anew(self, count: int, input_attends_target: bool) -> PhotosRead:
+        views = [self.scene.views[number] for number in self.inputs(count)]
+        model = self.models[input_attends_target]
+        return read_photos(model, [view.load() for view in views], cameras_of(views), input_size = self.size, unit = unit_for(model, self.scene))
+
+    @cached_property
+    def fov(self) -> float:
+        """Of the photos, vertical, in radians, as they are cut for the model."""
+        view = self.scene.views[0]
+        height, width = view.load().shape[-2:]
+        covered = min(height, width * self.size[0] / self.size[1])
+        return 2 * math.atan(covered / 2 / float(view.intrinsics[1, 1]))
+
+    def fov_of_window(self, aspect: float) -> float:
+        """As much of the scene as on the photos, at another width by height: vertical, in radians."""
+        return 2 * math.atan(math.tan(self.fov / 2) * math.sqrt(self.size[1] / self.size[0] / bounded(aspect)))
+
+    def nearest(self, look: Look, count: int) -> Nearest:
+        every = torch.cat((look.camera_to_world.float().unsqueeze(0), self.shown))
+        number = int(camera_distance(every)[0, 1:].argmin())
+        return Nearest(self.scene.views[number], number in self.inputs(count))
+
+    def whole_size(self, look: Look) -> tuple[int, int]:
+        """(height, width) of a view as sharp as the model paints: of as many pixels as it was trained with, as wide by high as the window."""
+        side = math.sqrt(self.size[0] * self.size[1])
+        return round(side / math.sqrt(bounded(look.aspect))), round(side * math.sqrt(bounded(look.aspect)))
+
+    def paint(self, look: Look, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
+        """(3 h w) in [0, 1]. size: (height, width) in pixels. count: of photos that the model sees."""
+        return self.paint_camera(self.cameras_seen(look.camera_to_world.unsqueeze(0), look.fov, size), 0, size, count, input_attends_target)
+
+    def paint_camera(self, cameras: Cameras, number: int, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
+        """As `paint`, for one of several cameras, in the world of the photos."""
+        one = Cameras(*(t[number:number + 1] for t in cameras))
+
+        with self.lock:
+            view, = self.read(count, input_attends_target).views(one, size)
+
+        return view[0]
+
+    def cameras_seen(self, shown: Tensor, fov: float, size: tuple[int, int]) -> Cameras:
+        """Cameras of looks (n 4 4), in the world of the photos."""
+        height, width = size
+        focal = height / 2 / math.tan(fov / 2)
+        intrinsics = torch.tensor([[focal, 0., width / 2], [0., focal, height / 2], [0., 0., 1.]])
+        poses = move_poses(torch.linalg.inv(self.to_shown), shown.double())
+        return Cameras(poses.float(), intrinsics.expand(len(poses), 3, 3))
+
+    def path(self, looks: list[Look], frames_a_leg: int, size: tuple[int, int]) -> Cameras:
+        """Cameras through looks, in the world of the photos."""
+        poses = torch.stack([look.camera_to_world for look in looks])
+        way = poses if len(looks) == 1 else interpolate_poses(poses, frames_a_leg * (len(looks) - 1) + 1)
+        return self.cameras_seen(way, looks[0].fov, size)
+
+
+def bounded(aspect: float) -> float:
+    return min(max(aspect, 1 / WIDEST), WIDEST)
+
+
+class Pace:
+    """How large a view may be while the camera moves, by how long the last ones took."""
+
+    def __init__(self, patch_size: int):
+        self.patch_size = patch_size
+        self.seconds_a_pixel = 0.
+
+    def size(self, whole: tuple[int, int]) -> tuple[int, int]:
+        """The largest fraction of the whole size that is painted in time; else the smallest."""
+        sizes = [self.fraction(whole, fraction) for fraction in FRACTIONS]
+        return next((size for size in sizes if size[0] * size[1] * self.seconds_a_pixel <= SECONDS_A_VIEW), sizes[-1])
+
+    def fraction(self, whole: tuple[int, int], fraction: float) -> tuple[int, int]:
+        height, width = (min(whole_patches(max(round(length * fraction), 1), self.patch_size), length) for length in whole)
+        return height, width
+
+    def took(self, size: tuple[int, int], seconds: float) -> None:
+        """Half of what is known is of the last view, so that one slow view does not blur the next ten."""
+        measured = seconds / (size[0] * size[1])
+        self.seconds_a_pixel = measured if self.seconds_a_pixel == 0 else (self.seconds_a_pixel + measured) / 2

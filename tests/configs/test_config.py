@@ -1,0 +1,191 @@
+"""What a run can be told, in YAML and on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lvsm_pytorch import LVSM
+from lvsm_pytorch.cli import main
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.yaml import changes, config_from_yaml, config_to_yaml, load_config, presets, save_config
+from lvsm_pytorch.training.runs import model_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize('config', [
+    TrainConfig(),
+    TrainConfig(data = Path('photos'), learning_rate = 1e-5, steps = 3, pose_frame = 'inputs', perceptual_loss = 'vgg.mat', warmup_steps = 7, workers = 2, wandb = True),
+])
+def test_a_config_round_trips(config):
+    assert config_from_yaml(config_to_yaml(config)) == config
+
+
+def test_what_is_left_out_is_the_papers():
+    assert config_from_yaml('steps: 7') == TrainConfig(steps = 7)
+    assert config_from_yaml('{}') == TrainConfig()
+
+
+def test_what_a_run_is_told_otherwise_is_said():
+    before = TrainConfig(steps = 3)
+    assert changes(config_to_yaml(before), before) == []
+    assert changes(config_to_yaml(before), replace(before, steps = 4, data = Path('photos'))) == ['data photos instead of None', 'steps 4 instead of 3']
+
+
+def test_numbers_are_read_as_people_write_them():
+    config = config_from_yaml('learning_rate: 4e-4\nmax_grad_norm: 1\nout: run')
+    assert (config.learning_rate, config.max_grad_norm, config.out) == (4e-4, 1., Path('run'))
+
+
+@pytest.mark.parametrize('text, message', [
+    ('stepps: 3', 'file: must have known keys alone, but got stepps. Did you mean steps'),
+    ('learningrate: 3', 'Did you mean learning_rate'),
+    ('xyzzy: 3', 'but got xyzzy. Known are'),
+    ('just words', 'file: must be a YAML mapping, but got str'),
+    ('a: b: c', 'file: must be YAML, but'),
+    ('steps: many', "file, steps: must be int, but got 'many'"),
+    ('steps: 3.5', 'file, steps: must be int, but got 3.5'),
+    ('bf16: 1', 'file, bf16: must be bool, but got 1'),
+    ('workers: two', "file, workers: must be int or nothing, but got 'two'"),
+    ('learning_rate: fast', "file, learning_rate: must be float, but got 'fast'"),
+    ('pose_frame: world', "file, pose_frame: must be scene or inputs or nothing, but got 'world'"),
+    ('data: 3', 'file, data: must be Path or nothing, but got 3'),
+    ('steps: 0', 'steps: must be at least 1, but got 0'),
+])
+def test_what_is_wrong_in_a_file_is_named(text, message):
+    with pytest.raises(ValueError, match = message):
+        config_from_yaml(text, 'file')
+
+
+@pytest.mark.parametrize('values, message', [
+    (dict(image_size = 60), 'image_size: must be a multiple of patch_size 8, but got 60. For example 56'),
+    (dict(batch_size = 8, accumulate = 3), 'batch_size: must be a multiple of 1 processes × 3 parts, but got 8. For example 6'),
+    (dict(learning_rate = 0.), 'learning_rate: must be above 0'),
+    (dict(learning_rate = float('nan')), 'learning_rate: must be above 0, but got nan'),
+    (dict(warmup_steps = -1), 'warmup_steps: must be at least 0'),
+    (dict(ema_decay = 1.), 'ema_decay: must be from 0 up to below 1'),
+    (dict(min_frame_distance = 9, max_frame_distance = 3), 'min_frame_distance, max_frame_distance: must be at least 1, in this order'),
+    (dict(pose_frame = 'world'), 'pose_frame: must be scene or inputs'),
+    (dict(keep_states = 0), 'keep_states: must be at least 1'),
+])
+def test_values_out_of_range_are_named(values, message):
+    with pytest.raises(ValueError, match = message):
+        replace(TrainConfig(), **values).check()
+
+
+def test_a_steps_samples_are_shared_out():
+    config = TrainConfig(batch_size = 512, accumulate = 2)
+    assert config.samples_at_once(1) == 256
+    assert config.samples_at_once(64) == 4
+    with pytest.raises(ValueError, match = 'must be a multiple of 3 processes × 2 parts'):
+        config.samples_at_once(3)
+
+
+# presets
+
+def test_presets_are_the_six_that_are_promised():
+    assert presets() == ['demo', 'modern', 'one-gpu', 'paper', 'solids-128', 'two-gpus']
+
+
+@pytest.mark.parametrize('name, processes', [('demo', 1), ('solids-128', 1), ('one-gpu', 1), ('two-gpus', 2), ('paper', 64), ('modern', 64)])
+def test_a_preset_says_how_it_is_run_and_makes_a_model(name, processes):
+    config = load_config(name)
+    config.samples_at_once(processes)
+    with torch.device('meta'):
+        assert model_of(config).config['depth'] == config.depth
+
+    header = [line for line in (ROOT / 'lvsm_pytorch' / 'configs' / 'presets' / f'{name}.yaml').read_text(encoding = 'utf-8').splitlines() if line.startswith('#')]
+    for word in (f'--config {name}', 'Needs:', 'Expect:'):
+        assert any(word in line for line in header), word
+
+
+def test_the_papers_preset_is_the_papers_run():
+    told = load_config('paper')
+    differs = {field.name for field in fields(TrainConfig) if getattr(told, field.name) != getattr(TrainConfig(), field.name)}
+    assert differs == {'bf16', 'gradient_checkpointing'}
+
+
+def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
+    told, paper = load_config('modern'), load_config('paper')
+    differs = {field.name for field in fields(TrainConfig) if getattr(told, field.name) != getattr(paper, field.name)}
+    assert differs == {'camera_encoding', 'sweep_depths', 'sweep_nearest', 'input_attends_target', 'optimizer', 'learning_rate'}
+    with torch.device('meta'):
+        assert model_of(told).config | dict(perceptual_loss_weight = 0.5) == LVSM.from_size('modern-256').config
+
+
+def test_a_config_that_is_none_is_named(tmp_path):
+    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'modern', 'one-gpu', 'paper', 'solids-128', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
+        load_config('dmeo')
+    (tmp_path / 'mine.yaml').write_text('stepps: 3')
+    with pytest.raises(ValueError, match = 'mine.yaml: must have known keys alone, but got stepps. Did you mean steps'):
+        load_config(str(tmp_path / 'mine.yaml'))
+
+
+# the command line
+
+@pytest.fixture
+def told(monkeypatch):
+    """What `lvsm train` would train with, by its arguments."""
+    def told_by(*arguments):
+        seen = []
+        monkeypatch.setattr('torch.set_flush_denormal', lambda _: None)    # it would hold for all tests after
+        monkeypatch.setattr('sys.argv', ['lvsm', 'train', *map(str, arguments)])
+        monkeypatch.setattr('lvsm_pytorch.training.loop.train', lambda config, **options: seen.append((config, options)))
+        main()
+        return seen[0]
+
+    return told_by
+
+
+def test_the_command_computes_with_no_denormal_numbers(monkeypatch):
+    order = []
+    monkeypatch.setattr('torch.set_flush_denormal', lambda is_on: order.append(is_on) or True)
+    monkeypatch.setattr('lvsm_pytorch.training.loop.train', lambda *_, **__: order.append('train'))
+    monkeypatch.setattr('sys.argv', ['lvsm', 'train'])
+    main()
+    assert order == [True, 'train']    # before threads are made, which have it from the one that makes them
+
+
+def test_options_change_the_config_that_is_named(told, tmp_path):
+    (tmp_path / 'mine.yaml').write_text('steps: 7\ndim: 128')
+    assert told() == (load_config('demo'), dict(resume = False, overwrite = False))
+    assert told('--config', 'paper', '--steps', 3, '--overwrite') == (replace(load_config('paper'), steps = 3), dict(resume = False, overwrite = True))
+    assert told('--config', tmp_path / 'mine.yaml', '--dim', 64)[0] == TrainConfig(steps = 7, dim = 64)
+
+
+def test_every_field_is_an_option(told):
+    words = dict(
+        data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'plucker', optimizer = 'adamw', muon_learning_rate = '0.25',
+        learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', sweep_nearest = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
+    )
+    base = load_config('demo')
+    arguments = []
+
+    for field in fields(TrainConfig):
+        value = getattr(base, field.name)
+        option = field.name.replace('_', '-')
+        arguments += [f'--{"no-" if value else ""}{option}'] if isinstance(value, bool) else [f'--{option}', words.get(field.name, '48')]
+
+    config, _ = told(*arguments)
+
+    for field in fields(TrainConfig):
+        value = getattr(config, field.name)
+        assert value != getattr(base, field.name), field.name
+        assert isinstance(value, bool) or str(value) == words.get(field.name, '48')
+
+
+def test_a_run_that_goes_on_keeps_its_own_config(told, tmp_path):
+    config = TrainConfig(out = tmp_path, steps = 3, batch_size = 4)
+    save_config(tmp_path, config)
+    assert told('--out', tmp_path, '--resume') == (config, dict(resume = True, overwrite = False))
+    assert told('--out', tmp_path, '--resume', '--steps', 9)[0] == replace(config, steps = 9)
+    assert told('--out', tmp_path)[0] == replace(load_config('demo'), out = tmp_path)
+
+    # the same command begins a run and goes on with it
+
+    for out in (tmp_path, tmp_path / 'new'):
+        assert told('--out', out, '--resume', '--config', 'paper')[0] == replace(load_config('paper'), out = out)

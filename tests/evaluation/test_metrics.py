@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import known_cameras, tiny_model
+
+from lvsm_pytorch.data import Batch
+from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, figures, gaussian_blur, guesses, paint, score
+from lvsm_pytorch.evaluation.pictures import save_comparison
+from lvsm_pytorch.lvsm.losses import psnr
+
+
+def batch(b = 3, v = 2, t = 1, size = 32):
+    return Batch(torch.rand(b, v, 3, size, size), torch.randn(b, v, 6, size, size), torch.rand(b, t, 3, size, size), torch.randn(b, t, 6, size, size), known_cameras(b, v + t), [f'view {i}' for i in range(b)])
+
+
+def test_scores_of_every_view():
+    images = torch.rand(3, 2, 3, 16, 16)
+    perfect = score(images, images)
+    assert perfect.psnr.shape == perfect.ssim.shape == (6,)
+    assert torch.allclose(perfect.ssim, torch.ones(6), atol = 1e-5)
+    noisy = score((images + 0.1 * torch.randn_like(images)).clamp(0, 1), images)
+    assert (noisy.ssim < 0.99).all()
+    assert (noisy.psnr > 15).all()
+
+
+def test_the_better_input_is_copied():
+    views = batch(t = 2)
+    views.input_images[:, 1] = (views.target_images[:, 0] + 0.05).clamp(0, 1)
+    views.target_images[:, 1] = views.input_images[:, 0]
+    copied = copied_input(views)
+    assert copied.psnr.shape == (6,)
+    assert torch.allclose(copied.psnr.view(3, 2)[:, 0], psnr(views.input_images[:, 1], views.target_images[:, 0]))
+    assert copied.psnr.view(3, 2)[:, 1].isinf().all()
+
+
+def test_the_blurred_mean_is_the_best_of_its_blurs():
+    views = batch()
+    mean = views.input_images.mean(dim = 1)
+    views = views._replace(target_images = gaussian_blur(mean, 2.).unsqueeze(1))
+    assert blurred_mean(views).psnr.min() > 60
+    noise = batch(size = 64)  # of noise, the most blurred is the best guess
+    assert blurred_mean(noise).psnr.mean() == pytest.approx(psnr(torch.full_like(noise.target_images, 0.5), noise.target_images).mean().item(), abs = 0.1)
+
+
+def test_a_blur_keeps_the_mean_and_spreads_a_point():
+    flat = torch.full((1, 3, 20, 20), 0.3)
+    assert torch.allclose(gaussian_blur(flat, 4.), flat)
+    point = torch.zeros(1, 1, 41, 41)
+    point[..., 20, 20] = 1
+    spread = gaussian_blur(point, 2.)[0, 0]
+    assert spread.sum() == pytest.approx(1, abs = 1e-5)
+    x = torch.arange(41) - 20.
+    assert (spread.sum(dim = 0) * x ** 2).sum() == pytest.approx(4, rel = 0.05)
+    assert torch.allclose(spread, spread.T, atol = 1e-7)
+
+
+def test_painting_does_not_depend_on_the_batch_size_and_restores_the_mode():
+    model = tiny_model(dropout_input_ray_prob = 0.5).train()
+    views = batch(b = 5)
+    pred = paint(model, views, batch_size = 2)
+    assert pred.shape == views.target_images.shape
+    assert torch.allclose(pred, paint(model, views, batch_size = 5), atol = 1e-5)
+    assert model.training
+    assert not pred.requires_grad
+
+
+def test_figures_have_names():
+    views = batch()
+    named = figures(model = score(views.target_images * 0.9, views.target_images), **guesses(views)._asdict())
+    assert sorted(named) == ['blur_psnr', 'blur_ssim', 'copy_psnr', 'copy_ssim', 'model_psnr', 'model_ssim']
+    assert named['copy_psnr'] == pytest.approx(copied_input(views).psnr.mean().item())
+
+
+def test_a_comparison_shows_inputs_prediction_and_truth(tmp_path):
+    from PIL import Image
+
+    views = batch(b = 2)
+    colors = torch.tensor([[1., 0., 0.], [0., 1., 0.]]).view(1, 2, 3, 1, 1).expand_as(views.input_images)
+    views = views._replace(input_images = colors, target_images = torch.zeros_like(views.target_images))
+    blue = torch.tensor([0., 0., 1.]).view(1, 1, 3, 1, 1).expand_as(views.target_images)
+    save_comparison(tmp_path / 'new' / 'comparison.png', views, blue)
+    picture = Image.open(tmp_path / 'new' / 'comparison.png').convert('RGB')
+    row = [picture.getpixel((4 + column * 132 + 64, 18 + 64)) for column in range(4)]
+    assert row == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)]

@@ -1,0 +1,96 @@
+"""The model that comes with the library, and what is shown of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from lvsm_pytorch import LVSM
+from lvsm_pytorch.cli import main
+from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig
+from lvsm_pytorch.configs.yaml import config_beside, load_config
+from lvsm_pytorch.data import SyntheticSource
+from lvsm_pytorch.evaluation.evaluate import evaluate
+from lvsm_pytorch.evaluation.index import Entry, write_index
+from lvsm_pytorch.evaluation.metrics import blurred_mean, paint, score
+from lvsm_pytorch.inference.demo import show
+from lvsm_pytorch.packaged import PRETRAINED, SOLIDS, folder_for, folder_of, packaged_models
+from lvsm_pytorch.training.runs import model_of
+
+
+def test_a_model_comes_with_the_library_and_is_small():
+    assert packaged_models() == [SOLIDS]
+    files = list((PRETRAINED / SOLIDS).iterdir())
+    assert {file.name for file in files} == {'README.md', 'config.json', 'config.yaml', 'model.safetensors'}
+    assert sum(file.stat().st_size for file in files) < 8_000_000
+
+
+def test_it_is_what_its_preset_makes():
+    config = config_beside(Path(SOLIDS))
+    assert config is not None
+    packaged = LVSM.from_pretrained(SOLIDS).config
+    with torch.device('meta'):
+        assert model_of(load_config(SOLIDS)).config == model_of(config).config == packaged
+
+
+def test_it_sees_scenes_that_it_was_not_trained_on_without_a_network(monkeypatch):
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    model = LVSM.from_pretrained(SOLIDS)
+    assert next(model.parameters()).dtype == torch.float32
+    assert model.trained_for is not None
+    source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = model.trained_for.image_size[0])
+    batch = source.held_out(8).batch(source.num_inputs)
+    found = score(paint(model, batch, batch_size = 4), batch.target_images).psnr.mean()
+    assert found > blurred_mean(batch).psnr.mean() + 4
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert folder_of(SOLIDS) == PRETRAINED / SOLIDS
+    assert folder_of('else') == Path('else')
+    LVSM.from_size('tiny').save_pretrained(SOLIDS)
+    assert folder_of(SOLIDS) == Path(SOLIDS)
+    assert LVSM.from_pretrained(SOLIDS).dim == 64
+
+
+def test_what_is_made_with_it_lies_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert folder_for('render', Path(SOLIDS)) == Path(f'{SOLIDS}-render')
+    Path('run').mkdir()
+    assert folder_for('render', Path('run')) == Path('run/render')
+    index = tmp_path / 'index.json'
+    write_index({'synthetic-3': Entry((0, 1), (2,))}, index)
+    evaluate(EvaluateConfig(model = Path(SOLIDS), index = index, image_size = 64, checks = 0, device = 'cpu'))
+    assert (tmp_path / f'{SOLIDS}-evaluation' / 'report.json').is_file()
+    assert LVSM.from_pretrained(SOLIDS).dim > 64
+
+
+def test_an_unknown_name_is_told_of_it():
+    with pytest.raises(ValueError, match = rf"must be a folder that is there, one of \['{SOLIDS}'\], or a hub id"):
+        LVSM.from_pretrained('solid')
+
+
+def test_the_demo_shows_an_orbit_and_a_comparison(tmp_path, capsys):
+    comparison, orbit = show(DemoConfig(out = tmp_path / 'out', scenes = (5, 6), frames = 3, device = 'cpu'))
+    assert (tmp_path / 'out') == comparison.parent == orbit.parent
+    with Image.open(orbit) as film, Image.open(comparison) as picture:
+        assert getattr(film, 'n_frames', 1) == 3
+        assert film.width > 2 * 256
+        assert picture.height > 5 * 128
+    printed = capsys.readouterr().out
+    assert f'8 scenes that {SOLIDS} has never seen' in printed
+    assert 'blurred mean of the inputs' in printed
+
+
+@pytest.mark.parametrize('told, message', [
+    (['--scenes', '1', '1000'], r'scenes: must be numbers from 0 up to below 1000, but got \(1, 1000\)'),
+    (['--frames', '0'], 'frames: must be at least 1, but got 0'),
+    (['--device', 'abacus'], 'device: must be a device that is here, but got abacus'),
+])
+def test_mistakes_are_named(told, message, tmp_path, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['lvsm', 'demo', '--out', str(tmp_path), *told])
+    with pytest.raises(SystemExit, match = message):
+        main()

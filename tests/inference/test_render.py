@@ -1,0 +1,191 @@
+"""Frames along a path, and films of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+from PIL import Image, ImageSequence
+
+from lvsm_pytorch import synthesize
+from lvsm_pytorch.configs.config import RenderConfig, TrainConfig
+from lvsm_pytorch.configs.yaml import save_config
+from lvsm_pytorch.data import cameras_of, synthetic_scene, write_chunks, write_transforms
+from lvsm_pytorch.data.images import load_image, save_image
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.trajectories import interpolation
+from lvsm_pytorch.inference import render as render_module
+from lvsm_pytorch.inference.render import FRAMES, inputs_of, render
+from lvsm_pytorch.inference.video import write_video
+from lvsm_pytorch.lvsm.official import TrainedFor
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A folder with a model that was trained for two inputs, and photos."""
+    model = tiny_model(sweep_depths = 2, input_attends_target = False)
+    model.trained_for = TrainedFor('inputs', (16, 24), 2)
+    model.save_pretrained(tmp_path / 'model')
+    write_transforms(synthetic_scene(1, num_views = 9, image_size = 24), tmp_path / 'photos')
+    return tmp_path
+
+
+def config(here, **changes):
+    return RenderConfig(**{**dict(model = here / 'model', data = here / 'photos', out = here / 'out', frames = 7, video = 'none', device = 'cpu'), **changes})
+
+
+@pytest.mark.parametrize('chunk_size', [1, 4])
+def test_frames_are_what_synthesize_sees(here, chunk_size):
+    files = render(config(here, inputs = (0, 5), chunk_size = chunk_size))
+    assert [file.name for file in files] == [f'{number:05}.png' for number in range(7)]
+    model, scene = tiny_model(sweep_depths = 2).from_pretrained(here / 'model'), synthetic_scene(1, num_views = 9, image_size = 24)
+    seen = [scene.views[number] for number in (0, 5)]
+    photos = cameras_of(seen)
+    poses = interpolation(photos.camera_to_world, 7)
+    intrinsics = scene.views[0].intrinsics - torch.tensor([[0., 0., 0.], [0., 0., 4.], [0., 0., 0.]])    # cut from 24 × 24
+    unit = 1.35 * largest_offset(scene)
+    expected = synthesize(model, [view.load() for view in seen], photos, target_cameras = Cameras(poses, intrinsics.expand(7, 3, 3)), size = (16, 24), unit = unit)
+    found = torch.stack([load_image(file) for file in files])
+    assert (found - expected).abs().max() < 0.02
+    assert (found[0] - found[-1]).abs().max() > 0.05
+
+
+def largest_offset(scene):
+    """Of all cameras, in the frame of the mean one, from the book."""
+    poses = cameras_of(scene.views).camera_to_world
+    centre, forward, down = poses[:, :3, 3].mean(0), poses[:, :3, 2].mean(0), poses[:, :3, 1].mean(0)
+    forward = forward / forward.norm()
+    right = torch.linalg.cross(down, forward)
+    right = right / right.norm()
+    frame = torch.stack((right, torch.linalg.cross(forward, right), forward))
+    return float(((poses[:, :3, 3] - centre) @ frame.T).abs().max())
+
+
+def test_frames_that_are_there_are_not_painted_again(here, monkeypatch):
+    whole = [load_image(file) for file in render(config(here, out = here / 'whole'))]
+    saved = []
+
+    def save_some(image, path):
+        saved.append(path.name)
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+        save_image(image, path)
+
+    monkeypatch.setattr(render_module, 'save_image', save_some)
+    with pytest.raises(KeyboardInterrupt):
+        render(config(here))
+    assert len(list((here / 'out' / FRAMES).iterdir())) == 3
+    files = render(config(here))
+    assert saved[3:] == ['00003.png', *(f'{number:05}.png' for number in range(3, 7))]
+    assert all((load_image(file) - frame).abs().max() < 0.005 for file, frame in zip(files, whole, strict = True))
+    render(config(here))
+    assert len(saved) == 8
+    with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*inputs'):
+        render(config(here, inputs = (0, 1)))
+    render(config(here, inputs = (0, 1), overwrite = True))
+    assert len(saved) == 15
+
+
+@pytest.mark.parametrize('path', ['interpolate', 'orbit', 'file'])
+def test_films_show_all_frames(here, path):
+    if path == 'file':
+        path = str(here / 'way.json')
+        (here / 'way.json').write_text(json.dumps(dict(camera_to_world = cameras_of(synthetic_scene(1, num_views = 5, image_size = 24).views).camera_to_world.tolist(), fps = 10)))
+    count = 5 if path.endswith('json') else 7
+    mp4, gif, *files = render(config(here, path = path, video = 'both', height = 15, width = 21))
+    assert len(files) == count
+    assert load_image(files[0]).shape == (3, 15, 21)
+
+    import av
+
+    with av.open(str(mp4)) as film:
+        frames = [frame.to_ndarray(format = 'rgb24') for frame in film.decode(video = 0)]
+        assert float(film.streams.video[0].average_rate) == (10 if path.endswith('json') else 30)
+    assert len(frames) == count
+    assert frames[0].shape == (16, 22, 3)    # H.264 has no odd sizes
+    brightness = torch.tensor([0.299, 0.587, 0.114])    # H.264 keeps it; these views are noise, whose colours it blurs
+    shown = torch.stack([torch.from_numpy(frame[:15, :21]) / 255 @ brightness for frame in frames])
+    painted = torch.stack([load_image(file).permute(1, 2, 0) @ brightness for file in files])
+    assert (shown - painted).abs().mean() < 0.05
+
+    with Image.open(gif) as film:
+        assert film.n_frames == count
+        assert film.info['loop'] == 0
+        shown = torch.stack([torch.from_numpy(np.array(frame.convert('RGB'))) / 255 for frame in ImageSequence.Iterator(film)])
+        painted = torch.stack([load_image(file).permute(1, 2, 0) for file in files])
+        assert shown.shape == painted.shape
+        assert (shown - painted).abs().mean() < 0.05
+
+
+def test_a_film_has_an_ending_that_is_known(tmp_path):
+    with pytest.raises(ValueError, match = r"video: must be frames in a file that ends with one of \['.mp4', '.gif'\]"):
+        write_video([tmp_path / 'a.png'], tmp_path / 'film.avi', 30)
+
+
+def test_inputs_are_spread_over_the_scene(here):
+    model = tiny_model()
+    model.trained_for = TrainedFor('inputs', (16, 16), 3)
+    scene = synthetic_scene(1, num_views = 30, image_size = 8)
+    chosen = inputs_of(config(here), model, scene)
+    assert len(set(chosen)) == 3
+    video = replace(scene, is_video = True)
+    assert inputs_of(config(here), model, video) == (0, 14, 29) or inputs_of(config(here), model, video) == (0, 15, 29)
+    assert inputs_of(config(here, inputs = (4,)), model, scene) == (4,)
+
+
+def test_built_in_scenes_and_videos_are_rendered_too(here):
+    assert len(render(config(here, data = None, frames = 2, out = None))) == 2
+    assert (here / 'model' / 'render' / FRAMES / '00001.png').is_file()
+    write_chunks([replace(synthetic_scene(seed, num_views = 6, image_size = 24), name = f'video {seed}', is_video = True) for seed in range(2)], here / 'chunks')
+    first, second = (load_image(render(config(here, data = here / 'chunks', scene = scene, frames = 1, out = here / str(scene)))[0]) for scene in range(2))
+    assert (first - second).abs().max() > 0.05
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(model = 'nowhere'), 'folder_or_hub_id'),
+    (dict(data = 'nowhere'), 'data: must be'),
+    (dict(path = 'nowhere.json'), 'path: must be interpolate, orbit, held-out or a readable JSON file'),
+    (dict(scene = 3), 'scene: must be from 0 up to below 1'),
+    (dict(inputs = (0, 9)), 'inputs: must be numbers from 0 up to below 9'),
+    (dict(frames = 0), 'frames: must be above 0'),
+    (dict(fps = 0.), 'fps: must be above 0'),
+    (dict(chunk_size = 0), 'chunk_size: must be above 0'),
+    (dict(height = 16), 'height, width: must both be said, or neither'),
+    (dict(height = 0, width = 16), 'height, width: must be at least 1'),
+])
+def test_mistakes_are_named(here, changes, message):
+    changes = {name: here / value if name in ('model', 'data') else value for name, value in changes.items()}
+    with pytest.raises(ValueError, match = message):
+        render(config(here, **changes))
+
+
+def test_a_path_of_another_size_is_rendered(here):
+    """As `lvsm view` writes it of a wide window: larger than any image that the model was made for."""
+    path = dict(camera_to_world = [torch.eye(4).tolist()] * 2, intrinsics = [[60., 0., 40.], [0., 60., 21.], [0., 0., 1.]], size = [42, 80])
+    (here / 'way.json').write_text(json.dumps(path))
+    for frame in render(config(here, path = str(here / 'way.json'))):
+        assert load_image(frame).shape == (3, 42, 80)
+
+
+def test_larger_frames_do_not_change_how_photos_are_read(here, monkeypatch):
+    sizes = []
+    read = render_module.read_photos
+    monkeypatch.setattr(render_module, 'read_photos', lambda *told, **options: sizes.append(options['input_size']) or read(*told, **options))
+    tiny_model(max_image_size = 32).save_pretrained(here / 'bare')
+    render(config(here, model = here / 'bare', height = 48, width = 48, frames = 1))
+    assert sizes == [(32, 32)]
+
+
+def test_a_path_of_nerfstudio_lies_in_the_world_of_the_runs_own_data(here, monkeypatch):
+    found = []
+    monkeypatch.setattr(render_module, 'read_path', lambda path, size, intrinsics, data: found.append(data) or 1 / 0)
+    save_config(here / 'model', TrainConfig(data = here / 'photos'))
+
+    with pytest.raises(ZeroDivisionError):
+        render(config(here, data = None, path = 'camera_path.json'))
+
+    assert found == [here / 'photos']

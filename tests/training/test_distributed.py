@@ -1,0 +1,140 @@
+"""Several processes are one run: two of them on the CPU, with gloo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lvsm_pytorch.data import SyntheticSource, training_views
+from lvsm_pytorch.training.checkpoint import States
+from lvsm_pytorch.training.logging import METRICS, read_metrics
+from lvsm_pytorch.training.runs import STATES
+
+TINY = dict(
+    image_size = 16, num_targets = 2, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 8, learning_rate = 1e-3, ema_decay = 0.9,
+    workers = 1, log_every = 1, evaluate_every = 6, save_every = 6, device = 'cpu',
+)
+
+
+# what `accelerate launch --use_fsdp` tells its processes
+
+FSDP = dict(ACCELERATE_USE_FSDP = 'true', FSDP_VERSION = '2', FSDP_AUTO_WRAP_POLICY = 'TRANSFORMER_BASED_WRAP', FSDP_TRANSFORMER_CLS_TO_WRAP = 'ViewAttention,FeedForward')
+
+
+def lvsm_train(processes, out, *flags, program = ('-m', 'lvsm_pytorch'), environment = {}, **changes):
+    """Starts it."""
+    named = {name.replace('_', '-'): value for name, value in {**TINY, **changes}.items()}
+    options = [word for name, value in named.items() for word in ((f'--{"" if value else "no-"}{name}',) if isinstance(value, bool) else (f'--{name}', str(value)))]
+    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)] if processes > 1 else []
+    command = [sys.executable, '-W', 'ignore', *launcher, *program, 'train', '--out', str(out), '--no-tensorboard', *options, *flags]
+    return subprocess.Popen(command, stdout = subprocess.PIPE, stderr = subprocess.STDOUT, text = True, env = {**os.environ, 'OMP_NUM_THREADS': '1', **environment})
+
+
+def end_of(process):
+    """What it said; it has a minute, since processes that wait for each other wait for long."""
+    try:
+        return process.communicate(timeout = 60)[0]
+    finally:
+        process.kill()
+
+
+def losses(run):
+    return torch.tensor([record['loss'] for record in read_metrics(run)])
+
+
+# the paper's recipe, and the demo's, which differs most from it
+
+RECIPES = [dict(camera_encoding = 'plucker', optimizer = 'adamw', input_attends_target = True), dict(camera_encoding = 'prope', sweep_depths = 4, optimizer = 'muon', input_attends_target = False)]
+
+
+@pytest.mark.parametrize('recipe', RECIPES, ids = ['paper', 'modern'])
+def test_two_processes_learn_as_one_with_twice_the_batch(tmp_path, recipe):
+    runs = {(1, 1): tmp_path / 'one', (2, 1): tmp_path / 'two', (2, 2): tmp_path / 'two-in-parts', (1, 4): tmp_path / 'one-in-parts'}
+
+    for (processes, accumulate), out in runs.items():
+        said = end_of(process := lvsm_train(processes, out, accumulate = accumulate, **recipe))
+        assert process.returncode == 0, said
+        assert said.count('views held out') == 1
+
+    one = losses(runs[1, 1])
+    assert len(one) == 12
+    assert one.std() > 1e-3
+
+    for out in runs.values():
+        assert torch.allclose(losses(out), one, atol = 1e-4, rtol = 0)
+        assert read_metrics(out)[-1]['model_psnr'] == pytest.approx(read_metrics(runs[1, 1])[-1]['model_psnr'], abs = 0.02)
+
+
+def test_two_processes_stop_together_and_one_goes_on(tmp_path):
+    whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
+    said = end_of(process := lvsm_train(1, whole, steps = 200, evaluate_every = 200, save_every = 200))
+    assert process.returncode == 0, said
+
+    process = lvsm_train(2, stopped, steps = 200, evaluate_every = 200, save_every = 200)
+    while not (stopped / METRICS).exists() or len(read_metrics(stopped)) < 10:
+        assert process.poll() is None, end_of(process)
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said = end_of(process)
+    assert process.returncode != 0
+    assert 'which is saved: go on with --resume' in said
+    progress, state = States(stopped / STATES, keep = 1).last()
+    assert 10 <= progress.step < 200
+    assert len(state['random']) == 2
+
+    said = end_of(process := lvsm_train(1, stopped, '--resume', steps = 200, evaluate_every = 200, save_every = 200))
+    assert process.returncode == 0, said
+    assert f'goes on after step {progress.step} of 200' in said
+    assert torch.allclose(losses(stopped), losses(whole), atol = 1e-4, rtol = 0)
+
+
+def lvsm_train_sharded(out, *flags, **changes):
+    """By two processes that share the weights out."""
+    return lvsm_train(2, out, *flags, program = [str(Path(__file__).with_name('fsdp_on_cpu.py'))], environment = FSDP, **changes)
+
+
+@pytest.mark.parametrize('recipe, most', list(zip(RECIPES, (1e-6, 1e-5), strict = True)), ids = ['paper', 'modern'])
+def test_two_processes_that_share_the_weights_out_learn_as_one(tmp_path, recipe, most):
+    """Rays stay in float32: rounded to bfloat16 they change losses by 8e-5."""
+    one, sharded = tmp_path / 'one', tmp_path / 'sharded'
+    flags = '--bf16', '--gradient-checkpointing'
+    said = end_of(process := lvsm_train(1, one, *flags, ema_decay = 0, depth = 2, **recipe))
+    assert process.returncode == 0, said
+
+    for at_start in ('', 'goes on after step 6 of 12'):
+        said = end_of(process := lvsm_train_sharded(sharded, *flags, '--resume', ema_decay = 0, depth = 2, accumulate = 2, **recipe))
+        assert process.returncode == 0, said
+        assert at_start in said
+        assert (losses(sharded) - losses(one)).abs().max() < most
+        States(sharded / STATES, keep = 1).path(12).unlink()
+
+    said = end_of(lvsm_train_sharded(tmp_path / 'run', ema_decay = 0.9))
+    assert 'ema_decay: must be off where weights are shared out by FSDP, but got 0.9' in said
+
+
+def test_a_batch_that_can_not_be_shared_is_named(tmp_path):
+    said = end_of(lvsm_train(2, tmp_path / 'run', batch_size = 3))
+    assert 'batch_size: must be a multiple of 2 processes × 1 parts, but got 3. For example 2.' in said
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_rank_r_takes_every_rth_sample(workers):
+    """Of one order, from whatever sample on."""
+    source = SyntheticSource(num_inputs = 1, num_targets = 1, image_size = 8)
+    expected = [source.sample(number) for number in range(6, 30)]
+
+    for processes in (1, 2, 3):
+        views = [list(training_views(source, range(6, 30), batch_size = 4, rank = rank, processes = processes, workers = workers)) for rank in range(processes)]
+        for rank, batches in enumerate(views):
+            mine = source.collate(expected[rank::processes])
+            assert [len(batch.names) for batch in batches] == [4] * (6 // processes)
+            assert [name for batch in batches for name in batch.names] == mine.names
+            assert torch.equal(torch.cat([batch.images for batch in batches]), mine.images)
+            assert torch.allclose(torch.cat([batch.cameras.camera_to_world for batch in batches]), mine.cameras.camera_to_world, atol = 1e-6)
