@@ -20,10 +20,11 @@ import torch
 
 from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.configs.yaml import load_config
+from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.training.logging import read_metrics
 from lvsm_pytorch.training.loop import train
 from lvsm_pytorch.training.optim import optimizer_of
-from lvsm_pytorch.training.runs import model_of, pick_device, source_of
+from lvsm_pytorch.training.runs import model_of, source_of
 
 WARM_UP, STEPS = 60, 40  # of synthetic scenes, the first steps render more of them than later ones
 

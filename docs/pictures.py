@@ -21,9 +21,9 @@ from lvsm_pytorch import LVSM, synthesize
 from lvsm_pytorch.configs.config import DemoConfig
 from lvsm_pytorch.data import cameras_of, synthetic_scene
 from lvsm_pytorch.evaluation.inspection import frustum
-from lvsm_pytorch.geometry.cameras import pixel_grid, plucker_rays
+from lvsm_pytorch.geometry.rays import pixel_grid, plucker_rays
 from lvsm_pytorch.inference.demo import show
-from lvsm_pytorch.inference.render import some_inputs
+from lvsm_pytorch.inference.scenes import some_inputs
 from lvsm_pytorch.lvsm.losses import psnr
 from lvsm_pytorch.packaged import SOLIDS
 

@@ -6,7 +6,7 @@ import torch
 
 from lvsm_pytorch import LVSM, plucker_rays
 from lvsm_pytorch.data import synthetic_scenes
-from lvsm_pytorch.geometry.cameras import normalize_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.lvsm.losses import psnr
 
 STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 200

@@ -25,7 +25,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lvsm_pytorch.errors import ShapeError
-    from lvsm_pytorch.geometry.cameras import Cameras, plucker_rays, to_plucker_rays
+    from lvsm_pytorch.geometry import Cameras, plucker_rays, to_plucker_rays
     from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos, synthesize
     from lvsm_pytorch.lvsm import LVSM, MAE, CameraWrapper, MAECameraWrapper
     from lvsm_pytorch.lvsm.encoded import EncodedScene
@@ -35,16 +35,16 @@ else:
         LVSM = 'lvsm',
         MAE = 'lvsm',
         CameraWrapper = 'lvsm',
-        Cameras = 'geometry.cameras',
+        Cameras = 'geometry',
         EncodedScene = 'lvsm.encoded',
         MAECameraWrapper = 'lvsm',
         PerceptualLoss = 'lvsm.losses',
         PhotosRead = 'inference.pipeline',
         ShapeError = 'errors',
-        plucker_rays = 'geometry.cameras',
+        plucker_rays = 'geometry',
         read_photos = 'inference.pipeline',
         synthesize = 'inference.pipeline',
-        to_plucker_rays = 'geometry.cameras',
+        to_plucker_rays = 'geometry',
     )
 
     def __getattr__(name: str) -> Any:

@@ -8,7 +8,8 @@ from functools import reduce, wraps
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 Function = TypeVar('Function', bound = Callable)
 
@@ -37,3 +38,13 @@ def in_float32(function: Function) -> Function:
             return function(*map(raised, args), **{name: raised(value) for name, value in kwargs.items()})
 
     return inner  # pyright: ignore[reportReturnType]
+
+
+class Float32Linear(nn.Linear):
+    """A linear map in float32, whatever autocast says and the weights are kept in: bfloat16 would move rays by whole pixels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight = at_least_float32(self.weight)
+
+        with without_autocast(input.device.type):
+            return F.linear(input.to(weight.dtype), weight)

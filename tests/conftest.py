@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch import LVSM
-from lvsm_pytorch.geometry.cameras import Cameras, look_at, plucker_rays
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.rays import plucker_rays
+from lvsm_pytorch.geometry.trajectories import look_at
 from lvsm_pytorch.training.reproducible import settle_vector_functions
 
 settle_vector_functions()

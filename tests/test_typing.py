@@ -16,7 +16,7 @@ from torch import Tensor
 
 import lvsm_pytorch
 from lvsm_pytorch import LVSM, MAE, Cameras, CameraWrapper, EncodedScene, MAECameraWrapper, PerceptualLoss, PhotosRead, ShapeError, plucker_rays, read_photos, synthesize, to_plucker_rays
-from lvsm_pytorch.geometry.cameras import normalize_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.data import Scene, View, cameras_of, read_scene, synthetic_scene
 
 model: LVSM = LVSM(dim = 64, max_image_size = 64, patch_size = 8, depth = 1)

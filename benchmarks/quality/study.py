@@ -32,7 +32,8 @@ from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
 from lvsm_pytorch.evaluation.metrics import figures, guesses, score
 from lvsm_pytorch.files import read_tensors, write_json, write_whole
-from lvsm_pytorch.geometry.cameras import Cameras, normalize_poses
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.training.optim import is_worth_taking, optimizer_of, set_learning_rates
 from lvsm_pytorch.training.reproducible import settle_vector_functions
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.normalization import normalization, unit_of
 
 # of so many views, or scenes, one is held out
 
@@ -103,3 +104,8 @@ def check_pose(where: str, pose: Tensor) -> Tensor:
              'A scale belongs to the translations, and a mirrored world has to be turned back.', BadView)
 
     return pose
+
+
+def unit_of_set(scene: Scene) -> float | None:
+    """The length that is 1 in training: of a set of photos by all of its cameras; None of a video, where inputs say it."""
+    return None if scene.is_video else unit_of(normalization(cameras_of(scene.views).camera_to_world))

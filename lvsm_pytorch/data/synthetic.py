@@ -17,7 +17,9 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 
 from lvsm_pytorch.data.scene import Scene, View
-from lvsm_pytorch.geometry.cameras import Cameras, look_at, plucker_rays
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.rays import plucker_rays
+from lvsm_pytorch.geometry.trajectories import look_at
 
 NUM_SPHERES = 3
 NUM_BOXES = 3

@@ -14,8 +14,8 @@ from torch import Tensor
 from lvsm_pytorch.data.formats.undistort import opencv
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.scene import Scene, cameras_of
-from lvsm_pytorch.data.sources import camera_distance
 from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.view_selection import camera_distance
 
 LARGEST = 640  # pixels: larger photos are made smaller before features are looked for
 FEWEST_MATCHES = 30

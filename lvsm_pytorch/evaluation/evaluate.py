@@ -17,24 +17,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lvsm_pytorch.configs.config import EvaluateConfig, Frame, TrainConfig
 from lvsm_pytorch.configs.yaml import config_beside
 from lvsm_pytorch.data import Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
-from lvsm_pytorch.data.sources import evenly
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.index import Index, make_index, read_index
 from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
 from lvsm_pytorch.evaluation.report import baselines, summary, table, write_page
 from lvsm_pytorch.evaluation.robustness import by_inputs, in_moved_worlds
+from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import write_json
-from lvsm_pytorch.inference.pipeline import default_size
+from lvsm_pytorch.geometry.view_selection import evenly
+from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights, num_inputs_of
 from lvsm_pytorch.output_dir import claim
 from lvsm_pytorch.packaged import folder_for
-from lvsm_pytorch.training.runs import num_inputs_of, pick_device, that_takes
 
 REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
 NUM_SYNTHETIC = 64
@@ -222,17 +222,6 @@ def settings_of(config: EvaluateConfig, model: LVSM, frame: Frame, index: Index)
         lpips_network = config.lpips,
         checks = config.checks,
     )
-
-
-def hash_of_weights(model: LVSM) -> str:
-    """Of names and values, wherever they came from."""
-    digest = hashlib.sha256()
-
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -17,9 +17,9 @@ from torch import Generator
 from lvsm_pytorch.data.dataset import Dataset
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
-from lvsm_pytorch.data.sources import camera_distance, evenly
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_json
+from lvsm_pytorch.geometry.view_selection import camera_distance, evenly
 
 
 class Entry(NamedTuple):

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
-from lvsm_pytorch.data.sources import apart, spacings
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.epipolar import Compared, compare, fundamental
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.trajectories import up_of
+from lvsm_pytorch.geometry.view_selection import apart, spacings
 
 
 class Inspected(NamedTuple):

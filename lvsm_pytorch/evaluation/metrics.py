@@ -10,8 +10,8 @@ from einops import rearrange
 from torch import Tensor
 
 from lvsm_pytorch.data.sources import Batch
+from lvsm_pytorch.execution import in_eval_mode
 from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.inference.pipeline import in_eval_mode
 from lvsm_pytorch.lvsm.losses import psnr
 from lvsm_pytorch.lvsm.model import LVSM
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from lvsm_pytorch.configs.config import Filter, Frame
 from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
 from lvsm_pytorch.data.images import resize_and_crop
-from lvsm_pytorch.data.sources import unit_of_set
+from lvsm_pytorch.data.scene import unit_of_set
 from lvsm_pytorch.evaluation.index import Entry, views_of
 from lvsm_pytorch.evaluation.metrics import BLURS, copied_input, gaussian_blur, score
-from lvsm_pytorch.geometry.cameras import Cameras, move_poses, normalize_poses
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.normalization import move_poses, normalize_poses
 from lvsm_pytorch.lvsm.model import LVSM
 
 

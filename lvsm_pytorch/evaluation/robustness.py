@@ -8,11 +8,12 @@ import torch
 from torch import Generator, Tensor
 
 from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
-from lvsm_pytorch.data.sources import camera_distance, spread_out
 from lvsm_pytorch.evaluation.index import Entry
 from lvsm_pytorch.evaluation.metrics import score
 from lvsm_pytorch.evaluation.protocol import Protocol
-from lvsm_pytorch.geometry.cameras import Cameras, move_poses, pose
+from lvsm_pytorch.geometry.cameras import Cameras, pose
+from lvsm_pytorch.geometry.normalization import move_poses
+from lvsm_pytorch.geometry.view_selection import camera_distance, spread_out
 
 MOTIONS, FARTHEST = 3, 1.
 NUMBERS_OF_INPUTS = 1, 2, 3, 4, 6, 8

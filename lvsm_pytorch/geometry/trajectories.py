@@ -1,18 +1,19 @@
-"""Where a camera goes: through the cameras of photos, around what they look at, or along a path from a file."""
+"""Where a camera goes: through given cameras, or around what they look at."""
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from einops import einsum
 from torch import Tensor
 
+from lvsm_pytorch.checks import check_shape
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import read_json
-from lvsm_pytorch.geometry.cameras import Cameras, interpolate_poses, look_at, opencv_to_opengl
+from lvsm_pytorch.geometry.cameras import first_of, pose
+from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_to_quaternion
+from lvsm_pytorch.precision import in_float32
 
 # photos whose azimuths leave no gap wider than this stand all around what they look at
 
@@ -22,13 +23,6 @@ WIDEST_GAP = math.radians(120)
 
 FAR = 4.
 PARALLEL = 1e-3
-
-
-class Path3D(NamedTuple):
-    """cameras: (n ...), in the world of the photos. size: (height, width) that the intrinsics are of. fps: frames a second, where the file says so."""
-    cameras: Cameras
-    size: tuple[int, int]
-    fps: float | None = None
 
 
 def looked_at(camera_to_world: Tensor) -> Tensor:
@@ -103,86 +97,73 @@ def interpolation(camera_to_world: Tensor, num_frames: int) -> Tensor:
     return interpolate_poses(camera_to_world[way], num_frames)
 
 
-def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path | None = None) -> Path3D:
-    """A camera path from JSON.
+# trajectories
 
-    Ours: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the photos, and if they are to differ from those given,
-    "intrinsics": [3 × 3, ..] or one 3 × 3, in pixels, of "size": [height, width]; "fps".
+@in_float32
+def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
+    """Camera to world (... 4 4) of a camera at `eye` (... 3) that looks at `target` (... 3), with `up` (... 3) upwards in its image.
 
-    nerfstudio's: {"camera_path": [{"camera_to_world": 16 numbers, "fov": degrees, down}, ..], "render_height", "render_width", "fps"}, OpenGL
-    axes, in the world that nerfstudio has made of that of the photos. How, says the dataparser_transforms.json that it wrote with
-    its model: put it beside the path.
-
-    size, intrinsics (3 3): where the file says none. data: of the photos, whose transforms.json may say how nerfstudio had moved them before.
-    Errors: ValueError for what is neither.
+    A direction of view parallel to `up` gets some right-hand axis that is perpendicular to it.
     """
-    try:
-        content = json.loads(path.read_text(encoding = 'utf-8'))
-    except (OSError, ValueError) as error:
-        raise ValueError(f'path: must be interpolate, orbit, held-out or a readable JSON file, but got {path}: {error}. See lvsm render --help.') from error
-
-    if not isinstance(content, dict) or not {'camera_to_world', 'camera_path'} & set(content):
-        fail('path', 'must be a JSON object with camera_to_world, or nerfstudio\'s camera_path', path, 'See lvsm render --help.')
-
-    if 'camera_path' in content:
-        return read_nerfstudio(path, content, data)
-
-    size = tuple(int(length) for length in content.get('size', size))  # pyright: ignore[reportAssignmentType]
-    poses = numbers(path, 'camera_to_world', content['camera_to_world'], (-1, 4, 4))
-    intrinsics = numbers(path, 'intrinsics', content['intrinsics'], (-1, 3, 3)) if 'intrinsics' in content else intrinsics.unsqueeze(0)
-
-    if len(intrinsics) not in (1, len(poses)):
-        fail(str(path), f'must have one matrix of intrinsics, or as many as poses, {len(poses)}', len(intrinsics), 'Leave them out for those of the photos.')
-
-    return Path3D(Cameras(poses, intrinsics.expand(len(poses), 3, 3)), size, content.get('fps'))
+    eye, target, up = torch.broadcast_tensors(eye, target, up)
+    forward = F.normalize(target - eye, dim = -1)
+    some_axis = torch.eye(3, dtype = eye.dtype, device = eye.device)[forward.abs().argmin(dim = -1)]
+    right = F.normalize(first_of(torch.linalg.cross(forward, up), torch.linalg.cross(forward, some_axis)), dim = -1)
+    return pose(torch.stack((right, torch.linalg.cross(forward, right), forward), dim = -1), eye)
 
 
-def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> Path3D:
-    try:
-        frames, height, width = content['camera_path'], int(content['render_height']), int(content['render_width'])
-        poses = numbers(path, 'camera_to_world', [frame['camera_to_world'] for frame in frames], (-1, 4, 4))
-        fov = numbers(path, 'fov', [frame['fov'] for frame in frames], (-1,))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f'{path}: must have camera_path with camera_to_world and fov, render_height and render_width, but {error} is missing. nerfstudio\'s viewer writes them.') from error
+@in_float32
+def orbit_poses(num_frames: int, *, target: Tensor, radius: float, up: Tensor, elevation: float = 20.) -> Tensor:
+    """Cameras on a circle around `target` that all look at it: camera to world (... num_frames 4 4), one full turn without its last frame.
 
-    focal = height / 2 / torch.deg2rad(fov / 2).tan()
-    intrinsics = torch.zeros(len(poses), 3, 3)
-    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
-    intrinsics[:, 0, 2], intrinsics[:, 1, 2], intrinsics[:, 2, 2] = width / 2, height / 2, 1
-    transforms = path.with_name('dataparser_transforms.json')
+    target: (... 3), in world coordinates. up: (... 3), the direction that is up in the world (in OpenCV's world often (0, -1, 0)).
+    radius: distance of the cameras to the target. elevation: degrees above the plane through target that up is normal to.
+    """
+    if num_frames < 1 or radius <= 0:
+        fail('num_frames, radius', 'must be at least 1 and above 0', (num_frames, radius), 'An orbit of 60 frames is a smooth turn.')
 
-    if transforms.is_file():
-        told = read_json(transforms)
-        to_theirs = numbers(transforms, 'transform', told.get('transform'), (3, 4)).double()
-        poses = poses.double()
-        poses[:, :3, 3] /= float(told.get('scale', 1.))
-        poses[:, :3, 3] = (poses[:, :3, 3] - to_theirs[:, 3]) @ to_theirs[:, :3]
-        poses[:, :3, :3] = to_theirs[:, :3].T @ poses[:, :3, :3]
-        poses = applied_to(data) @ poses
+    target, up = torch.broadcast_tensors(target, up)
+    up = F.normalize(up, dim = -1)
+    some_axis = torch.eye(3, dtype = up.dtype, device = up.device)[up.abs().argmin(dim = -1)]
+    x = F.normalize(torch.linalg.cross(up, some_axis), dim = -1)
+    y = torch.linalg.cross(up, x)
 
-    return Path3D(Cameras(opencv_to_opengl(poses).float(), intrinsics), (height, width), content.get('fps'))
+    turn = torch.arange(num_frames, dtype = up.dtype, device = up.device) * (2 * torch.pi / num_frames)
+    height = torch.deg2rad(torch.as_tensor(elevation, dtype = up.dtype, device = up.device))
+    around = einsum(turn.cos(), x, 'n, ... i -> ... n i') + einsum(turn.sin(), y, 'n, ... i -> ... n i')
+    eye = target.unsqueeze(-2) + radius * (height.cos() * around + height.sin() * up.unsqueeze(-2))
+    return look_at(eye, target.unsqueeze(-2), up.unsqueeze(-2))
 
 
-def applied_to(data: Path | None) -> Tensor:
-    """What `ns-process-data` did to the world of COLMAP before it wrote transforms.json, (4 4), which dataparser_transforms.json counts as its own."""
-    found = torch.eye(4, dtype = torch.float64)
-    file = data / 'transforms.json' if data is not None and data.is_dir() else data
+@in_float32
+def interpolate_poses(camera_to_world: Tensor, num_frames: int) -> Tensor:
+    """A smooth path (... num_frames 4 4) through the given cameras (... n 4 4), from the first to the last, each leg in equal time.
 
-    if file is not None and file.is_file() and file.suffix == '.json':
-        told = read_json(file).get('applied_transform')
-        found[:3] = found[:3] if told is None else numbers(file, 'applied_transform', told, (3, 4))
+    Centres and unit quaternions (of one sign each with its neighbour, normalised afterwards) run along Catmull-Rom splines
+    (Catmull & Rom 1974), so the path passes through every camera and its velocity has no jumps. A single camera is
+    repeated. Neighbours whose rotations differ by 180 degrees have no shortest way between them: one is chosen.
+    """
+    check_shape('... n 4 4', camera_to_world = camera_to_world)
+    num_cameras = camera_to_world.shape[-3]
 
-    return found
+    if num_frames < 1 or num_cameras < 1:
+        fail('camera_to_world, num_frames', 'must be at least one camera and one frame', (num_cameras, num_frames), 'Pass two or more cameras and say 60 frames.')
 
+    rotation, centre = camera_to_world[..., :3, :3], camera_to_world[..., :3, 3]
+    quaternion = rotation_to_quaternion(rotation)
 
-def numbers(path: Path, name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
-    """As a tensor of that shape. Errors: ValueError for what has no such."""
-    try:
-        found = torch.tensor(values, dtype = torch.float32).reshape(shape)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f'{path}: must have numbers {" × ".join(str(length) if length > 0 else "n" for length in shape)} as {name}, but {error}. See lvsm render --help.') from error
+    # q and -q are the same rotation: each takes the sign that is nearer to the one before it
+    agreement = (quaternion[..., 1:, :] * quaternion[..., :-1, :]).sum(dim = -1, keepdim = True)
+    sign = torch.where(agreement < 0, -1., 1.).cumprod(dim = -2)
+    quaternion = torch.cat((quaternion[..., :1, :], quaternion[..., 1:, :] * sign), dim = -2)
 
-    if found.numel() == 0 or not found.isfinite().all():
-        fail(str(path), f'must have finite numbers as {name}', 'none' if found.numel() == 0 else 'inf or nan', 'Take out what has no camera.')
+    knots = torch.cat((quaternion, centre), dim = -1)
+    knots = torch.cat((2 * knots[..., :1, :] - knots[..., 1:2, :], knots, 2 * knots[..., -1:, :] - knots[..., -2:-1, :]), dim = -2) if num_cameras > 1 else knots.expand(*knots.shape[:-2], 4, 7)
 
-    return found
+    time = torch.linspace(0, max(num_cameras - 1, 1), num_frames, dtype = knots.dtype, device = knots.device)
+    leg = time.long().clamp(max = max(num_cameras - 2, 0))
+    s = (time - leg).unsqueeze(-1)
+
+    before, start, end, after = (knots[..., leg + i, :] for i in range(4))
+    path = 0.5 * (2 * start + s * (end - before) + s ** 2 * (2 * before - 5 * start + 4 * end - after) + s ** 3 * (3 * start - before - 3 * end + after))
+    return pose(quaternion_to_rotation(path[..., :4]), path[..., 4:])

@@ -14,12 +14,12 @@ from lvsm_pytorch.data import SyntheticSource
 from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
 from lvsm_pytorch.evaluation.pictures import GAP, joined, save_comparison
-from lvsm_pytorch.inference.pipeline import default_size
+from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.inference.render import Film, shot
 from lvsm_pytorch.inference.video import write_video
 from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.pretrained import default_size
 from lvsm_pytorch.packaged import SOLIDS
-from lvsm_pytorch.training.runs import pick_device
 
 NUM_COMPARED, NUM_SHOWN = 8, 5
 FPS = 15.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,9 +12,14 @@ from torch import Tensor
 from lvsm_pytorch.checks import check_floating, check_shape
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics, move_poses, normalization, plucker_rays
+from lvsm_pytorch.execution import in_eval_mode
+from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics
+from lvsm_pytorch.geometry.normalization import move_poses, normalization
+from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.pretrained import default_size
+from lvsm_pytorch.lvsm.sequence import whole_patches
 
 
 @torch.no_grad()
@@ -158,29 +162,10 @@ def read_photos(
     return PhotosRead(model, scene, world, images[0].device)
 
 
-@contextmanager
-def in_eval_mode(model: LVSM) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
 def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool) -> None:
     sizes = check_shape('t 4 4' if several else '4 4', {}, target_camera_to_world = cameras.camera_to_world)
     check_shape('t 3 3' if several else '3 3', sizes, target_intrinsics = cameras.intrinsics)
     check_camera_values(images_size = size, target_camera_to_world = cameras.camera_to_world, target_intrinsics = cameras.intrinsics)
-
-
-def default_size(model: LVSM) -> tuple[int, int]:
-    return (model.max_image_size, model.max_image_size) if model.trained_for is None else model.trained_for.image_size
-
-
-def whole_patches(length: int, patch_size: int) -> int:
-    return -(-length // patch_size) * patch_size
 
 
 def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:

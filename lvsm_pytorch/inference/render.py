@@ -8,29 +8,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lvsm_pytorch.configs.config import RenderConfig
-from lvsm_pytorch.configs.yaml import config_beside
-from lvsm_pytorch.data import Dataset, Problems, Scene, SyntheticSource, View, cameras_of, open_test, synthetic_dataset
+from lvsm_pytorch.data import Scene, View, cameras_of
 from lvsm_pytorch.data.images import resize_and_crop, save_image
-from lvsm_pytorch.data.sources import camera_distance, evenly, spread_out, unit_of_set
-from lvsm_pytorch.errors import fail
-from lvsm_pytorch.evaluation.evaluate import hash_of_weights
 from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
 from lvsm_pytorch.evaluation.pictures import save_comparison
+from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder
 from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.trajectories import Path3D, interpolation, orbit, read_path
-from lvsm_pytorch.inference.pipeline import PhotosRead, default_size, read_photos
+from lvsm_pytorch.geometry.trajectories import interpolation, orbit
+from lvsm_pytorch.inference.paths import Path3D, read_path
+from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos
+from lvsm_pytorch.inference.scenes import data_of, inputs_of, scene_of, scenes_of, unit_for
 from lvsm_pytorch.inference.video import write_video
+from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights
 from lvsm_pytorch.output_dir import claim
 from lvsm_pytorch.packaged import folder_for
-from lvsm_pytorch.training.runs import load_run, num_inputs_of, pick_device, source_of, that_takes
+from lvsm_pytorch.training.runs import load_run, source_of
 
 FRAMES, HELD_OUT = 'frames', 'held-out'
-
-# frames of a video from the first to the last that is seen: about what models of videos are trained with
-
-STRETCH = 100
 
 
 class Film(NamedTuple):
@@ -86,60 +83,8 @@ def shot(config: RenderConfig, out: Path) -> Film:
     return Film(files, way.fps, seen)
 
 
-def unit_for(model: LVSM, scene: Scene) -> float | None:
-    """A set of photos keeps one unit, as in training, whichever of them are seen; None where the model knows it by itself."""
-    known = model.trained_for
-    return unit_of_set(scene) if known is not None and known.pose_frame == 'inputs' and known.unit is None else None
-
-
 def hash_of(cameras: Cameras) -> str:
     return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()
-
-
-def data_of(model: Path, data: Path | None) -> Path | None:
-    """The data that are named, or those of the run in the model's folder; None where that has learnt from built-in scenes."""
-    run = config_beside(model)
-    return run.data if data is None and run is not None else data
-
-
-def scenes_of(data: Path | None, image_size: int) -> Dataset:
-    """What there is to see: data, or built-in scenes of so many pixels."""
-    problems = Problems()
-    return synthetic_dataset(SyntheticSource.FIRST_TRAINING_SEED, image_size, problems) if data is None else open_test(data, problems)
-
-
-def scene_of(scenes: Dataset, number: int) -> Scene:
-    """Errors: ValueError for a number that there is none of."""
-    if not 0 <= number < len(scenes):
-        fail('scene', f'must be from 0 up to below {len(scenes)}, the number of scenes', number, 'Left out, it is the first.')
-
-    return scenes[number]
-
-
-def inputs_of(config: RenderConfig, model: LVSM, scene: Scene) -> tuple[int, ...]:
-    """Positions of the views that the model sees."""
-    if config.inputs is not None:
-        if not config.inputs or not all(0 <= number < len(scene.views) for number in config.inputs):
-            fail('inputs', f'must be numbers from 0 up to below {len(scene.views)}, of the photos of {scene.name}', config.inputs, 'Left out, some are taken.')
-
-        return config.inputs
-
-    return some_inputs(scene, num_inputs_of(model))
-
-
-def some_inputs(scene: Scene, count: int) -> tuple[int, ...]:
-    """Positions of so many views: of a video, evenly over a stretch of its middle; of photos, those farthest from each other among the ones near its middle, so that they overlap."""
-    total = len(scene.views)
-    count = min(count, total)
-
-    if scene.is_video:
-        length = min(STRETCH, total - 1)
-        return tuple((total - 1 - length) // 2 + step for step in evenly(length, count))
-
-    distance = camera_distance(cameras_of(scene.views).camera_to_world)
-    middle = int(distance.sum(dim = 1).argmin())
-    pool = distance[middle].argsort()[:3 * count + 1].tolist()
-    return tuple(sorted(spread_out(distance, [middle], pool, count)))
 
 
 def way_of(config: RenderConfig, scene: Scene, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:

@@ -22,16 +22,17 @@ from lvsm_pytorch.checks import check_floating, check_shape, real_views
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.lvsm.allocator import keep_freed_memory
-from lvsm_pytorch.lvsm.argument_checks import check_arguments
 from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, camera_rays, reference_of
 from lvsm_pytorch.lvsm.conditioning.plane_sweep import Photos, Sweep, Swept
 from lvsm_pytorch.lvsm.conditioning.prope import Prope
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.losses import mse
-from lvsm_pytorch.lvsm.official import TrainedFor, load_strictly, read_official, read_pretrained, save_pretrained
+from lvsm_pytorch.lvsm.official import read_official
+from lvsm_pytorch.lvsm.pretrained import TrainedFor, load_strictly, read_pretrained, save_pretrained
 from lvsm_pytorch.lvsm.sequence import drop_rays, in_sequence, of_tokens, part_of, real_and_not, seen_mask, without
-from lvsm_pytorch.lvsm.transformer import Float32Linear, PaperEncoder
-from lvsm_pytorch.lvsm.validation import check_cameras, check_size, check_targets, check_views
+from lvsm_pytorch.lvsm.transformer import PaperEncoder
+from lvsm_pytorch.lvsm.validation import check_arguments, check_cameras, check_size, check_targets, check_views
+from lvsm_pytorch.precision import Float32Linear
 
 
 class LossBreakdown(NamedTuple):
@@ -242,14 +243,14 @@ class LVSM(Module):
 
     @classmethod
     def from_official(cls, checkpoint: str | PathLike[str] | Mapping[str, Any], *, max_image_size: int = 256) -> LVSM:
-        """The network of a checkpoint of the paper's authors, in eval mode; `checkpoint.to_official` is its inverse.
+        """The network of a checkpoint of the paper's authors, in eval mode; `official.to_official` is its inverse.
 
         checkpoint: a file, read without running any code in it, or its content, or the state dict in it. All sizes are
             taken from its tensors; entries under `loss_computer.` are passed over.
         max_image_size: largest height and width of an image, in pixels.
 
         The authors publish their weights for non-commercial use.
-        Errors: ValueError as in `checkpoint.read_official`, which lists the keys that don't fit.
+        Errors: ValueError as in `official.read_official`, which lists the keys that don't fit.
         """
         sizes, weights = read_official(checkpoint)
         dim = sizes.pop('dim')
@@ -284,7 +285,7 @@ class LVSM(Module):
         """Paints the target views; with `target_images`, says how far off they are.
 
         input_images: (b v c h w) in [0, 1]; h and w are multiples of `patch_size`, up to `max_image_size`.
-        input_rays: (b v 6 h w), Plücker rays as `cameras.plucker_rays` makes them, in any world frame common to a scene.
+        input_rays: (b v 6 h w), Plücker rays as `geometry.plucker_rays` makes them, in any world frame common to a scene.
         target_rays: (b 6 h w) for one view, (b t 6 h w) for several, which don't see each other.
         target_images: (b c h w) or (b t c h w) in [0, 1], as `target_rays`.
         num_input_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.

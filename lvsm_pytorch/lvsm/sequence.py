@@ -51,3 +51,7 @@ def seen_mask(by_all: Tensor, num_tokens: int) -> Tensor:
     itself = torch.eye(by_all.shape[1], dtype = torch.bool, device = by_all.device)
     seen = rearrange(by_all, 'b v -> b 1 v') | itself
     return repeat(seen, 'b i j -> b 1 (i n) (j m)', n = num_tokens, m = num_tokens)
+
+
+def whole_patches(length: int, patch_size: int) -> int:
+    return -(-length // patch_size) * patch_size

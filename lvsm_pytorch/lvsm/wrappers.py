@@ -11,7 +11,8 @@ from torch.nn import Module
 
 from lvsm_pytorch.checks import check_floating, check_shape, real_views
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.geometry.cameras import Cameras, inverse_intrinsics, pixel_grid, pose, rays_through
+from lvsm_pytorch.geometry.cameras import Cameras, pose
+from lvsm_pytorch.geometry.rays import inverse_intrinsics, pixel_grid, rays_through
 from lvsm_pytorch.precision import in_float32
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.metrics import paint
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.lvsm.model import LVSM
-from lvsm_pytorch.lvsm.official import save_pretrained
+from lvsm_pytorch.lvsm.pretrained import save_pretrained
 from lvsm_pytorch.training.optim import optimizer_of
 from lvsm_pytorch.training.runs import model_of
 

@@ -18,12 +18,13 @@ from lvsm_pytorch.configs.yaml import CONFIG, save_config
 from lvsm_pytorch.data import Problems, Source, Views, training_views
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.metrics import table
+from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, remove_partial_files
 from lvsm_pytorch.training.checkpoint import Progress, States, Training
 from lvsm_pytorch.training.logging import METRICS, Log, Step, check_trackers
 from lvsm_pytorch.training.optim import is_worth_taking, learning_rate, set_learning_rates
 from lvsm_pytorch.training.reproducible import settle_vector_functions
-from lvsm_pytorch.training.runs import BEST, STATES, pick_device, source_of, workers_of
+from lvsm_pytorch.training.runs import BEST, STATES, source_of, workers_of
 from lvsm_pytorch.training.shutdown import Stopped, StopWishes
 from lvsm_pytorch.training.validation import Judge
 

@@ -12,10 +12,9 @@ from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.configs.yaml import load_run_config
 from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Source, SyntheticSource, can_have_workers, has_split, open_dataset, split_dataset, split_scenes, synthetic_scene
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.inference.pipeline import whole_patches
 from lvsm_pytorch.lvsm.losses import PerceptualLoss
 from lvsm_pytorch.lvsm.model import LVSM
-from lvsm_pytorch.lvsm.official import TrainedFor
+from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
 BEST = 'best'
 STATES = 'states'
@@ -110,38 +109,6 @@ def workers_of(config: TrainConfig, device: torch.device) -> int:
         return config.workers
 
     return 4 if can_have_workers() and device.type != 'cpu' else 0
-
-
-def pick_device(name: str) -> torch.device:
-    """'auto' is a GPU where there is one. Errors: ValueError for a device that isn't there."""
-    if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-
-    try:
-        return torch.empty(0, device = name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f'device: must be a device that is here, but got {name}: {error}. Use auto or cpu.') from error
-
-
-# what a run's folder holds
-
-def that_takes(model: LVSM, size: int) -> LVSM:
-    """The model, for images of so many pixels: no weight depends on their number."""
-    needed = whole_patches(size, model.patch_size)
-    return model if needed <= model.max_image_size else changed(model, max_image_size = needed)
-
-
-def changed(model: LVSM, **changes: Any) -> LVSM:
-    """The same weights, and no copy of them, in a network of other arguments, in eval mode. Errors: ValueError where there is no such network."""
-    other = LVSM(**{**model.config, **changes}).to(next(model.parameters()).device)
-    other.load_state_dict(model.state_dict(), assign = True)
-    other.trained_for = model.trained_for
-    return other.eval()
-
-
-def num_inputs_of(model: LVSM) -> int:
-    """Of a model that does not say what it was trained with, 2: the paper's."""
-    return 2 if model.trained_for is None else model.trained_for.num_inputs
 
 
 def load_run(run: Path) -> tuple[TrainConfig, LVSM]:

@@ -22,14 +22,17 @@ from torch import Tensor
 
 from lvsm_pytorch.configs.config import ViewConfig
 from lvsm_pytorch.data.images import save_image, to_pixels
+from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, write_json
-from lvsm_pytorch.geometry.cameras import interpolate_poses, pose, quaternion_to_rotation, rotation_to_quaternion
-from lvsm_pytorch.geometry.trajectories import looked_at, up_of
-from lvsm_pytorch.inference.pipeline import default_size, whole_patches
-from lvsm_pytorch.inference.render import data_of, scene_of, scenes_of
+from lvsm_pytorch.geometry.cameras import pose
+from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_to_quaternion
+from lvsm_pytorch.geometry.trajectories import interpolate_poses, looked_at, up_of
+from lvsm_pytorch.inference.scenes import data_of, scene_of, scenes_of
 from lvsm_pytorch.inference.video import write_video
+from lvsm_pytorch.lvsm.changed import changed
 from lvsm_pytorch.lvsm.model import LVSM
-from lvsm_pytorch.training.runs import changed, num_inputs_of, pick_device
+from lvsm_pytorch.lvsm.pretrained import default_size, num_inputs_of
+from lvsm_pytorch.lvsm.sequence import whole_patches
 from lvsm_pytorch.viewer.session import WIDEST, Look, Pace, Stage
 
 # a camera that has not moved for so long rests

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.data import Scene, View, cameras_of
-from lvsm_pytorch.data.sources import camera_distance, spacings
-from lvsm_pytorch.geometry.cameras import Cameras, interpolate_poses, move_poses, normalization
-from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos, whole_patches
-from lvsm_pytorch.inference.render import some_inputs, unit_for
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.normalization import move_poses, normalization
+from lvsm_pytorch.geometry.trajectories import interpolate_poses
+from lvsm_pytorch.geometry.view_selection import camera_distance, spacings
+from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos
+from lvsm_pytorch.inference.scenes import some_inputs, unit_for
 from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.sequence import whole_patches
 
 # a view that takes longer is painted smaller while the camera moves
 

@@ -12,8 +12,9 @@ from PIL import Image
 from lvsm_pytorch import plucker_rays
 from lvsm_pytorch.data import Problems, Scene, SceneSource, SyntheticSource, View, hold_out, read_scene, read_transforms, synthetic_scene, synthetic_scenes, write_transforms
 from lvsm_pytorch.data.images import load_image, resize_and_crop, save_image
-from lvsm_pytorch.data.sources import camera_distance, spacings
-from lvsm_pytorch.geometry.cameras import opencv_to_opengl, pose
+from lvsm_pytorch.geometry.cameras import pose
+from lvsm_pytorch.geometry.conventions import opencv_to_opengl
+from lvsm_pytorch.geometry.view_selection import camera_distance, spacings
 from lvsm_pytorch.lvsm.losses import psnr
 
 SIZE = (12, 16)

@@ -39,7 +39,8 @@ from lvsm_pytorch.data.formats.colmap import load_undistorted, undistorted
 from lvsm_pytorch.data.formats.undistort import Distortion, undistort, undistorted_intrinsics
 from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.data.sources import draw_views
-from lvsm_pytorch.geometry.cameras import normalize_poses, opencv_to_opengl
+from lvsm_pytorch.geometry.conventions import opencv_to_opengl
+from lvsm_pytorch.geometry.normalization import normalize_poses
 
 
 def scenes(count, num_views = 4, image_size = 16):

@@ -15,8 +15,9 @@ from lvsm_pytorch.evaluation.index import Entry
 from lvsm_pytorch.evaluation.metrics import BLURS, blurred_mean, copied_input, score
 from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
 from lvsm_pytorch.evaluation.robustness import NUMBERS_OF_INPUTS, by_inputs, context_of, in_moved_worlds
-from lvsm_pytorch.geometry.cameras import normalization, normalize_poses, plucker_rays
-from lvsm_pytorch.lvsm.official import TrainedFor
+from lvsm_pytorch.geometry.normalization import normalization, normalize_poses
+from lvsm_pytorch.geometry.rays import plucker_rays
+from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
 ENTRY = Entry((1, 8), (3, 5, 6))
 

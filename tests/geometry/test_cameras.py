@@ -5,26 +5,12 @@ import torch
 from conftest import known_cameras, random_rotation
 from einops import einsum, rearrange
 
-from lvsm_pytorch.geometry import cameras as cams
-from lvsm_pytorch.geometry.cameras import (
-    Cameras,
-    colmap_to_opencv,
-    crop_intrinsics,
-    interpolate_poses,
-    look_at,
-    move_poses,
-    normalization,
-    normalize_poses,
-    opencv_to_colmap,
-    opencv_to_opengl,
-    opengl_to_opencv,
-    orbit_poses,
-    pixel_grid,
-    plucker_rays,
-    pose,
-    scale_intrinsics,
-    to_plucker_rays,
-)
+from lvsm_pytorch import geometry as cams
+from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics, pose, scale_intrinsics
+from lvsm_pytorch.geometry.conventions import colmap_to_opencv, opencv_to_colmap, opencv_to_opengl, opengl_to_opencv
+from lvsm_pytorch.geometry.normalization import move_poses, normalization, normalize_poses
+from lvsm_pytorch.geometry.rays import pixel_grid, plucker_rays, to_plucker_rays
+from lvsm_pytorch.geometry.trajectories import interpolate_poses, look_at, orbit_poses
 
 SIZE = (16, 24)
 

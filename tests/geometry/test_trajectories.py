@@ -10,8 +10,9 @@ import torch
 from conftest import random_rotation
 
 from lvsm_pytorch.data import cameras_of, synthetic_scene
-from lvsm_pytorch.geometry.cameras import look_at, opencv_to_opengl, orbit_poses
-from lvsm_pytorch.geometry.trajectories import interpolation, looked_at, orbit, read_path, up_of
+from lvsm_pytorch.geometry.conventions import opencv_to_opengl
+from lvsm_pytorch.geometry.trajectories import interpolation, look_at, looked_at, orbit, orbit_poses, up_of
+from lvsm_pytorch.inference.paths import read_path
 
 UP = torch.tensor([0., 0., 1.])
 INTRINSICS = torch.tensor([[50., 0., 20.], [0., 50., 15.], [0., 0., 1.]])

@@ -7,8 +7,9 @@ from conftest import known_cameras, random_rotation, tiny_model
 from lvsm_pytorch import LVSM, Cameras, plucker_rays, synthesize
 from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene, write_transforms
-from lvsm_pytorch.geometry.cameras import crop_intrinsics, normalize_poses, scale_intrinsics
-from lvsm_pytorch.lvsm.official import TrainedFor
+from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
+from lvsm_pytorch.geometry.normalization import normalize_poses
+from lvsm_pytorch.lvsm.pretrained import TrainedFor
 from lvsm_pytorch.training.loop import train
 from lvsm_pytorch.training.runs import model_of as model_as_configured
 from lvsm_pytorch.training.runs import source_of

@@ -19,9 +19,10 @@ from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation
 from lvsm_pytorch.inference import render as render_module
-from lvsm_pytorch.inference.render import FRAMES, inputs_of, render
+from lvsm_pytorch.inference.render import FRAMES, render
+from lvsm_pytorch.inference.scenes import inputs_of
 from lvsm_pytorch.inference.video import write_video
-from lvsm_pytorch.lvsm.official import TrainedFor
+from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
 
 @pytest.fixture

@@ -409,7 +409,8 @@ def test_the_papers_perceptual_loss_is_for_three_channels():
 
 def test_one_scene_is_learnt_to_30_db():
     from lvsm_pytorch.data.synthetic import synthetic_scenes
-    from lvsm_pytorch.geometry.cameras import normalize_poses, plucker_rays
+    from lvsm_pytorch.geometry.normalization import normalize_poses
+    from lvsm_pytorch.geometry.rays import plucker_rays
 
     images, cameras = synthetic_scenes([0], num_views = 8, image_size = 32)
     images, rays = images[0], plucker_rays(normalize_poses(cameras.camera_to_world[0]).inputs, cameras.intrinsics[0], (32, 32))

@@ -10,7 +10,9 @@ from plain_sweep import plain_swept
 from torch.nn import functional as F
 
 from lvsm_pytorch import MAE
-from lvsm_pytorch.geometry.cameras import Cameras, look_at, plucker_rays
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.rays import plucker_rays
+from lvsm_pytorch.geometry.trajectories import look_at
 from lvsm_pytorch.lvsm.conditioning.plane_sweep import Photos, Sweep, swept
 
 B, V, T, SIZE, DEPTHS, NEAREST = 2, 3, 2, (16, 24), 4, 0.75

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM, plucker_rays
 from lvsm_pytorch.lvsm.model import SIZES
-from lvsm_pytorch.lvsm.official import TrainedFor, read_official, to_official
+from lvsm_pytorch.lvsm.official import read_official, to_official
+from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
 CASES = ('small', 'multi')
 

@@ -10,7 +10,9 @@ from plain_sweep import plain_swept
 from torch.nn import functional as F
 
 from lvsm_pytorch import LVSM, MAE, CameraWrapper, synthesize
-from lvsm_pytorch.geometry.cameras import Cameras, move_poses, plucker_rays
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.normalization import move_poses
+from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.lvsm.conditioning.plane_sweep import Swept
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.wrappers import MAECameraWrapper

@@ -6,7 +6,7 @@ from conftest import known_cameras, tiny_model
 from torch import nn
 
 from lvsm_pytorch import MAE, CameraWrapper, MAECameraWrapper, plucker_rays
-from lvsm_pytorch.geometry.cameras import pixel_grid
+from lvsm_pytorch.geometry.rays import pixel_grid
 
 B, V, T, SIZE = 2, 3, 4, (16, 24)
 

@@ -17,7 +17,8 @@ from lvsm_pytorch import LVSM
 from lvsm_pytorch.configs.config import RenderConfig, TrainConfig
 from lvsm_pytorch.data import SyntheticSource, cameras_of, synthetic_scene, write_lvsm, write_transforms
 from lvsm_pytorch.evaluation.metrics import paint, score
-from lvsm_pytorch.geometry.cameras import normalize_poses
+from lvsm_pytorch.execution import pick_device
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.inference.render import render
 from lvsm_pytorch.lvsm.losses import TORCHVISION_LAYERS, PerceptualLoss
 from lvsm_pytorch.lvsm.official import to_official
@@ -25,7 +26,7 @@ from lvsm_pytorch.training.checkpoint import States
 from lvsm_pytorch.training.logging import read_metrics
 from lvsm_pytorch.training.loop import train
 from lvsm_pytorch.training.optim import is_worth_taking, learning_rate, optimizer_of
-from lvsm_pytorch.training.runs import BEST, STATES, load_run, model_of, pick_device, source_of, workers_of
+from lvsm_pytorch.training.runs import BEST, STATES, load_run, model_of, source_of, workers_of
 
 TINY = dict(
     image_size = 16, num_targets = 1, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 2, learning_rate = 1e-3,

@@ -17,9 +17,9 @@ from PIL import Image
 from lvsm_pytorch.cli import main
 from lvsm_pytorch.configs.config import ViewConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
-from lvsm_pytorch.lvsm.official import TrainedFor
+from lvsm_pytorch.lvsm.pretrained import TrainedFor
+from lvsm_pytorch.viewer import server as view_module
 from lvsm_pytorch.viewer.server import Viewer, both_modes, view
-from lvsm_pytorch.viewer.server import view as view_module
 
 # what viser and its server of websockets leave to the garbage collector
 

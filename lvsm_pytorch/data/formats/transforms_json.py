@@ -23,7 +23,8 @@ from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, file_name
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_json, write_json
-from lvsm_pytorch.geometry.cameras import opencv_to_opengl, opengl_to_opencv, scale_intrinsics
+from lvsm_pytorch.geometry.cameras import scale_intrinsics
+from lvsm_pytorch.geometry.conventions import opencv_to_opengl, opengl_to_opencv
 
 FILE = 'transforms.json'
 SPLITS = tuple(f'transforms_{split}.json' for split in ('train', 'val', 'test'))

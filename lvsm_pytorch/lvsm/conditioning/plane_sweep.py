@@ -24,8 +24,7 @@ from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
 from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.lvsm.transformer import Float32Linear
-from lvsm_pytorch.precision import in_float32
+from lvsm_pytorch.precision import Float32Linear, in_float32
 
 # what a patch shows at a depth is told in so many, by one map for all depths
 

@@ -1,0 +1,31 @@
+"""Where and how a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn import Module
+
+
+@contextmanager
+def in_eval_mode(model: Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' is a GPU where there is one. Errors: ValueError for a device that isn't there."""
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+
+    try:
+        return torch.empty(0, device = name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f'device: must be a device that is here, but got {name}: {error}. Use auto or cpu.') from error

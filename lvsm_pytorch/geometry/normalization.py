@@ -1,0 +1,119 @@
+"""The world that poses are in: moved, scaled, normalised by the input cameras."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import einsum
+from torch import Tensor
+
+from lvsm_pytorch.checks import check_floating, check_shape
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import first_of, pose
+from lvsm_pytorch.precision import in_float32
+
+
+class NormalizedPoses(NamedTuple):
+    """inputs: (... v 4 4). further: (... t 4 4), or None where none were given. Both in the normalised frame."""
+    inputs: Tensor
+    further: Tensor | None
+
+
+# pose normalisation
+
+@in_float32
+def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: str = 'inputs', unit: float | None = None) -> NormalizedPoses:
+    """Moves the world so that the mean input camera is the identity and the scene has about unit size.
+
+    inputs: camera to world (... v 4 4) of the input views, OpenCV axes.
+    further: camera to world (... t 4 4) of any further views, taken along.
+    protocol: 'inputs', where the input cameras alone define the frame, so that what is asked for never changes what is
+        seen; or 'inputs_and_further', where all do, as in the LVSM authors' evaluation.
+    unit: the length in world units that becomes 1, where lengths of the world mean something. Left out, it is
+        1.35 × the largest absolute coordinate of the defining centres, in the frame of the mean camera.
+
+    Mean camera, as in the LVSM authors' protocol: centre = mean of centres, forward = normalised mean of z axes,
+    right = normalised (mean of y axes × forward), down = forward × right. Then translations are divided by the unit.
+
+    Degenerate sets stay finite. Cameras all in one place (a single one too) keep their unit of length. Where z axes
+    cancel out, the first camera's z axis is forward; where the mean y axis gives no right, the first camera's y axis,
+    and if that is parallel to forward too, the first camera's x axis is right.
+    """
+    protocols = ('inputs', 'inputs_and_further')
+    check_floating(inputs = inputs)
+    check_shape('... v 4 4', inputs = inputs)
+
+    if inputs.shape[-3] == 0:
+        fail('inputs', 'must have at least one camera', 'none', 'Pass the cameras of the input views.')
+
+    if further is not None:
+        check_floating(further = further)
+        check_shape('... t 4 4', further = further)
+
+    if unit is not None and not unit > 0:
+        fail('unit', 'must be a length above 0', unit, 'Leave it out to take it from the cameras.')
+
+    if protocol not in protocols:
+        fail('protocol', f'must be one of {protocols}', repr(protocol), 'Use the default unless you reproduce the authors\' figures.')
+
+    from_all = protocol == 'inputs_and_further' and further is not None
+    defining = torch.cat((inputs, further), dim = -3) if from_all and further is not None else inputs
+
+    centres = defining[..., :3, 3]
+    centre = centres.mean(dim = -2)
+    rotation = mean_rotation(defining[..., :3, :3])
+    scale = centres.new_full((), unit) if unit is not None else 1.35 * largest_offset(centres, centre, rotation)
+
+    def normalized(camera_to_world: Tensor) -> Tensor:
+        turned = einsum(rotation, camera_to_world[..., :3, :3], '... j i, ... v j k -> ... v i k')
+        moved = einsum(rotation, camera_to_world[..., :3, 3] - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
+        return pose(turned, moved / scale[..., None, None])
+
+    return NormalizedPoses(normalized(inputs), None if further is None else normalized(further))
+
+
+def move_poses(similarity: Tensor, camera_to_world: Tensor) -> Tensor:
+    """Poses (... 4 4) in a world that is turned, scaled and shifted by (4 4): its upper left 3 × 3 is a rotation times a scale. Axes stay of length 1."""
+    check_shape('4 4', similarity = similarity)
+    check_shape('... 4 4', camera_to_world = camera_to_world)
+    moved = einsum(similarity, camera_to_world, 'i j, ... j k -> ... i k')
+    scale = similarity[:3, :3].norm(dim = 0).mean()
+    return pose(moved[..., :3, :3] / scale, moved[..., :3, 3])
+
+
+def normalization(inputs: Tensor, **options: Any) -> Tensor:
+    """What `normalize_poses` does to a world, as a similarity (4 4) for `move_poses`. inputs: (v 4 4); options: protocol and unit."""
+    probes = torch.eye(4, dtype = inputs.dtype, device = inputs.device).repeat(2, 1, 1)
+    probes[1, 0, 3] = 1.
+    _, moved = normalize_poses(inputs, probes, **options)
+    assert moved is not None
+    scale = (moved[1, :3, 3] - moved[0, :3, 3]).norm()
+    return pose(moved[0, :3, :3] * scale, moved[0, :3, 3])
+
+
+def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:
+    """Largest absolute coordinate (...) of centres (... v 3) in a frame, where they are not all in one place; else 1 / 1.35."""
+    offsets = einsum(rotation, centres - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
+    largest = offsets.abs().amax(dim = (-2, -1))
+
+    # centres that differ by rounding errors alone are in one place
+    rounding = 1e-5 * centres.abs().amax(dim = (-2, -1)) + 1e-8
+    return torch.where(largest > rounding, largest, 1 / 1.35)
+
+
+def mean_rotation(rotations: Tensor) -> Tensor:
+    """The rotation (... 3 3) whose axes are the mean of the cameras' (... v 3 3), as `normalize_poses` says it."""
+    first_x, first_y, first_z = rotations[..., 0, :, :].unbind(dim = -1)
+    mean_y, mean_z = rotations[..., 1].mean(dim = -2), rotations[..., 2].mean(dim = -2)
+
+    forward = F.normalize(first_of(mean_z, first_z), dim = -1)
+    across = first_of(torch.linalg.cross(mean_y, forward), torch.linalg.cross(first_y, forward), first_x)
+    right = F.normalize(across, dim = -1)
+    return torch.stack((right, torch.linalg.cross(forward, right), forward), dim = -1)
+
+
+def unit_of(world: Tensor) -> float:
+    """The length that becomes 1 by a similarity (4 4)."""
+    return 1 / float(world[:3, 0].norm())

@@ -1,0 +1,107 @@
+"""Camera paths from files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.files import read_json
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.conventions import opencv_to_opengl
+
+
+class Path3D(NamedTuple):
+    """cameras: (n ...), in the world of the photos. size: (height, width) that the intrinsics are of. fps: frames a second, where the file says so."""
+    cameras: Cameras
+    size: tuple[int, int]
+    fps: float | None = None
+
+
+def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path | None = None) -> Path3D:
+    """A camera path from JSON.
+
+    Ours: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the photos, and if they are to differ from those given,
+    "intrinsics": [3 × 3, ..] or one 3 × 3, in pixels, of "size": [height, width]; "fps".
+
+    nerfstudio's: {"camera_path": [{"camera_to_world": 16 numbers, "fov": degrees, down}, ..], "render_height", "render_width", "fps"}, OpenGL
+    axes, in the world that nerfstudio has made of that of the photos. How, says the dataparser_transforms.json that it wrote with
+    its model: put it beside the path.
+
+    size, intrinsics (3 3): where the file says none. data: of the photos, whose transforms.json may say how nerfstudio had moved them before.
+    Errors: ValueError for what is neither.
+    """
+    try:
+        content = json.loads(path.read_text(encoding = 'utf-8'))
+    except (OSError, ValueError) as error:
+        raise ValueError(f'path: must be interpolate, orbit, held-out or a readable JSON file, but got {path}: {error}. See lvsm render --help.') from error
+
+    if not isinstance(content, dict) or not {'camera_to_world', 'camera_path'} & set(content):
+        fail('path', 'must be a JSON object with camera_to_world, or nerfstudio\'s camera_path', path, 'See lvsm render --help.')
+
+    if 'camera_path' in content:
+        return read_nerfstudio(path, content, data)
+
+    size = tuple(int(length) for length in content.get('size', size))  # pyright: ignore[reportAssignmentType]
+    poses = numbers(path, 'camera_to_world', content['camera_to_world'], (-1, 4, 4))
+    intrinsics = numbers(path, 'intrinsics', content['intrinsics'], (-1, 3, 3)) if 'intrinsics' in content else intrinsics.unsqueeze(0)
+
+    if len(intrinsics) not in (1, len(poses)):
+        fail(str(path), f'must have one matrix of intrinsics, or as many as poses, {len(poses)}', len(intrinsics), 'Leave them out for those of the photos.')
+
+    return Path3D(Cameras(poses, intrinsics.expand(len(poses), 3, 3)), size, content.get('fps'))
+
+
+def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> Path3D:
+    try:
+        frames, height, width = content['camera_path'], int(content['render_height']), int(content['render_width'])
+        poses = numbers(path, 'camera_to_world', [frame['camera_to_world'] for frame in frames], (-1, 4, 4))
+        fov = numbers(path, 'fov', [frame['fov'] for frame in frames], (-1,))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{path}: must have camera_path with camera_to_world and fov, render_height and render_width, but {error} is missing. nerfstudio\'s viewer writes them.') from error
+
+    focal = height / 2 / torch.deg2rad(fov / 2).tan()
+    intrinsics = torch.zeros(len(poses), 3, 3)
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
+    intrinsics[:, 0, 2], intrinsics[:, 1, 2], intrinsics[:, 2, 2] = width / 2, height / 2, 1
+    transforms = path.with_name('dataparser_transforms.json')
+
+    if transforms.is_file():
+        told = read_json(transforms)
+        to_theirs = numbers(transforms, 'transform', told.get('transform'), (3, 4)).double()
+        poses = poses.double()
+        poses[:, :3, 3] /= float(told.get('scale', 1.))
+        poses[:, :3, 3] = (poses[:, :3, 3] - to_theirs[:, 3]) @ to_theirs[:, :3]
+        poses[:, :3, :3] = to_theirs[:, :3].T @ poses[:, :3, :3]
+        poses = applied_to(data) @ poses
+
+    return Path3D(Cameras(opencv_to_opengl(poses).float(), intrinsics), (height, width), content.get('fps'))
+
+
+def applied_to(data: Path | None) -> Tensor:
+    """What `ns-process-data` did to the world of COLMAP before it wrote transforms.json, (4 4), which dataparser_transforms.json counts as its own."""
+    found = torch.eye(4, dtype = torch.float64)
+    file = data / 'transforms.json' if data is not None and data.is_dir() else data
+
+    if file is not None and file.is_file() and file.suffix == '.json':
+        told = read_json(file).get('applied_transform')
+        found[:3] = found[:3] if told is None else numbers(file, 'applied_transform', told, (3, 4))
+
+    return found
+
+
+def numbers(path: Path, name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
+    """As a tensor of that shape. Errors: ValueError for what has no such."""
+    try:
+        found = torch.tensor(values, dtype = torch.float32).reshape(shape)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f'{path}: must have numbers {" × ".join(str(length) if length > 0 else "n" for length in shape)} as {name}, but {error}. See lvsm render --help.') from error
+
+    if found.numel() == 0 or not found.isfinite().all():
+        fail(str(path), f'must have finite numbers as {name}', 'none' if found.numel() == 0 else 'inf or nan', 'Take out what has no camera.')
+
+    return found
