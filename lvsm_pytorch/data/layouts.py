@@ -313,14 +313,15 @@ def studio(draw: Draw) -> Stage:
     clutter = scattered(draw, int(draw.integer(0, 14)), torch.tensor([4., 4.]) * size, (0.1, 0.8))
     outside = clutter.centers[:, :2].norm(dim = -1) > 1.1 * size + extents(clutter)[:, :2].amax(dim = -1)
     clutter = clutter._replace(present = clutter.present & outside)
-    marks = boxes(torch.cat((draw.uniform(-2.5, 2.5, 8, 2) * size, torch.full((8, 1), 0.005)), dim = -1), draw.log_uniform(0.05, 0.4, 8, 3) * torch.tensor([1., 1., 0.02]), axes = turns(draw.uniform(0, 7, 8)))
-    disc = boxes(torch.tensor([[0., 0., -0.1]]), torch.tensor([[1.5, 1.5, 0.1]]) * size * draw.number(0.5, 1.), shape = CYLINDER)
+    marks = boxes(torch.cat((draw.uniform(-1.2, 1.2, 8, 2) * size, torch.full((8, 1), 0.005)), dim = -1), draw.log_uniform(0.05, 0.4, 8, 3) * torch.tensor([1., 1., 0.02]), axes = turns(draw.uniform(0, 7, 8)))
+    disc = boxes(torch.tensor([[0., 0., -0.1]]), torch.tensor([[1.5, 1.5, 0.1]]) * size * draw.number(0.4, 1.2), shape = CYLINDER)
     disc = disc._replace(centers = -disc.half_sizes * UP)
     marks = marks._replace(present = marks.present & draw.chance(0.5, 1))
+    on_disc = marks.centers[:, :2].norm(dim = -1) < disc.half_sizes[0, 0]
 
     # on nothing or a disc before a plain backdrop; on a table in a room; on the ground outside
 
-    fill, focal = draw.number(0.6, 1.5), draw.log_number(0.7, 2.5)
+    fill, focal = draw.number(0.8, 2.1), draw.log_number(0.7, 2.5)
     radius = max(2 * size * focal / fill, 1.6 * size)
     reach_of_shell = radius * draw.log_number(1.6, 6.)
     where = draw.number(0, 1)
@@ -331,7 +332,7 @@ def studio(draw: Draw) -> Stage:
         is_sky = torch.zeros(6, dtype = torch.bool)
         disc = disc._replace(present = draw.chance(0.5, 1))
         clutter = clutter._replace(present = clutter.present & False)
-        marks = marks._replace(present = marks.present & disc.present)
+        marks = marks._replace(present = marks.present & disc.present & on_disc)
         elevations = (-10, 60)
     else:
         shell = torch.tensor([[-1., -1., 0.], [1., 1., 1.]]) * reach_of_shell
@@ -482,7 +483,7 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
     light_dark = F.normalize(color.clamp(min = 0.05) + 0.3, dim = -1) * 1.7
     strength = vividness * draw.log_uniform(0.15, 1.8, k, 1) * torch.where(draw.chance(0.25, k, 1), 0.15, 1.)
     axes = draw.rotations(k)
-    chroma = draw.log_number(0.05, 0.5) * draw.normal(k, 2, 3)
+    chroma = draw.log_number(0.03, 0.25) * draw.normal(k, 2, 3)
     contrast = torch.cat((light_dark.unsqueeze(1), chroma), dim = 1) * strength.unsqueeze(-1)
     contrast = contrast.mT @ axes
 
@@ -492,7 +493,7 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
     scale = torch.ones(k)
     scale[:len(largest)] = largest.clamp(min = 0.01)
     distance = float((stage.eyes[0] - stage.focus).norm())
-    scale[-6:] = distance / 2
+    scale[-6:] = distance
     frequency = draw.log_uniform(0.12, 2.5, k) / (2 * scale)
     detail = torch.stack((draw.integer(0, NUM_PATTERNS - 1, k).float(), frequency * draw.log_uniform(3., 14., k), draw.uniform(0., 1.6, k) * draw.chance(0.75, k)), dim = -1)
 
@@ -533,6 +534,7 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
         s.glow[-6:] = 0.9 if tone < 0.55 else 0.
     else:
         s.detail[-6:, 2] = s.detail[-6:, 2].clamp(min = draw.number(0., 1.))
+        s.contrast[-6:] *= draw.uniform(0.2, 1., 6, 1, 1)
 
     return s
 
@@ -541,8 +543,8 @@ def colors(draw: Draw, n: int) -> Tensor:
     """Colours (n 3) that go together: many of them of one hue, few of them vivid."""
     hue = float(draw.one_of((8, 10, 13, 25, 30, 58))) / 100 if draw.happens(0.7) else draw.number(0, 1)
     hues = (torch.where(draw.chance(0.65, n), hue, draw.uniform(0, 1, n)) + 0.04 * draw.normal(n)).remainder(1)
-    saturation = draw.uniform(0, 1, n) ** 1.6 * draw.number(0.15, 1.)
-    value = draw.uniform(0.06, 1., n) ** draw.number(0.6, 1.6)
+    saturation = draw.uniform(0, 1, n) ** 1.3 * (0.08 + 0.75 * draw.number(0., 1.) ** 1.7)
+    value = draw.uniform(0.08, 1., n) ** draw.number(0.4, 1.4)
     wheel = ((hues.unsqueeze(-1) * 6 + torch.tensor([0., 4., 2.])).remainder(6) - 3).abs() - 1
     return value.unsqueeze(-1) * (1 - saturation.unsqueeze(-1) * (1 - wheel.clamp(0, 1)))
 
@@ -558,7 +560,7 @@ def lights(draw: Draw, stage: Stage) -> Lighting:
         position = position.clamp(stage.shell[0] + 0.3, stage.shell[1] - 0.3)
         position[2] = max(float(position[2]), float(stage.focus[2]) + 0.5 * stage.size)
 
-    warmth = 1 + 0.12 * draw.normal(3) * torch.tensor([1., 0.4, 1.])
+    warmth = 1 + 0.07 * draw.normal(3) * torch.tensor([1., 0.4, 1.])
     balance = draw.number(0.15, 0.75)   # of direct light
     ambient = (1 - balance) * (1 + 0.08 * draw.normal(3))
     horizon, zenith = draw.number(0.6, 1.) * (1 - draw.uniform(0., 0.15, 3)), draw.number(0.4, 1.) * (1 - draw.number(0., 0.7) * torch.tensor([1., 0.55, 0.1]))
@@ -577,7 +579,7 @@ def lights(draw: Draw, stage: Stage) -> Lighting:
         zenith = zenith,
         clouds = torch.stack((draw.integer(0, 71), draw.log_uniform(0.05, 0.5), draw.uniform(0., 1.2) * draw.chance(0.6))),
         haze = torch.tensor(draw.log_number(0.002, 0.02) if outside else 0.),
-        brightness = torch.tensor(draw.number(0.3, 0.6)),
+        brightness = torch.tensor(draw.number(0.35, 0.62)),
     )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange, reduce, repeat
+from einops import einsum, rearrange, reduce
 from torch import Tensor
 
 from lvsm_pytorch.cameras import Cameras, look_at
@@ -22,13 +22,12 @@ from lvsm_pytorch.data.objects import BOUNDS, QUADRICS, Primitives
 from lvsm_pytorch.data.textures import SIZE, look_up
 from lvsm_pytorch.errors import fail
 
-# rays to a pixel, along each side: they lie at pixel centres and half-way between
-FINE = 2
-
-# rays along a side of a tile, and how many tiles are traced at once: as much as fits a CPU's cache, or a GPU's appetite
-TILE = 16
-TILES_AT_ONCE = 128
-TILES_AT_ONCE_ON_GPU = 16384
+# rays along a side of a tile, how many tiles are traced and rays shaded at once: as much as fits a CPU's cache, or a GPU's appetite
+TILE = 8
+TILES_AT_ONCE = 512
+TILES_AT_ONCE_ON_GPU = 65536
+RAYS_AT_ONCE = 16384
+RAYS_AT_ONCE_ON_GPU = 2 ** 22
 
 SHADOW_SIZE = 256
 
@@ -49,6 +48,14 @@ class Hits(NamedTuple):
     """What rays hit first. surface: number of a primitive, or, after those, of a face of the shell."""
     distance: Tensor
     surface: Tensor
+
+
+class Shadows(NamedTuple):
+    """Distances to what is nearest to the main lights of s worlds."""
+    camera_to_world: Tensor     # s 4 4, of a camera at the light
+    focal: Tensor               # s, in texels
+    distance: Tensor            # s·h·w
+    texel: Tensor               # s, width of a texel where the light points
 
 
 def render_worlds(seeds: Sequence[int], *, num_views: int, image_size: int, device: torch.device | str | None = None) -> RenderedWorlds:
@@ -85,43 +92,41 @@ def make_cameras(world: World, num_views: int, image_size: int) -> Cameras:
 
 
 def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
-    """Pictures of worlds (s), seen by cameras (s v). A pixel's weights of its 3 × 3 rays are a tent; where all of them hit one surface, one ray will do."""
+    """Pictures of worlds (s), seen by cameras (s v). A ray goes through each pixel's centre and corners; where all of these hit one surface, that at the centre will do."""
     s, v = cameras.intrinsics.shape[:2]
-    size = FINE * image_size + 1
-    device = cameras.intrinsics.device
+    size = image_size
+    centers = trace(world.primitives, world.shell, *cameras, size, 0.5)
+    corners = trace(world.primitives, world.shell, *cameras, size + 1, 0.)
+    near = [corners.surface[:, :, row:row + size, column:column + size] for row in (0, 1) for column in (0, 1)]
+    edge = torch.stack([surface != centers.surface for surface in near]).any(dim = 0)
+    padded = F.pad(edge, (1, 1, 1, 1))
+    needed = padded[:, :, 1:, 1:] | padded[:, :, :-1, 1:] | padded[:, :, 1:, :-1] | padded[:, :, :-1, :-1]
 
-    fine_intrinsics = cameras.intrinsics * torch.tensor([FINE, FINE, 1.], device = device).unsqueeze(-1)
-    hits = trace(world.primitives, world.shell, cameras.camera_to_world, fine_intrinsics, size)
-    surface = rearrange(hits.surface, 's v h w -> (s v) 1 h w')
+    # colours of all centres, and of those corners that are needed
 
-    # pixels with an edge in their 3 × 3 rays need all of these, others that at their centre
+    table, shadows = surface_table(world), make_shadows(world)
 
-    centers = (slice(None), slice(None), slice(1, None, FINE), slice(1, None, FINE))
-    ids = surface.float()
-    edge = F.max_pool2d(ids, 3, FINE) != -F.max_pool2d(-ids, 3, FINE)
-    needed = torch.zeros_like(surface, dtype = torch.bool)
-    needed[centers] = True
+    def colors_of(hits: Hits, needed: Tensor, first: float) -> Tensor:
+        index = needed.flatten().nonzero().squeeze(-1)
+        distance, surface, height, width = hits.distance.flatten(), hits.surface.flatten(), *needed.shape[2:]
+        colors = torch.zeros(needed.numel(), 3, device = needed.device)
 
-    for row in range(3):
-        for column in range(3):
-            needed[:, :, row:row + 2 * image_size - 1:FINE, column:column + 2 * image_size - 1:FINE] |= edge
+        for some in index.split(RAYS_AT_ONCE if needed.device.type == 'cpu' else RAYS_AT_ONCE_ON_GPU):
+            pixel = some % (height * width)
+            seen = shade(world, cameras, table, shadows, Hits(distance[some], surface[some]), some // (height * width), pixel % width + first, pixel // width + first)
+            colors[some] = seen.clamp(0, 1.5)
 
-    index = needed.flatten().nonzero().squeeze(-1)
-    picture, pixel = index // size ** 2, index % size ** 2
-    shaded = shade(world, cameras, Hits(hits.distance.flatten()[index], hits.surface.flatten()[index]), picture, pixel % size / FINE, pixel // size / FINE)
+        return rearrange(colors, '(s v h w) c -> s v c h w', s = s, v = v, h = height)
 
-    fine = torch.zeros(s * v * size ** 2, 3, device = device)
-    fine[index] = shaded.clamp(0, 1.5)
-    fine = rearrange(fine, '(n h w) c -> n c h w', h = size, w = size)
-    tent = torch.tensor([0.25, 0.5, 0.25], device = device)
-    kernel = repeat(tent[:, None] * tent, 'h w -> c 1 h w', c = 3)
-    images = torch.where(edge, F.conv2d(fine, kernel, stride = FINE, groups = 3), fine[centers])
-    images = rearrange(images, '(s v) c h w -> s v c h w', s = s)
+    images = colors_of(centers, torch.ones_like(edge), 0.5)
+    around = colors_of(corners, needed, 0.)
+    mean_around = sum(around[..., row:row + size, column:column + size] for row in (0, 1) for column in (0, 1)) / 4
+    images = torch.where(edge.unsqueeze(2), (images + mean_around) / 2, images)
 
     # exposure by the first picture, as far as a camera's goes, then each view's own error
 
     mean = reduce(images[:, 0], 's c h w -> s', 'mean').clamp(min = 0.02)
-    exposure = (world.lighting.brightness / mean).pow(0.6).clamp(0.6, 1.8)
+    exposure = (world.lighting.brightness / mean).pow(0.7).clamp(0.6, 2.2)
     gain = rearrange(exposure, 's -> s 1 1') * world.views.gain[:, :v]
     images = images * rearrange(gain, 's v c -> s v c 1 1')
 
@@ -131,16 +136,15 @@ def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
 
     # a ray that leaves through a face of sky meets nothing
 
-    face = (hits.surface - MAX_PRIMITIVES)[:, :, 1::FINE, 1::FINE]
-    is_sky = world.is_sky[torch.arange(s, device = device)[:, None, None, None], face.clamp(min = 0)] & (face >= 0)
-    distance = torch.where(is_sky, torch.inf, hits.distance[:, :, 1::FINE, 1::FINE])
+    is_sky = F.pad(world.is_sky, (MAX_PRIMITIVES, 0)).gather(1, centers.surface.flatten(1)).view_as(edge)
+    distance = torch.where(is_sky, torch.inf, centers.distance)
     return RenderedWorlds(images, cameras, distance)
 
 
 # which primitive a ray hits
 
-def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor, intrinsics: Tensor, size: int) -> Hits:
-    """What the rays of cameras (s v) through whole-numbered coordinates 0 ... size - 1 hit first: (s v size size).
+def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor, intrinsics: Tensor, size: int, first: float = 0.) -> Hits:
+    """What the rays of cameras (s v) through coordinates first, first + 1, ... hit first: (s v size size).
 
     primitives: (s k ...). shell: (s 2 3), or None for rays that may go on for ever, to distance infinity.
     """
@@ -150,7 +154,7 @@ def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor,
 
     # unit directions of rays, tile by tile
 
-    at = torch.arange(across * TILE, device = device)
+    at = torch.arange(across * TILE, device = device) + first
     x = (at - intrinsics[..., 0, 2, None]) / intrinsics[..., 0, 0, None]
     y = (at - intrinsics[..., 1, 2, None]) / intrinsics[..., 1, 1, None]
     rotation = camera_to_world[..., :3, :3]
@@ -164,7 +168,7 @@ def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor,
 
     # primitives that may be seen in a tile, one pair after another; tiles with many of them first
 
-    tile, k = tile_pairs(primitives, camera_to_world, intrinsics, across)
+    tile, k = tile_pairs(primitives, camera_to_world, intrinsics, across, first)
     counts = torch.bincount(tile, minlength = len(camera))
     starts = counts.cumsum(0) - counts
     order = counts.argsort(descending = True, stable = True)
@@ -183,9 +187,9 @@ def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor,
     surface = torch.full((len(camera), TILE ** 2), num_primitives, device = device)
     at_once = TILES_AT_ONCE if device.type == 'cpu' else TILES_AT_ONCE_ON_GPU
 
-    for first in range(0, len(camera), at_once):
-        tiles = order[first:first + at_once]
-        chunk_counts = ordered_counts[first:first + at_once]
+    for begin in range(0, len(camera), at_once):
+        tiles = order[begin:begin + at_once]
+        chunk_counts = ordered_counts[begin:begin + at_once]
         ray, origin = directions[tiles], origins[tiles]
         scene = camera[tiles] // v
 
@@ -218,7 +222,7 @@ def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor,
     return Hits(to_picture(distance), to_picture(surface))
 
 
-def tile_pairs(primitives: Primitives, camera_to_world: Tensor, intrinsics: Tensor, across: int) -> tuple[Tensor, Tensor]:
+def tile_pairs(primitives: Primitives, camera_to_world: Tensor, intrinsics: Tensor, across: int, first: float) -> tuple[Tensor, Tensor]:
     """Pairs (n), (n) of a tile of all pictures and a primitive that may be seen in it, by the rectangle around the projected corners of its box."""
     device = intrinsics.device
     corner = torch.tensor([[x, y, z] for x in (-1., 1.) for y in (-1., 1.) for z in (-1., 1.)], device = device)
@@ -234,7 +238,7 @@ def tile_pairs(primitives: Primitives, camera_to_world: Tensor, intrinsics: Tens
 
     partly, wholly = behind.any(dim = -1), behind.all(dim = -1)
     seen = rearrange(primitives.present, 's k -> s 1 k') & ~wholly
-    start = torch.arange(across, device = device) * TILE
+    start = torch.arange(across, device = device) * TILE + first
 
     def overlaps(t: Tensor) -> Tensor:
         low, high = t.amin(dim = -1), t.amax(dim = -1)
@@ -265,14 +269,15 @@ def enter(quadric: Tensor, bounds: Tensor, origin: Tensor, ray: Tensor, limit: T
     one, other = (bounds[:, :3] - origin).unsqueeze(-1) * slowness, (bounds[:, 3:] - origin).unsqueeze(-1) * slowness
     near, far = torch.minimum(one, other).amax(dim = 1), torch.maximum(one, other).amin(dim = 1)
 
-    # the quadric: a t² + 2 b t + c. Roots of negative numbers are NaN and compare as misses
+    # the quadric: a t² + 2 b t + c. Roots of negative numbers are NaN and compare as misses; rsqrt is fast for these too, sqrt isn't
 
     gradient = squares * origin
     gradient[:, 2] += linear
     a = (squares.unsqueeze(1) @ (ray * ray)).squeeze(1)
     b = (gradient.unsqueeze(1) @ ray).squeeze(1)
     c = ((squares * origin * origin).sum(dim = -1) + 2 * linear * origin[:, 2] + constant).unsqueeze(-1)
-    root = (b * b - a * c).sqrt()
+    root = b * b - a * c
+    root = root * root.rsqrt()
     slowness = 1 / a
     first, second = (-b - root) * slowness, (root - b) * slowness
 
@@ -287,8 +292,8 @@ def enter(quadric: Tensor, bounds: Tensor, origin: Tensor, ray: Tensor, limit: T
 
 # what it looks like
 
-def shade(world: World, cameras: Cameras, hits: Hits, picture: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Colours (n 3) of what is hit by rays (n) through coordinates x, y of pictures (n), which count all views of all worlds."""
+def shade(world: World, cameras: Cameras, table: tuple[Tensor, ...], shadows: Shadows, hits: Hits, picture: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Colours (n 3) of what is hit by rays (n) through coordinates x, y of pictures (n), which count all views of all worlds. table: by `surface_table`."""
     v = cameras.intrinsics.shape[1]
     scene = picture // v
     light = world.lighting
@@ -302,7 +307,6 @@ def shade(world: World, cameras: Cameras, hits: Hits, picture: Tensor, x: Tensor
 
     # position in the frame of what is hit, and which part of it: a face of its box, or the quadric
 
-    table = surface_table(world)
     row = scene * (MAX_PRIMITIVES + 6) + hits.surface
     center, half, axes, low, high, quadric = (t[row] for t in table)
     axes = axes.unflatten(-1, (3, 3))
@@ -335,7 +339,7 @@ def shade(world: World, cameras: Cameras, hits: Hits, picture: Tensor, x: Tensor
     usual = (light.position - light.focus).norm(dim = -1)
     fading = of_scene(light.fading)
     strength = 1 - fading + fading * (2 / (1 + (light_distance / of_scene(usual)).square())).clamp(max = 1.8)
-    lit = lightness(world, point + 0.01 * of_scene(light.reach).unsqueeze(-1) * 0.5 * normal, scene)
+    lit = lightness(shadows, point + 1.5 * of_scene(shadows.texel).unsqueeze(-1) * normal, scene)
     strength = strength * (1 - of_scene(light.shadow) * (1 - lit))
     upwards = 0.5 + 0.5 * normal[:, 2:]
     direct = strength * (normal * to_light).sum(dim = -1).clamp(min = 0)
@@ -410,7 +414,7 @@ def paint(world: World, row: Tensor, metric: Tensor, half: Tensor, normal: Tenso
         periods = (2 * math.pi * radius * frequency).round().clamp(min = 1)
         around = torch.atan2(metric[:, 1], metric[:, 0]) * (periods / (2 * math.pi))
         level = torch.log2(SIZE * footprint * torch.where(is_wrapped, torch.maximum(frequency, 0.5 * periods / (2 * math.pi * here)), frequency))
-        return torch.where(is_wrapped, around, u * frequency) + offset[:, 0], torch.where(is_wrapped, metric[:, 2], v) * torch.where(is_wrapped, frequency, frequency) + offset[:, 1], level
+        return torch.where(is_wrapped, around, u * frequency) + offset[:, 0], torch.where(is_wrapped, metric[:, 2], v) * frequency + offset[:, 1], level
 
     channels = look_up(pattern, *coordinates(frequency))
     fine = look_up(detail[:, 0].long(), *coordinates(detail[:, 1]))
@@ -419,31 +423,36 @@ def paint(world: World, row: Tensor, metric: Tensor, half: Tensor, normal: Tenso
     return albedo.clamp(0, 1), gloss, glow
 
 
-def lightness(world: World, point: Tensor, scene: Tensor) -> Tensor:
-    """How much of the main light reaches points (n 3) of scenes (n): 0 to 1, by a map of distances from the light."""
+def make_shadows(world: World) -> Shadows:
+    """What the main lights of worlds see. The shell casts no shadows."""
     light = world.lighting
+    device = light.position.device
     distance = (light.position - light.focus).norm(dim = -1)
-    up = torch.tensor([0.01, 0., 1.], device = point.device)
-    camera_to_world = look_at(light.position, light.focus, up)
+    camera_to_world = look_at(light.position, light.focus, torch.tensor([0.01, 0., 1.], device = device))
     slope = (light.reach / distance).clamp(max = 0.85)
-    intrinsics = torch.eye(3, device = point.device).repeat(len(slope), 1, 1)
+    intrinsics = torch.eye(3, device = device).repeat(len(slope), 1, 1)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = SHADOW_SIZE / 2 / slope
     intrinsics[:, :2, 2] = SHADOW_SIZE / 2
     hits = trace(world.primitives, None, camera_to_world.unsqueeze(1), intrinsics.unsqueeze(1), SHADOW_SIZE)
-    shadow_map = hits.distance.flatten()
+    return Shadows(camera_to_world, intrinsics[:, 0, 0], hits.distance.flatten(), 2 * slope * distance / SHADOW_SIZE)
 
-    moved = (camera_to_world[scene, :3, :3].mT @ (point - camera_to_world[scene, :3, 3]).unsqueeze(-1)).squeeze(-1)
+
+def lightness(shadows: Shadows, point: Tensor, scene: Tensor) -> Tensor:
+    """How much of the main light reaches points (n 3) of scenes (n): 0 to 1, blended over 2 × 2 texels."""
+    camera_to_world, focal, distance, texel = shadows
+    moved = ((point - camera_to_world[scene, :3, 3]).unsqueeze(-2) @ camera_to_world[scene, :3, :3]).squeeze(-2)
     z = moved[:, 2].clamp(min = 1e-3)
-    x, y = (moved[:, axis] / z * intrinsics[scene, 0, 0] + SHADOW_SIZE / 2 for axis in (0, 1))
+    scale = focal[scene] / z
+    x, y = moved[:, 0] * scale + SHADOW_SIZE / 2, moved[:, 1] * scale + SHADOW_SIZE / 2
     outside = (moved[:, 2] < 1e-3) | (x < 0) | (y < 0) | (x > SHADOW_SIZE - 1) | (y > SHADOW_SIZE - 1)
     x, y = x.clamp(0, SHADOW_SIZE - 1.001), y.clamp(0, SHADOW_SIZE - 1.001)
     left, top = x.long(), y.long()
     across, down = x - left, y - top
-    start = scene * SHADOW_SIZE ** 2 + top * SHADOW_SIZE + left
-    away = moved.norm(dim = -1) - 0.003 * light.reach[scene]
+    start = (scene * SHADOW_SIZE + top) * SHADOW_SIZE + left
+    away = moved.norm(dim = -1) - texel[scene]
 
     def passes(offset: int) -> Tensor:
-        return (shadow_map[start + offset] > away).float()
+        return (distance[start + offset] > away).float()
 
     upper = torch.lerp(passes(0), passes(1), across)
     lower = torch.lerp(passes(SHADOW_SIZE), passes(SHADOW_SIZE + 1), across)
