@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor
 
 from lvsm_pytorch.cameras import look_at
@@ -544,6 +544,10 @@ def colors(draw: Draw, n: int) -> Tensor:
     hue = float(draw.one_of((8, 10, 13, 25, 30, 58))) / 100 if draw.happens(0.7) else draw.number(0, 1)
     hues = (torch.where(draw.chance(0.65, n), hue, draw.uniform(0, 1, n)) + 0.04 * draw.normal(n)).remainder(1)
     saturation = draw.uniform(0, 1, n) ** 1.3 * (0.08 + 0.75 * draw.number(0., 1.) ** 1.7)
+    # few things are purple, pink or turquoise
+
+    rare = ((hues > 0.68) & (hues < 0.95)) | ((hues > 0.38) & (hues < 0.52))
+    saturation = torch.where(rare & draw.chance(0.85, n), 0.3 * saturation, saturation)
     value = draw.uniform(0.08, 1., n) ** draw.number(0.4, 1.4)
     wheel = ((hues.unsqueeze(-1) * 6 + torch.tensor([0., 4., 2.])).remainder(6) - 3).abs() - 1
     return value.unsqueeze(-1) * (1 - saturation.unsqueeze(-1) * (1 - wheel.clamp(0, 1)))

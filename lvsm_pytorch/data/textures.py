@@ -32,14 +32,14 @@ def bank(device: torch.device) -> Tensor:
     if device.type != 'cpu':
         return bank(torch.device('cpu')).to(device)
 
-    image = make_patterns(torch.Generator().manual_seed(2024))
+    image = make_patterns(torch.Generator().manual_seed(2024)).clamp(0, 1)
     levels = []
 
     for _ in range(LEVELS):
         levels.append(rearrange(image, 'n c h w -> n (h w) c'))
         image = F.avg_pool2d(image, 2) if image.shape[-1] > 1 else image
 
-    return rearrange((torch.cat(levels, dim = 1).clamp(0, 1) * 255).round().to(torch.uint8), 'n t c -> (n t) c').contiguous()
+    return rearrange((torch.cat(levels, dim = 1) * 255).round().to(torch.uint8), 'n t c -> (n t) c').contiguous()
 
 
 def look_up(pattern: Tensor, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
