@@ -21,6 +21,7 @@ MAX_PRIMITIVES = 288
 MAX_VIEWS = 32
 UP = torch.tensor([0., 0., 1.])
 GROUND = 4    # the face of the shell that looks up
+NATURAL_HUES = 2, 6, 8, 10, 12, 15, 22, 30, 57, 60    # brick, wood, skin, sand, grass, sky: hundredths of a turn from red
 
 
 class Surfaces(NamedTuple):
@@ -129,7 +130,8 @@ def cleared(stage: Stage) -> Primitives:
 def lattice(draw: Draw) -> tuple[Tensor, Tensor]:
     """Steps of a path (v), (v): to and fro along rows, as people walk around things, with jitter; 0 is the middle of a row."""
     index = torch.arange(MAX_VIEWS)
-    columns, rows = int(draw.integer(3, 9)), int(draw.integer(1, 4))
+    columns = int(draw.integer(3, 9))
+    rows = max(int(draw.integer(1, 4)), math.ceil(9 / columns))
 
     def to_and_fro(i: Tensor, n: int) -> Tensor:
         return (i % (2 * n)).minimum(2 * n - 1 - i % (2 * n)).float() if n > 1 else torch.zeros(len(i))
@@ -142,7 +144,7 @@ def lattice(draw: Draw) -> tuple[Tensor, Tensor]:
 def orbit(draw: Draw, focus: Tensor, radius: float, size: float, elevations: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Eyes and targets (v 3) around a thing of a size, at several heights."""
     a, b = lattice(draw)
-    step = draw.log_number(0.03, 0.7) * (radius - 0.8 * size) / radius
+    step = draw.log_number(0.04, 0.8) * (radius - 0.8 * size) / radius
     azimuth = draw.number(0, 2 * math.pi) + a * step
     low, high = (math.radians(degrees) for degrees in elevations)
     elevation = (draw.number(low, high) + b * min(step, 0.3)).clamp(low, high)
@@ -154,7 +156,7 @@ def orbit(draw: Draw, focus: Tensor, radius: float, size: float, elevations: tup
 def walk(draw: Draw, eye: Tensor, focus: Tensor, near: float) -> tuple[Tensor, Tensor]:
     """Eyes and targets (v 3) of a camera that is carried sideways, forwards or held by hand, and looks about the same way."""
     a, b = lattice(draw)
-    step = draw.log_number(0.03, 0.7) * near
+    step = draw.log_number(0.06, 0.9) * near
     forward = F.normalize((focus - eye) * torch.tensor([1., 1., 0.]) + 1e-6, dim = 0)
     right = torch.linalg.cross(forward, UP)
     way = draw.number(0, 1)
@@ -222,7 +224,7 @@ def room(draw: Draw) -> Stage:
     half = draw.uniform(8.5, 15, 2) * small
     height = draw.number(10, 15) * small
     shell = torch.stack((torch.cat((-half, torch.zeros(1))), torch.cat((half, torch.tensor([height])))))
-    objects = scattered(draw, int(draw.integer(6, 20)), half * 0.9, (0.5, 3.5))
+    objects = scattered(draw, int(draw.integer(8, 24)), half * 0.9, (0.5, 3.5))
     walls = on_walls(draw, int(draw.integer(6, 24)), half, height)
     primitives = joined(objects, walls)
     group = torch.cat((object_groups(objects), object_groups(walls, 2, 1000)))
@@ -405,7 +407,7 @@ def facade(draw: Draw) -> Stage:
         eyes, targets = walk(draw, eye, focus, 0.6 * distance)
     else:
         a, b = lattice(draw)
-        step = draw.log_number(0.03, 0.6) * distance
+        step = draw.log_number(0.04, 0.6) * distance
         eyes = eye + step * torch.stack((a, 0.3 * b, 0.4 * b), dim = -1)
         targets = focus + torch.tensor([0.7, 0., 0.7]) * (eyes - eye)
 
@@ -439,7 +441,7 @@ def aerial(draw: Draw) -> Stage:
     roofs = boxes(center + UP * (size[:, 2:] - 0.25 * width), torch.cat((width, size[:, 1:2] * 1.05, width), dim = -1), axes = tilt @ spin)
     roofs = roofs._replace(present = draw.chance(0.6, n))
 
-    trees = int(draw.integer(5, 80))
+    trees = int(draw.log_number(5, 140))
     clumped = spots(draw, trees, half) if draw.happens(0.4) else spots(draw, 5, half)[draw.integer(0, 4, trees)] + 4 * draw.normal(trees, 2)
     radius = draw.log_uniform(0.3, 1.8, trees, 1) * (0.25 * draw.normal(trees, 3)).exp()
     woods = boxes(torch.cat((clumped, radius[:, 2:] * 0.7), dim = -1), radius, shape = draw.one_of((ELLIPSOID, ELLIPSOID, CONE), trees))
@@ -462,7 +464,7 @@ def aerial(draw: Draw) -> Stage:
     focus = torch.cat((draw.uniform(-8, 8, 2), torch.zeros(1)))
     eye = focus - ahead * height / math.tan(pitch) + UP * height
     a, b = lattice(draw)
-    step = draw.log_number(0.03, 0.5) * height
+    step = draw.log_number(0.04, 0.6) * height
     moves = step * (a[:, None] * torch.linalg.cross(ahead, UP) + b[:, None] * ahead) + 0.03 * height * draw.normal(MAX_VIEWS, 3)
     eyes = eye + moves
     targets = focus + moves * torch.tensor([1., 1., 0.]) * draw.number(0.6, 1.) + draw.number(0., 0.1) * height * draw.normal(MAX_VIEWS, 3) * torch.tensor([1., 1., 0.])
@@ -476,7 +478,7 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
     k = MAX_PRIMITIVES + 6
     palette = colors(draw, 7)
     vividness = draw.log_number(0.3, 1.4)
-    color = palette[draw.integer(0, 6, k)] * draw.uniform(0.7, 1.3, k, 1) + 0.04 * draw.normal(k, 3)
+    color = palette[draw.integer(0, 6, k)] * draw.uniform(0.7, 1.3, k, 1) + 0.02 * draw.normal(k, 3)
 
     # contrast: mostly light and dark of the same colour
 
@@ -495,7 +497,7 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
     distance = float((stage.eyes[0] - stage.focus).norm())
     scale[-6:] = distance
     frequency = draw.log_uniform(0.12, 2.5, k) / (2 * scale)
-    detail = torch.stack((draw.integer(0, NUM_PATTERNS - 1, k).float(), frequency * draw.log_uniform(3., 14., k), draw.uniform(0., 1.6, k) * draw.chance(0.75, k)), dim = -1)
+    detail = torch.stack((draw.integer(0, NUM_PATTERNS - 1, k).float(), frequency * draw.log_uniform(3., 14., k), draw.uniform(0.2, 2.2, k) * draw.chance(0.75, k)), dim = -1)
 
     gloss = draw.uniform(0., 0.6, k) * draw.chance(0.35, k) * float(draw.happens(0.6))
     glow = draw.uniform(0.3, 0.9, k) * draw.chance(0.04, k)
@@ -541,12 +543,13 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
 
 def colors(draw: Draw, n: int) -> Tensor:
     """Colours (n 3) that go together: many of them of one hue, few of them vivid."""
-    hue = float(draw.one_of((8, 10, 13, 25, 30, 58))) / 100 if draw.happens(0.7) else draw.number(0, 1)
-    hues = (torch.where(draw.chance(0.65, n), hue, draw.uniform(0, 1, n)) + 0.04 * draw.normal(n)).remainder(1)
-    saturation = draw.uniform(0, 1, n) ** 1.3 * (0.08 + 0.75 * draw.number(0., 1.) ** 1.7)
+    hue = float(draw.one_of(NATURAL_HUES)) / 100 if draw.happens(0.8) else draw.number(0, 1)
+    others = torch.where(draw.chance(0.75, n), draw.one_of(NATURAL_HUES, n) / 100, draw.uniform(0, 1, n))
+    hues = (torch.where(draw.chance(0.6, n), hue, others) + 0.03 * draw.normal(n)).remainder(1)
+    saturation = draw.uniform(0, 1, n) ** 1.3 * (0.15 + 0.8 * draw.number(0., 1.) ** 1.3)
     # few things are purple, pink or turquoise
 
-    rare = ((hues > 0.68) & (hues < 0.95)) | ((hues > 0.38) & (hues < 0.52))
+    rare = ((hues > 0.64) & (hues < 0.98)) | ((hues > 0.38) & (hues < 0.52))
     saturation = torch.where(rare & draw.chance(0.85, n), 0.3 * saturation, saturation)
     value = draw.uniform(0.08, 1., n) ** draw.number(0.4, 1.4)
     wheel = ((hues.unsqueeze(-1) * 6 + torch.tensor([0., 4., 2.])).remainder(6) - 3).abs() - 1
@@ -564,9 +567,10 @@ def lights(draw: Draw, stage: Stage) -> Lighting:
         position = position.clamp(stage.shell[0] + 0.3, stage.shell[1] - 0.3)
         position[2] = max(float(position[2]), float(stage.focus[2]) + 0.5 * stage.size)
 
-    warmth = 1 + 0.07 * draw.normal(3) * torch.tensor([1., 0.4, 1.])
+    warm = torch.tensor([1., 0., -1.])
+    warmth = 1 + 0.1 * draw.normal(1) * warm + 0.02 * draw.normal(3)
     balance = draw.number(0.15, 0.75)   # of direct light
-    ambient = (1 - balance) * (1 + 0.08 * draw.normal(3))
+    ambient = (1 - balance) * (1 + 0.08 * draw.normal(1) * warm + 0.02 * draw.normal(3))
     horizon, zenith = draw.number(0.6, 1.) * (1 - draw.uniform(0., 0.15, 3)), draw.number(0.4, 1.) * (1 - draw.number(0., 0.7) * torch.tensor([1., 0.55, 0.1]))
     return Lighting(
         position = position,

@@ -126,7 +126,8 @@ def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
     # exposure by the first picture, as far as a camera's goes, then each view's own error
 
     mean = reduce(images[:, 0], 's c h w -> s', 'mean').clamp(min = 0.02)
-    exposure = (world.lighting.brightness / mean).pow(0.7).clamp(0.6, 2.2)
+    wanted = world.lighting.brightness / mean
+    exposure = torch.where(wanted < 1, wanted.pow(0.35), wanted.pow(0.7)).clamp(0.6, 2.2)
     gain = rearrange(exposure, 's -> s 1 1') * world.views.gain[:, :v]
     images = images * rearrange(gain, 's v c -> s v c 1 1')
 
