@@ -9,10 +9,11 @@ from einops import rearrange
 from torch import Tensor
 
 from lvsm_pytorch.cameras import plucker_rays
-from lvsm_pytorch.data.layouts import make_world
 from lvsm_pytorch.data.objects import BOUNDS, QUADRICS, Draw, turns
+from lvsm_pytorch.data.scenery import make_world
 from lvsm_pytorch.data.textures import NUM_PATTERNS, bank, look_up
-from lvsm_pytorch.data.worlds import RenderedWorlds, enter, render_worlds
+from lvsm_pytorch.data.tracing import enter
+from lvsm_pytorch.data.worlds import RenderedWorlds, render_worlds
 
 SEEDS = range(16)
 

@@ -38,6 +38,7 @@ BOUNDS = (
 )
 
 PARTS = 9
+MAX_PRIMITIVES = 288
 
 
 class Primitives(NamedTuple):
