@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras, look_at
-from lvsm_pytorch.data.objects import BOUNDS, MAX_PRIMITIVES, QUADRICS
-from lvsm_pytorch.data.scenery import World
-from lvsm_pytorch.data.textures import SIZE, look_up
-from lvsm_pytorch.data.tracing import Hits, trace
+from lvsm_pytorch.data.worlds.objects import BOUNDS, MAX_PRIMITIVES, QUADRICS
+from lvsm_pytorch.data.worlds.scenery import World
+from lvsm_pytorch.data.worlds.textures import SIZE, look_up
+from lvsm_pytorch.data.worlds.tracing import Hits, trace
+from lvsm_pytorch.geometry import Cameras, look_at
 
 # texels along a side of the map of what the main light sees
 SHADOW_SIZE = 256

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvsm_pytorch.data.layouts import UP, Stage
-from lvsm_pytorch.data.objects import MAX_PRIMITIVES, Draw
-from lvsm_pytorch.data.textures import NUM_NOISE, NUM_PATTERNS
+from lvsm_pytorch.data.worlds.layouts import UP, Stage
+from lvsm_pytorch.data.worlds.objects import MAX_PRIMITIVES, Draw
+from lvsm_pytorch.data.worlds.textures import NUM_NOISE, NUM_PATTERNS
 
 # brick, wood, skin, sand, grass, sky: hundredths of a turn from red
 NATURAL_HUES = 2, 6, 8, 10, 12, 15, 22, 30, 57, 60

@@ -12,7 +12,7 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor
 
-from lvsm_pytorch.data.objects import BOUNDS, QUADRICS, Primitives
+from lvsm_pytorch.data.worlds.objects import BOUNDS, QUADRICS, Primitives
 
 # rays along a side of a tile, and how many tiles are traced at once: as many as fit a CPU's cache, or a GPU's appetite
 TILE = 8

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvsm_pytorch.cameras import look_at
-from lvsm_pytorch.data.layouts import MAX_VIEWS, UP, Stage, aerial, facade, open_ground, room, studio
-from lvsm_pytorch.data.looks import Lighting, Surfaces, lights, looks
-from lvsm_pytorch.data.objects import MAX_PRIMITIVES, Draw, Primitives
+from lvsm_pytorch.data.worlds.layouts import MAX_VIEWS, UP, Stage, aerial, facade, open_ground, room, studio
+from lvsm_pytorch.data.worlds.looks import Lighting, Surfaces, lights, looks
+from lvsm_pytorch.data.worlds.objects import MAX_PRIMITIVES, Draw, Primitives
+from lvsm_pytorch.geometry import look_at
 
 
 class Views(NamedTuple):

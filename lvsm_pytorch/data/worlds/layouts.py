@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from lvsm_pytorch.data.objects import ARCH, BOX, CONE, CYLINDER, DOME, ELLIPSOID, FRUSTUM, PARTS, Draw, Primitives, along, boxes, compounds, extents, joined, placed, turns
+from lvsm_pytorch.data.worlds.objects import ARCH, BOX, CONE, CYLINDER, DOME, ELLIPSOID, FRUSTUM, PARTS, Draw, Primitives, along, boxes, compounds, extents, joined, placed, turns
 
 MAX_VIEWS = 32
 UP = torch.tensor([0., 0., 1.])

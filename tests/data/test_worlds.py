@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from lvsm_pytorch.cameras import plucker_rays
-from lvsm_pytorch.data.objects import BOUNDS, QUADRICS, Draw, turns
-from lvsm_pytorch.data.scenery import make_world
-from lvsm_pytorch.data.textures import NUM_PATTERNS, bank, look_up
-from lvsm_pytorch.data.tracing import enter
-from lvsm_pytorch.data.worlds import RenderedWorlds, render_worlds
+from lvsm_pytorch.data.worlds.objects import BOUNDS, QUADRICS, Draw, turns
+from lvsm_pytorch.data.worlds.rendering import RenderedWorlds, render_worlds
+from lvsm_pytorch.data.worlds.scenery import make_world
+from lvsm_pytorch.data.worlds.textures import NUM_PATTERNS, bank, look_up
+from lvsm_pytorch.data.worlds.tracing import enter
+from lvsm_pytorch.geometry import plucker_rays
 
 SEEDS = range(16)
 

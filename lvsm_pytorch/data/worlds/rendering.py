@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
-from lvsm_pytorch.cameras import Cameras
-from lvsm_pytorch.data.objects import MAX_PRIMITIVES
-from lvsm_pytorch.data.scenery import MAX_VIEWS, World, make_world, stacked
-from lvsm_pytorch.data.shading import make_shadows, shade, surface_table
-from lvsm_pytorch.data.tracing import Hits, trace
+from lvsm_pytorch.data.worlds.objects import MAX_PRIMITIVES
+from lvsm_pytorch.data.worlds.scenery import MAX_VIEWS, World, make_world, stacked
+from lvsm_pytorch.data.worlds.shading import make_shadows, shade, surface_table
+from lvsm_pytorch.data.worlds.tracing import Hits, trace
 from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry import Cameras
 
 # rays shaded at once: as many as fit a CPU's cache, or a GPU's appetite
 RAYS_AT_ONCE = 32768
