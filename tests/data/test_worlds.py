@@ -12,7 +12,7 @@ from lvsm_pytorch.data.worlds.objects import BOUNDS, QUADRICS, Draw, turns
 from lvsm_pytorch.data.worlds.rendering import RenderedWorlds, render_worlds
 from lvsm_pytorch.data.worlds.scenery import make_world
 from lvsm_pytorch.data.worlds.textures import NUM_PATTERNS, bank, look_up
-from lvsm_pytorch.data.worlds.tracing import enter
+from lvsm_pytorch.data.worlds.tracing import enter, leave_shell
 from lvsm_pytorch.geometry import plucker_rays
 
 SEEDS = range(16)
@@ -167,3 +167,12 @@ def test_a_device_can_be_told():
 def test_errors_say_what_to_do(arguments, message):
     with pytest.raises(ValueError, match = message):
         render_worlds(**{**dict(seeds = [0], num_views = 1, image_size = 8), **arguments})
+
+
+@pytest.mark.parametrize('zero', [0., -0.])
+def test_rays_along_a_face_leave_the_shell_in_front(zero):
+    shell = torch.tensor([[[-8., -8., -8.], [8., 8., 8.]]])
+    ray = torch.tensor([[[0.6], [zero], [0.8]]])
+    distance, face = leave_shell(shell, torch.tensor([[2., 3., 1.]]), ray)
+    assert distance.item() == pytest.approx(7 / 0.8)
+    assert face.item() == 5

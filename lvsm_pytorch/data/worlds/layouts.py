@@ -233,7 +233,7 @@ def studio(draw: Draw) -> Stage:
 
     # on nothing or a disc before a plain backdrop; on a table in a room; on the ground outside
 
-    fill, focal = draw.number(0.8, 2.1), draw.log_number(0.7, 2.5)
+    fill, focal = draw.number(0.8, 2.1), draw.log_number(0.7, 4.)
     radius = max(2 * size * focal / fill, 1.6 * size)
     reach_of_shell = radius * draw.log_number(1.6, 6.)
     where = draw.number(0, 1)

@@ -137,7 +137,7 @@ def tile_pairs(primitives: Primitives, camera_to_world: Tensor, intrinsics: Tens
 def leave_shell(shell: Tensor, origin: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:
     """Distance and face (n r) at which rays (n 3 r) from inside a box (n 2 3) leave it."""
     low, high = ((bound - origin).unsqueeze(-1) for bound in shell.unbind(dim = 1))
-    outwards = ray > 0
+    outwards = ~ray.signbit()  # as copysign has it: a ray along a face has components of either zero
     distance, axis = (torch.where(outwards, high, low) / torch.where(ray.abs() < 1e-9, 1e-9, ray.abs()).copysign(ray)).min(dim = 1)
     return distance, 2 * axis + outwards.gather(1, axis.unsqueeze(1)).squeeze(1)
 
