@@ -21,6 +21,8 @@ class TrainConfig:
     data: Path | None = None
     """Posed photos: a folder with a transforms.json, a COLMAP model, RealEstate10K chunks or the LVSM authors' JSON files, or with such
     folders. Of one scene every eighth view by name is held out, of several every eighth scene. Left out: built-in synthetic scenes without end."""
+    pose: bool = False
+    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
     out: Path = Path('lvsm-run')
     """Folder of the run: config.yaml, the model (config.json, model.safetensors), the best one in best/, states to go on from in states/,
     metrics.jsonl, comparison.png."""
@@ -168,6 +170,8 @@ class EvaluateConfig:
     data: Path | None = None
     """Posed photos in any format that `lvsm train` takes; of a folder with `train` and `test`, the latter. Left out: those of the run, or built-in
     scenes that it has not seen. Of the run's own scenes, without an index, those that it held out."""
+    pose: bool = False
+    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
     index: Path | None = None
     """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` makes one,
     with as many inputs as the model was trained with."""
@@ -211,6 +215,8 @@ class RenderConfig:
     """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
     data: Path | None = None
     """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or a built-in scene that it was not."""
+    pose: bool = False
+    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
     path: str = 'interpolate'
     """interpolate: from one input camera to the next. orbit: around what they look at, as far as they stand around it. held-out: the views that
     were held out, beside the truth, with their figures. Or a JSON file: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the
@@ -281,6 +287,8 @@ class ViewConfig:
     """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
     data: Path | None = None
     """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or built-in scenes that it was not."""
+    pose: bool = False
+    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
     scene: int = 0
     """Number of the scene that is shown first, where there are several."""
     out: Path = Path('lvsm-view')
@@ -291,3 +299,34 @@ class ViewConfig:
     """Port to serve at, or the next one that is free."""
     device: str = 'auto'
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+
+
+@dataclass(frozen = True)
+class PoseConfig:
+    """How poses of photos, or of frames of a video, are found."""
+
+    frames: int = 100
+    """Of a video: most frames. They are the sharpest of even windows of time."""
+    image_size: int = 1600
+    """Longer side of the photos at most, in pixels, while features are found and in what is written."""
+    features: int = 4096
+    """Most features of a photo. Matching takes time by their square."""
+    matching: Literal['auto', 'exhaustive', 'sequential'] = 'auto'
+    """exhaustive: every photo with every other. sequential: with those that are near in time, or by name. auto: sequential for a video and for
+    more than 200 photos."""
+    cameras: Literal['auto', 'one', 'each'] = 'auto'
+    """Which photos share focal length and distortion. auto: those of one size and, by EXIF, of one lens. one: those of one size. each: none."""
+    seed: int = 0
+    """Of what is drawn: on one machine, the same seed gives the same poses."""
+    threads: int | None = None
+    """Threads for features and matches. Left out: one for each core."""
+    overwrite: bool = False
+    """Throw away what this command wrote into the folder, and begin anew."""
+
+    def check(self) -> None:
+        """Errors: ValueError for values out of range."""
+        for name, least in dict(frames = 3, image_size = 64, features = 64, threads = 1).items():
+            value = getattr(self, name)
+
+            if value is not None and value < least:
+                fail(name, f'must be at least {least}', value, 'Left out, it has a default that works.')

@@ -22,6 +22,7 @@ from torch import Tensor
 from lvsm_pytorch.configs.config import EvaluateConfig, Frame, TrainConfig
 from lvsm_pytorch.configs.yaml import config_beside
 from lvsm_pytorch.data import Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
+from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.index import Index, make_index, read_index
 from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
@@ -51,6 +52,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     from tqdm import tqdm
 
     config.check()
+    config = with_poses(config)
     model = load_model(config)
     frame = frame_of(model, config)
     problems = Problems()

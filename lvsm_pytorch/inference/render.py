@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lvsm_pytorch.configs.config import RenderConfig
 from lvsm_pytorch.data import Scene, View, cameras_of
 from lvsm_pytorch.data.images import resize_and_crop, save_image
+from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
 from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.execution import pick_device
@@ -42,6 +43,8 @@ def render(config: RenderConfig) -> list[Path]:
 
     Errors: ValueError for a folder that is no model, data and paths that can't be read, and other frames in the folder.
     """
+    config = with_poses(config)
+
     if config.path == HELD_OUT:
         return render_held_out(config)
 

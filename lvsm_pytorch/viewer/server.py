@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lvsm_pytorch.configs.config import ViewConfig
 from lvsm_pytorch.data.images import save_image, to_pixels
+from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, write_json
 from lvsm_pytorch.geometry.cameras import pose
@@ -70,7 +71,7 @@ class Viewer:
 
     def __init__(self, config: ViewConfig):
         viser = viser_library()
-        self.config = config
+        self.config = config = with_poses(config)
         trained = LVSM.from_pretrained(config.model).to(pick_device(config.device))
         self.trained, size = trained.input_attends_target, default_size(trained)
         self.models = both_modes(trained)
