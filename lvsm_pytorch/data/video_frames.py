@@ -44,7 +44,7 @@ def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int,
         folder: An existing one; frames that are there already are kept.
         num_frames: Most frames; a video has fewer where it is short.
         max_size: Longer side of the JPEGs at most, in pixels.
-        progress: tqdm or the like, whose `update` is called with each window.
+        progress: tqdm or the like, which counts windows.
 
     Errors: ImportError without PyAV; ValueError for what is no video or has fewer than two frames that can be decoded.
     """
@@ -54,6 +54,10 @@ def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int,
         times = frame_times(video)
         windows = windows_of(times, num_frames)
         missing = {number: window for number, window in enumerate(windows) if not (folder / frame_name(number)).is_file()}
+
+        if progress is not None:
+            progress.reset(len(windows))
+            progress.update(len(windows) - len(missing))
 
         for number, frame in sharpest(decoded(video, missing), missing, progress):
             save_jpeg(shrunk(upright(frame), max_size), folder / frame_name(number))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lvsm_pytorch.configs.config import PoseConfig
-from lvsm_pytorch.data.posing import Posed, find_poses
+from lvsm_pytorch.data.pose_folder import Posed
+from lvsm_pytorch.data.posing import find_poses
 from lvsm_pytorch.evaluation.inspection import inspect
 
 PICTURE = 'cameras.png'

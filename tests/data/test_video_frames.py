@@ -21,7 +21,7 @@ BACKGROUND = np.random.default_rng(0).integers(40, 200, (SIZE[1] // 4, SIZE[0] /
 def frame_of(number, is_sharp = True):
     """A picture whose upper left block says its number by its brightness; without contrast where it is not sharp."""
     pixels = BACKGROUND.copy() if is_sharp else np.full_like(BACKGROUND, 120)
-    pixels[:24, :24] = 4 * number
+    pixels[:24, :24] = 4 * number % 256
     return pixels
 
 
