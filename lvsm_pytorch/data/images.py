@@ -73,11 +73,11 @@ def opened(source: Path | bytes, name: str = ''):
         raise BadView(f'image: must be a readable image file, but got {name or source}: {error}. Replace it, or take it out of the scene.') from error
 
 
-def save_image(image: Tensor, path: Path) -> None:
-    """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says."""
+def save_image(image: Tensor, path: Path, *, durable: bool = True) -> None:
+    """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says. durable: as of `write_whole`."""
     check_shape('3 h w', image = image)
     pixels = to_pixels(image)
-    write_whole(path, lambda temporary: image_library().fromarray(pixels).save(temporary))
+    write_whole(path, lambda temporary: image_library().fromarray(pixels).save(temporary), durable = durable)
 
 
 def to_pixels(image: Tensor):

@@ -283,7 +283,11 @@ def with_poses(config: Config) -> Config:
 
     They are in a new folder beside the photos, and are used again where it is there. Errors: as `find_poses`.
     """
-    return replace(config, data = posed_data(config.data), pose = False) if config.pose else config
+    if not config.pose:
+        return config
+
+    data = tuple(map(posed_data, config.data)) if isinstance(config.data, tuple) else posed_data(config.data)
+    return replace(config, data = data, pose = False)
 
 
 def posed_data(data: Path | None) -> Path:

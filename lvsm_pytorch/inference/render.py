@@ -78,12 +78,17 @@ def shot(config: RenderConfig, out: Path) -> Film:
     claim(out, FRAMES, settings, overwrite = config.overwrite)
     files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
 
-    if not all(file.exists() for file in files):
+    if not all(map(is_there, files)):
         model = that_takes(model, max(way.size)).to(pick_device(config.device))
         photos = read_photos(model, [view.load() for view in seen], cameras, input_size = input_size, unit = unit_for(model, scene))
         paint_frames(config, photos, way, files)
 
     return Film(files, way.fps, seen)
+
+
+def is_there(frame: Path) -> bool:
+    """An empty file is what a failure of the power may leave."""
+    return frame.is_file() and frame.stat().st_size > 0
 
 
 def hash_of(cameras: Cameras) -> str:
@@ -108,7 +113,7 @@ def paint_frames(config: RenderConfig, photos: PhotosRead, way: Path3D, files: l
     """Those that are not there yet."""
     from tqdm import tqdm
 
-    left = [number for number, file in enumerate(files) if not file.exists()]
+    left = [number for number, file in enumerate(files) if not is_there(file)]
     cameras = Cameras(*(t[left] for t in way.cameras))
 
     with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
@@ -116,7 +121,7 @@ def paint_frames(config: RenderConfig, photos: PhotosRead, way: Path3D, files: l
 
         for chunk in photos.views(cameras, way.size, chunk_size = config.chunk_size):
             for view in chunk:
-                save_image(view, files[next(numbers)])
+                save_image(view, files[next(numbers)], durable = False)
                 bar.update()
 
 
@@ -132,7 +137,7 @@ def render_held_out(config: RenderConfig) -> list[Path]:
     files = [out / f'{Path(name).with_suffix("").as_posix().replace("/", "_")}.png' for name in held_out.names]
 
     for file, views in tqdm(list(zip(files, pred, strict = True)), unit = 'view'):
-        save_image(views[0], file)
+        save_image(views[0], file, durable = False)
 
     save_comparison(out / 'comparison.png', held_out, pred)
     print(table(figures(model = score(pred, held_out.target_images), **guesses(held_out)._asdict())))

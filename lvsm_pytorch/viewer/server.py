@@ -294,7 +294,7 @@ class Visit:
                 if self.ended.is_set():
                     return
 
-                save_image(stage.paint_camera(cameras, number, size, count, attends), frame)
+                save_image(stage.paint_camera(cameras, number, size, count, attends), frame, durable = False)
                 self.say_recorded(f'{number + 1} of {len(frames)} frames')
 
             write_video(frames, film, FPS)

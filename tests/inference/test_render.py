@@ -70,11 +70,11 @@ def test_frames_that_are_there_are_not_painted_again(here, monkeypatch):
     whole = [load_image(file) for file in render(config(here, out = here / 'whole'))]
     saved = []
 
-    def save_some(image, path):
+    def save_some(image, path, **options):
         saved.append(path.name)
         if len(saved) == 4:
             raise KeyboardInterrupt
-        save_image(image, path)
+        save_image(image, path, **options)
 
     monkeypatch.setattr(render_module, 'save_image', save_some)
     with pytest.raises(KeyboardInterrupt):
