@@ -79,7 +79,7 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
         records = [record for record in records if 'missing' not in record]
 
         if not records:
-            fail('data', 'must have at least one set of photos that can be evaluated', f'none of {len(scenes) + len(missing)}', '; '.join(f'{name}: {why}' for name, why in list(missing.items())[:5]))
+            fail('data', 'must have at least one set of photos that can be evaluated', f'none of {len({*scenes, *missing})}', '; '.join(f'{name}: {why}' for name, why in list(missing.items())[:5]))
 
         report = dict(
             settings,

@@ -85,6 +85,12 @@ def test_frames_that_are_there_are_not_painted_again(here, monkeypatch):
     assert all((load_image(file) - frame).abs().max() < 0.005 for file, frame in zip(files, whole, strict = True))
     render(config(here))
     assert len(saved) == 8
+
+    # a file that a failure of the power has left empty is no frame
+
+    files[2].write_bytes(b'')
+    assert (load_image(render(config(here))[2]) - whole[2]).abs().max() < 0.005
+    assert saved.pop() == '00002.png'
     with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*inputs'):
         render(config(here, inputs = (0, 1)))
     render(config(here, inputs = (0, 1), overwrite = True))
