@@ -49,7 +49,7 @@ def summary(records: list[Record], num_inputs: tuple[int, ...], shown_inputs: in
     with_shown = [record for record in records if str(shown_inputs) in record['views']]
     complete = [record for record in records if all(str(count) in record['views'] for count in num_inputs)]
     means = mean_figures(with_shown, shown_inputs) if with_shown else {}
-    per_set = {record['scene']: dict(set_figures(record, shown_inputs), views = len(record['views'][str(shown_inputs)])) for record in with_shown}
+    per_set: dict[str, dict[str, Any]] = {record['scene']: dict(set_figures(record, shown_inputs), views = len(record['views'][str(shown_inputs)])) for record in with_shown}
     return dict(
         num_inputs = shown_inputs,
         figures = means.get('model', {}),

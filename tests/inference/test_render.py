@@ -97,6 +97,13 @@ def test_frames_that_are_there_are_not_painted_again(here, monkeypatch):
     assert len(saved) == 15
 
 
+def test_frames_do_not_wait_for_the_disk(here, monkeypatch):
+    waits = []
+    monkeypatch.setattr('os.fsync', waits.append)
+    assert len(render(config(here, video = 'none'))) == 7
+    assert len(waits) == 1    # of the settings
+
+
 @pytest.mark.parametrize('path', ['interpolate', 'orbit', 'file'])
 def test_films_show_all_frames(here, path):
     if path == 'file':
