@@ -51,6 +51,13 @@ def test_views_behind_are_not_used():
     more = Cameras(torch.cat((cameras.camera_to_world, back[None])), INTRINSICS.expand(4, 3, 3))
     assert torch.equal(plane_sweep(torch.cat((images, torch.zeros_like(images[:1]))), more, target, (2., 20.)), expected)
 
+    # nor in the pixel that is on the optical axis of both
+
+    centred = INTRINSICS + torch.tensor([[0., 0., 0.5], [0., 0., 0.5], [0., 0., 0.]])
+    opposite = torch.stack((torch.eye(4), pose(torch.diag(torch.tensor([-1., 1., -1.])), torch.tensor([0., 0., -0.5]))))
+    found = plane_sweep(torch.stack((torch.ones(3, 41, 49), torch.zeros(3, 41, 49))), Cameras(opposite, centred.expand(2, 3, 3)), Cameras(torch.eye(4), centred), (2., 20.))
+    assert torch.allclose(found, torch.ones_like(found))
+
     # of a scene in front of no view, all that is known is its mean colour
 
     alone = Cameras(back[None], INTRINSICS[None])
