@@ -359,7 +359,7 @@ def test_loose_photos_and_videos_name_the_command(tmp_path):
 
 COMMANDS = {
     'render': lambda data, pose, out: render(RenderConfig(model = Path('solids-128'), data = data, pose = pose, out = out)),
-    'evaluate': lambda data, pose, out: evaluate(EvaluateConfig(model = Path('solids-128'), data = data, pose = pose, out = out)),
+    'evaluate': lambda data, pose, out: evaluate(EvaluateConfig(model = Path('solids-128'), data = (data,), pose = pose, out = out)),
     'train': lambda data, pose, out: train(TrainConfig(data = data, pose = pose, out = out, device = 'cpu', patch_size = 8, image_size = 16, dim = 16, depth = 1, dim_head = 16, tensorboard = False)),
     'inspect': lambda data, pose, out: inspect(data, out, pose = pose),
     'view': lambda data, pose, out: pytest.importorskip('viser') and __import__('lvsm_pytorch.viewer.server', fromlist = ['Viewer']).Viewer(ViewConfig(data = data, pose = pose, out = out)),
