@@ -32,7 +32,7 @@ def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -
 
 
 def pose_photos(photos: Path, out: Path, /, options: PoseConfig = PoseConfig()) -> Callable[[], object]:  # noqa: B008, which is frozen
-    """Find the poses of photos, or of a video, and write them as a COLMAP model that the other commands read. What was cut goes on.
+    """Find the poses of photos, or of a video, and write them as a COLMAP model that the other commands read. The same command resumes what was stopped.
 
     Args:
         photos: A folder of photos, or a video.

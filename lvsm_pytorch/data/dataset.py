@@ -132,7 +132,7 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
 
     if found is None and (loose := describe_unposed(path)) is not None:
         command = f'lvsm pose {quote(str(path))} {quote(str(posed_folder(path)))}'
-        fail('data', f'must have poses: be {KNOWN}', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
+        fail('data', 'must have poses', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
 
     if found is None:
         there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'

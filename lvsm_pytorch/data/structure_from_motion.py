@@ -1,6 +1,6 @@
 """Poses of photos by pycolmap on the CPU, in stages: features, matches, a model, and that model undistorted to pinhole cameras.
 
-Every stage goes on where it was cut: features and matches are in COLMAP's database, the others in folders that are renamed when they are whole.
+Every stage resumes where it was stopped: features and matches are in COLMAP's database, the others in folders that are renamed when they are whole.
 """
 
 from __future__ import annotations

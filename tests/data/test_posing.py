@@ -349,7 +349,7 @@ def test_the_settings_of_a_folder_are_noted_before_anything_is_done(tmp_path):
 
 def test_loose_photos_and_videos_name_the_command(tmp_path):
     photos = photo_folder(tmp_path / 'my photos')
-    with pytest.raises(ValueError, match = r"data: must have poses: .* but got 6 photos in .*my photos without any. Find them by `lvsm pose '.*my photos' '.*my photos-posed'`, or add --pose"):
+    with pytest.raises(ValueError, match = r"data: must have poses, but got 6 photos in .*my photos without any. Find them by `lvsm pose '.*my photos' '.*my photos-posed'`, or add --pose"):
         open_dataset(photos)
 
     (tmp_path / 'film.mov').write_bytes(b'')
