@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 
 from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig, PoseConfig, RenderConfig, TrainConfig, ViewConfig
@@ -24,8 +26,8 @@ def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -
         from lvsm_pytorch.lvsm.model import LVSM
         from lvsm_pytorch.lvsm.official import LICENSE
 
-        model = LVSM.from_official(checkpoint, max_image_size = max_image_size)
-        model.save_pretrained(out)
+        model = LVSM.from_official(checkpoint.expanduser(), max_image_size = max_image_size)
+        model.save_pretrained(out.expanduser())
         print(f'{out} has the network with {", ".join(f"{name} {model.config[name]}" for name in ("dim", "depth", "heads", "patch_size"))}. {LICENSE}')
 
     return run
@@ -59,7 +61,7 @@ def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int 
     def run() -> object:
         from lvsm_pytorch.evaluation.inspection import inspect
 
-        return inspect(data, out, scenes = scenes, pairs = pairs, pose = pose)
+        return inspect(data.expanduser(), out.expanduser(), scenes = scenes, pairs = pairs, pose = pose)
 
     return run
 
@@ -124,7 +126,7 @@ def write_evaluation_index(
 
         problems = Problems()
         index = make_index(open_test(data, problems), num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
-        write_index(index, out)
+        write_index(index, out.expanduser())
         print('\n'.join(filter(None, (problems.summary(), f'{out} has {len(index)} scenes, of which {sum(entry is None for entry in index.values())} are null'))))
 
     return run
@@ -172,7 +174,32 @@ def base_config(arguments: list[str]) -> TrainConfig:
     return load_config(told.config or 'demo')
 
 
+# what terminals of few letters show in place of some that help and reports have
+
+PLAIN = {'×': 'x', '…': '...', '–': '-', '—': '-', '•': '*', '→': '->', 'ᵀ': "'", '⁻': '-', '¹': '1', '²': '2', '³': '3', '°': ' degrees', '’': "'", 'ü': 'ue', 'é': 'e'}
+LINES = {'-': '─━╌┄┈═', '|': '│┃╎┆║', '+': '╭╮╰╯┌┐└┘├┤┬┴┼╒╕╘╛╔╗╚╝╠╣╦╩╬', '#': '█▉▊▋▌▍▎▏'}
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """For `codecs.register_error`: letters that an encoding lacks as others that all have."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+
+    lines = {letter: line for line, letters in LINES.items() for letter in letters}
+    return ''.join(PLAIN.get(letter, lines.get(letter, '?')) for letter in error.object[error.start:error.end]), error.end
+
+
+def let_every_terminal_show_it() -> None:
+    """No command ends because of a letter that its terminal, or the file that it is written to, lacks."""
+    codecs.register_error('lvsm', plain)
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors = 'lvsm')
+
+
 def main() -> None:
+    let_every_terminal_show_it()
     warnings.formatwarning = lambda message, *_, **__: f'lvsm: {message}\n'  # a line of source tells a reader nothing
 
     try:

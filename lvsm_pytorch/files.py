@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
+
+from lvsm_pytorch.errors import fail
 
 PARTIAL = '.partial'
 
@@ -48,10 +50,18 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent = 1) + '\n', encoding = 'utf-8'))
 
 
+def check_free(paths: Iterable[Path]) -> None:
+    """Before files are written that this library may not have written before. Errors: ValueError for one that is there, which would be replaced."""
+    there = next((path for path in paths if path.exists()), None)
+
+    if there is not None:
+        fail('folder', 'must have no files that would be replaced', there, 'Choose another folder.')
+
+
 def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
-    """Errors: `error` for a file that is missing or no JSON."""
+    """As it is, with or without a byte order mark. Errors: `error` for a file that is missing or no JSON."""
     try:
-        return json.loads(path.read_text(encoding = 'utf-8'))
+        return json.loads(path.read_text(encoding = 'utf-8-sig'))
     except (OSError, ValueError) as problem:
         raise error(f'{path}: must be a readable JSON file, but got {problem}. Write it anew.') from problem
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,21 @@ Frame = Literal['inputs', 'inputs_and_targets', 'scene']
 Filter = Literal['lanczos', 'bicubic']
 
 
+class Expanded:
+    """Of a dataclass: paths that begin with `~` are those of the home folder, also where no shell has seen to it (`--data=~/photos`, YAML)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+
+            if isinstance(value, Path):
+                object.__setattr__(self, field.name, value.expanduser())
+            elif isinstance(value, tuple) and value and all(isinstance(each, Path) for each in value):
+                object.__setattr__(self, field.name, tuple(each.expanduser() for each in value))
+
+
 @dataclass(frozen = True)
-class TrainConfig:
+class TrainConfig(Expanded):
     """What there is to choose in a training run. The defaults are the paper's run on RealEstate10K; a preset says how it differs."""
 
     data: Path | None = None
@@ -162,7 +175,7 @@ class TrainConfig:
 
 
 @dataclass(frozen = True)
-class EvaluateConfig:
+class EvaluateConfig(Expanded):
     """Paint the views that an index names, and say how good they are."""
 
     model: Path
@@ -228,7 +241,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen = True)
-class RenderConfig:
+class RenderConfig(Expanded):
     """Paint what a camera sees that nobody held."""
 
     model: Path
@@ -278,7 +291,7 @@ class RenderConfig:
 
 
 @dataclass(frozen = True)
-class DemoConfig:
+class DemoConfig(Expanded):
     """See the small model that comes with the library at work, on scenes that it has never seen."""
 
     out: Path = Path('lvsm-demo')
@@ -300,7 +313,7 @@ class DemoConfig:
 
 
 @dataclass(frozen = True)
-class ViewConfig:
+class ViewConfig(Expanded):
     """Walk through a scene in the browser: move the camera, and the model paints what it sees."""
 
     model: Path = Path('solids-128')
@@ -322,7 +335,7 @@ class ViewConfig:
 
 
 @dataclass(frozen = True)
-class PoseConfig:
+class PoseConfig(Expanded):
     """How poses of photos, or of frames of a video, are found."""
 
     frames: int = 100

@@ -105,6 +105,20 @@ def config_beside(model: Path) -> TrainConfig | None:
     return load_run_config(model) if (folder_of(model) / CONFIG).is_file() else None
 
 
+def data_beside(model: Path) -> Path | None:
+    """The data of the run that the folder of a model is, from whichever folder one asks; None where there is no run, or it had none.
+
+    Runs remember where their data lay; those that were begun with a relative path by an earlier version are looked for around the run.
+    """
+    run = config_beside(model)
+
+    if run is None or run.data is None or run.data.exists():
+        return None if run is None else run.data
+
+    around = (folder / run.data for folder in folder_of(model).absolute().parents)
+    return next((data for data in around if data.exists()), run.data)
+
+
 def load_run_config(run: Path) -> TrainConfig:
     """Errors: ValueError for a folder that is no run."""
     run = folder_of(run)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +30,15 @@ KNOWN = 'a transforms.json (nerfstudio, instant-ngp, Blender, DL3DV), a COLMAP m
 
 MOST_HELD_OUT = 64
 
+TRANSFORMS, COLMAP, LVSM_JSON = 'transforms.json', 'COLMAP model', 'LVSM authors\' JSON'
+
+# how far below a folder scenes are looked for; folders of images alone; and folders, in order of preference, in which datasets have the same photos
+# of one scene in several ways: DL3DV's benchmark, ScanNet++, workspaces of COLMAP and gaussian splatting
+
+DEPTH = 3
+IMAGES = r'(images|input|depths?|masks?|frames)(_\d+)?'
+COPIES = ('nerfstudio', 'dslr', 'gaussian_splat', 'dense', 'undistorted', 'colmap', 'sparse', 'distorted', 'iphone')
+
 
 class Dataset(Protocol):
     """Scenes by number. format: in words. problems: what could not be used."""
@@ -47,14 +59,28 @@ class Dataset(Protocol):
         """Of a scene, whether it can be used or not."""
         ...
 
+    def label(self, index: int) -> str:
+        """Where a scene is, for messages; nothing is read for it."""
+        ...
+
 
 class Scenes:
-    """Scenes that are read when they are asked for, each by a function."""
+    """Scenes that are read when they are asked for, each by a function.
 
-    def __init__(self, format: str, readers: Sequence[Callable[[], Scene]], problems: Problems):
+    Args:
+        format: In words.
+        readers: One for each scene.
+        problems: Where what can't be used is noted.
+        names: Of the scenes, where they are known without reading.
+        labels: Where each is, for messages.
+    """
+
+    def __init__(self, format: str, readers: Sequence[Callable[[], Scene]], problems: Problems, names: Sequence[str] | None = None, labels: Sequence[str] | None = None):
         self.format = format
         self.readers = readers
         self.problems = problems
+        self.names = names
+        self.labels = labels
 
     def __len__(self) -> int:
         return len(self.readers)
@@ -66,8 +92,14 @@ class Scenes:
         return ''
 
     def name(self, index: int) -> str:
-        scene = self.problems.attempt(f'scene {index}', partial(self.__getitem__, index))
+        if self.names is not None:
+            return self.names[index]
+
+        scene = self.problems.attempt(self.label(index), partial(self.__getitem__, index))
         return '' if scene is None else scene.name
+
+    def label(self, index: int) -> str:
+        return f'scene {index}' if self.labels is None else self.labels[index]
 
 
 def synthetic_dataset(num_scenes: int, image_size: int, problems: Problems) -> Scenes:
@@ -96,6 +128,9 @@ class Part:
     def name(self, index: int) -> str:
         return self.whole.name(self.indices[index])
 
+    def label(self, index: int) -> str:
+        return self.whole.label(self.indices[index])
+
 
 class Joined:
     """All scenes of several datasets, the first's first."""
@@ -121,13 +156,18 @@ class Joined:
         _, dataset, inner = self.places[index]
         return dataset.name(inner)
 
+    def label(self, index: int) -> str:
+        _, dataset, inner = self.places[index]
+        return dataset.label(inner)
+
 
 def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
     """The dataset in a folder (or of a file) in any format that this library reads. No scene is read yet.
 
-    Errors: ValueError for what is in none of them.
+    What lies in the folder of a scene is no scene of its own. A scene is called as its folder is, and where several are called so, by its path.
+    Errors: ValueError for what is in none of them; for photos or a video without poses it says how to find these.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     found = find_dataset(path, Problems() if problems is None else problems)
 
     if found is None and (loose := describe_unposed(path)) is not None:
@@ -146,36 +186,76 @@ def find_dataset(path: Path, problems: Problems) -> Dataset | None:
     found = recognised(path, problems)
 
     if found is None and path.is_dir():
-        inner = [each for folder in folders_in(path) if (each := recognised(folder, problems)) is not None]
+        folders = scene_folders(path)
+        names = unique_names(path, folders)
+        inner = [each for folder, name in zip(folders, names, strict = True) if (each := recognised(folder, problems, name)) is not None]
         found = Joined(inner, problems) if inner else None
 
     return found
 
 
-def recognised(path: Path, problems: Problems) -> Dataset | None:
-    """Cheap looks first: what a folder holds says what it is."""
+def format_of(path: Path) -> str | None:
+    """Cheap looks: what a folder holds says what it is."""
     if transforms_files(path) and not lvsm_files(path):
-        return Scenes('transforms.json', [partial(read_transforms, path, problems)], problems)
+        return TRANSFORMS
 
     if path.is_dir() and next(path.glob('*.torch'), None) is not None:
-        return Chunks(path, problems)
+        return Chunks.format
 
     if path.is_dir() and model_folder(path) is not None:
-        return Scenes('COLMAP model', [partial(read_colmap, path, problems)], problems)
+        return COLMAP
 
-    files = lvsm_files(path)
-
-    if files:
-        root = path if path.is_dir() else path.parent
-        return Scenes('LVSM authors\' JSON', [partial(read_lvsm, file, root, problems) for file in files], problems)
-
-    return None
+    return LVSM_JSON if lvsm_files(path) else None
 
 
-def folders_in(path: Path) -> list[Path]:
-    """Folders in a folder, and in these, sorted: DL3DV has its scenes two below."""
-    first = sorted(entry for entry in path.iterdir() if entry.is_dir())
-    return [folder for each in first for folder in (each, *sorted(entry for entry in each.iterdir() if entry.is_dir()))]
+def recognised(path: Path, problems: Problems, name: str | None = None) -> Dataset | None:
+    """name: of the scene, where there is one; left out, its folder's."""
+    format = format_of(path)
+    folder = path if path.is_dir() else path.parent
+    name = name or folder.resolve().name
+
+    if format == TRANSFORMS:
+        return Scenes(format, [partial(read_transforms, path, problems, name)], problems, [name], [str(path)])
+
+    if format == COLMAP:
+        return Scenes(format, [partial(read_colmap, path, problems, name)], problems, [name], [str(path)])
+
+    if format == LVSM_JSON:
+        files = lvsm_files(path)
+        return Scenes(format, [partial(read_lvsm, file, folder, problems) for file in files], problems, labels = [str(file) for file in files])
+
+    return Chunks(path, problems) if format == Chunks.format else None
+
+
+def scene_folders(path: Path, depth: int = DEPTH) -> list[Path]:
+    """Folders of scenes below a folder, sorted: DL3DV has its scenes two below. Those below a scene, and other copies of its photos, are left out."""
+    found: dict[Path, Path] = {}  # by where they are, links followed
+    left_out: list[Path] = []
+
+    def search(folder: Path, depth: int) -> None:
+        inner = [each for each in sorted(entry for entry in folder.iterdir() if entry.is_dir()) if not each.name.startswith('.') and not re.fullmatch(IMAGES, each.name)]
+        scenes = [each for each in inner if format_of(each) is not None]
+        copies = sorted((each for each in scenes if each.name in COPIES), key = lambda each: COPIES.index(each.name))[1:]
+        left_out.extend(copies)
+
+        for each in inner:
+            if each in scenes and each not in copies:
+                found.setdefault(each.resolve(), each)
+            elif each not in scenes and depth > 1:
+                search(each, depth - 1)
+
+    search(path, depth)
+
+    if left_out:
+        warnings.warn(f'{len(left_out)} folders are left out, since they hold the photos of a folder beside them, such as {left_out[0]}', stacklevel = 3)
+
+    return list(found.values())
+
+
+def unique_names(root: Path, folders: Sequence[Path]) -> list[str]:
+    """Names of folders, and where several have one, their paths below the root."""
+    count = Counter(folder.name for folder in folders)
+    return [folder.name if count[folder.name] == 1 else folder.relative_to(root).as_posix() for folder in folders]
 
 
 class Split(NamedTuple):
@@ -188,7 +268,7 @@ def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
 
     Errors: ValueError for what is no dataset, and for one with fewer than two scenes.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     problems = Problems() if problems is None else problems
 
     if has_split(path):
@@ -200,12 +280,13 @@ def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
 
 def open_test(path: str | Path, problems: Problems | None = None) -> Dataset:
     """What there is to test with: of a folder with `train` and `test`, the latter; else all. Errors: as `open_dataset`."""
-    path = Path(path)
+    path = Path(path).expanduser()
     return open_dataset(path / 'test' if has_split(path) else path, problems)
 
 
 def has_split(path: Path) -> bool:
     """Whether a folder is one of `train` and `test`."""
+    path = path.expanduser()
     return (path / 'train').is_dir() and (path / 'test').is_dir() and recognised(path, Problems()) is None
 
 

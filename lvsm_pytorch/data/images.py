@@ -17,6 +17,10 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
 
+# of an image that is decoded at a fraction: at least so many times as large as it is needed
+
+SPARE = 2
+
 
 def image_library():
     """Pillow, imported where it is needed."""
@@ -35,10 +39,45 @@ def load_image(source: Path | bytes, name: str = '') -> Tensor:
     name: for messages, where there is no path.
     Errors: BadView (a ValueError) for a file that is missing, broken, far too large, or has more than 8 bits a channel.
     """
-    import numpy as np
-
     with opened(source, name) as file:
+        return as_tensor(to_rgb(file, str(name or source)))
+
+
+def load_reduced(source: Path | bytes, at_least: tuple[int, int], name: str = '') -> tuple[Tensor, tuple[int, int], int]:
+    """An image file, or its bytes, decoded at a fraction of its size where it is far larger than it is needed. JPEGs are never decoded whole.
+
+    Args:
+        source: The file.
+        at_least: (height, width) that is needed. The copy is twice as large or more, so that a filter still has something to do.
+        name: For messages, where there is no path.
+
+    Returns:
+        The image (3 h w) in [0, 1], the size (height, width) of the file, and how many of its pixels, along a side, one of the image stands for.
+        Pixels of the last column and row that are not whole are left out.
+
+    Errors: as `load_image`.
+    """
+    with opened(source, name) as file:
+        stored = file.height, file.width
+        factor = max(min(length // (SPARE * needed) for length, needed in zip(stored, at_least, strict = True)), 1)
+
+        # a JPEG is decoded at a half, a quarter or an eighth, for which its higher frequencies are not looked at
+
+        drafted = next(each for each in (8, 4, 2, 1) if each <= factor)
+
+        is_drafted = drafted > 1 and file.draft('RGB', (stored[1] // drafted, stored[0] // drafted)) is not None
+        drafted = round(stored[1] / file.width) if is_drafted else 1
         image = to_rgb(file, str(name or source))
+
+    rest = factor // drafted
+    height, width = (length // (drafted * rest) for length in stored)
+    image = image.reduce(rest, (0, 0, width * rest, height * rest)) if rest > 1 else image.crop((0, 0, width, height))
+    return as_tensor(image), stored, drafted * rest
+
+
+def as_tensor(image: Any) -> Tensor:
+    """(3 h w) in [0, 1] of a Pillow image."""
+    import numpy as np
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
@@ -63,13 +102,15 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
 
 @contextmanager
 def opened(source: Path | bytes, name: str = ''):
-    """A Pillow image. What Pillow can't read, or is large enough to be a decompression bomb, is a BadView."""
+    """A Pillow image. What Pillow can't read, or is large enough to be a decompression bomb, is a BadView: one bad photo costs one photo."""
     Image = image_library()
 
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as file:
             yield file
-    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (BadView, MemoryError):
+        raise
+    except Exception as error:  # whatever a broken file makes a decoder say: OSError, SyntaxError, EOFError, struct.error, zlib.error ...
         raise BadView(f'image: must be a readable image file, but got {name or source}: {error}. Replace it, or take it out of the scene.') from error
 
 
@@ -107,13 +148,21 @@ def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int], *,
         Pillow's, of 8 bits, by which the field evaluates.
     """
     sizes = check_shape('c h w', image = image)
-    height, width = size
-    scale = max(height / sizes['h'], width / sizes['w'])
-    covering = max(round(sizes['h'] * scale), height), max(round(sizes['w'] * scale), width)
+    of_image = sizes['h'], sizes['w']
+    (height, width), (covering, top, left) = size, covering_size(of_image, size)
+    image = image if covering == of_image else RESIZED[filter](image, covering)
+    return image[:, top:top + height, left:left + width], resized_intrinsics(intrinsics, of_image, size)
 
-    if covering != (sizes['h'], sizes['w']):
-        image = RESIZED[filter](image, covering)
-        intrinsics = scale_intrinsics(intrinsics, (sizes['h'], sizes['w']), covering)
 
-    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
-    return image[:, top:top + height, left:left + width], crop_intrinsics(intrinsics, top, left)
+def covering_size(of_image: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+    """The size (height, width) that an image is resized to so that it covers `size`, and what of it is cut off above and on the left, in pixels."""
+    scale = max(length / of_length for length, of_length in zip(size, of_image, strict = True))
+    height, width = (max(round(of_length * scale), length) for length, of_length in zip(size, of_image, strict = True))
+    return (height, width), (height - size[0]) // 2, (width - size[1]) // 2
+
+
+def resized_intrinsics(intrinsics: Tensor, of_image: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Intrinsics (3 3) as `resize_and_crop` makes them, of an image of the size `of_image` (height, width)."""
+    covering, top, left = covering_size(of_image, size)
+    scaled = intrinsics if covering == of_image else scale_intrinsics(intrinsics, of_image, covering)
+    return crop_intrinsics(scaled, top, left)

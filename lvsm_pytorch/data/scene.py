@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.lazy_images import as_lazy
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
@@ -23,14 +26,40 @@ class View:
     """A posed image.
 
     name: file name or time; the order of the names is the order of the scene.
-    camera_to_world: (4 4), OpenCV axes.
+    camera_to_world: (4 4), OpenCV axes; float64 as readers give it, since a world may be far from its origin.
     intrinsics: (3 3), in pixels of the image that `load` gives.
-    load: () -> (3 h w) in [0, 1]; decoded on demand.
+    load: () -> (3 h w) in [0, 1]; decoded on demand. A `LazyImage` can also be had smaller.
     """
     name: str
     camera_to_world: Tensor
     intrinsics: Tensor
     load: Callable[[], Tensor]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image, in pixels. Errors: BadView for one that has to be read for it, and can't be."""
+        lazy = as_lazy(self.load)
+
+        if lazy is not None:
+            return lazy.size
+
+        _, height, width = self.load().shape
+        return height, width
+
+    def fitted(self, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
+        """The image (3 h w) resized and cropped to `size` (height, width), in the middle, and its intrinsics (3 3).
+
+        What is far larger is decoded at a fraction, so that it takes little memory. Errors: BadView for an image that can't be read.
+        """
+        lazy = as_lazy(self.load)
+        image, intrinsics = (self.load(), self.intrinsics) if lazy is None else lazy.reduced(self.intrinsics, size)
+        return resize_and_crop(image, intrinsics, size, filter = filter)
+
+    def thumbnail(self, largest: int) -> tuple[Tensor, Tensor]:
+        """The image (3 h w), made smaller where its longer side is above `largest` pixels, and its intrinsics (3 3). Errors: as `fitted`."""
+        height, width = self.size
+        scale = min(1., largest / max(height, width))
+        return self.fitted((max(round(height * scale), 1), max(round(width * scale), 1)))
 
 
 @dataclass(frozen = True)
@@ -65,9 +94,24 @@ def file_name(view: View) -> str:
     return f'{view.name.removesuffix(".png").replace("/", "_")}.png'
 
 
+def file_names(scene: Scene) -> list[str]:
+    """PNGs' names for its views, each its own: `a/b.png` and `a_b.png` would else be one file."""
+    names: dict[str, None] = {}
+
+    for view in scene.views:
+        stem = file_name(view).removesuffix('.png')
+        candidates = (f'{stem}.png', *(f'{stem}-{number}.png' for number in range(2, len(scene.views) + 2)))
+        names.setdefault(next(name for name in candidates if name not in names))
+
+    return list(names)
+
+
 def cameras_of(views: Sequence[View]) -> Cameras:
-    """Their camera_to_world (n 4 4) and intrinsics (n 3 3)."""
-    return Cameras(torch.stack([view.camera_to_world for view in views]), torch.stack([view.intrinsics for view in views]))
+    """Their camera_to_world (n 4 4), float64, and intrinsics (n 3 3). Of no views, n is 0."""
+    if not views:
+        return Cameras(torch.empty(0, 4, 4, dtype = torch.float64), torch.empty(0, 3, 3))
+
+    return Cameras(torch.stack([view.camera_to_world.double() for view in views]), torch.stack([view.intrinsics for view in views]))
 
 
 def hold_out(scene: Scene) -> tuple[Scene, Scene]:

@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor
 
 from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
-from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scenes
@@ -21,6 +20,7 @@ from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.normalization import move_poses, normalization, normalize_poses, unit_of
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.geometry.view_selection import camera_distance
+from lvsm_pytorch.seeds import seed_of
 
 
 class Batch(NamedTuple):
@@ -122,8 +122,12 @@ class SceneSource(Source):
     def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0, problems: Problems | None = None):
         super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
         problems = Problems() if problems is None else problems
-        loaded = {view.name: problems.attempt(f'{scene.name}/{view.name}', view.load) for view in scene.views}
-        training, held_out = hold_out(scene.only([index for index, view in enumerate(scene.views) if loaded[view.name] is not None]))
+
+        # one photo after the other, each made small before the next is read
+
+        size = image_size, image_size
+        fitted = {view.name: problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted, size)) for view in scene.views}
+        training, held_out = hold_out(scene.only([index for index, view in enumerate(scene.views) if fitted[view.name] is not None]))
 
         if len(training.views) <= num_inputs:
             fail('num_inputs', f'must be below the number of training views {len(training.views)}', num_inputs, 'Ask for fewer inputs or add photos.')
@@ -133,12 +137,12 @@ class SceneSource(Source):
 
         views = (*training.views, *held_out.views)
         self.names = [view.name for view in views]
-        images, intrinsics = zip(*(resize_and_crop(image, view.intrinsics, (image_size, image_size)) for view in views if (image := loaded.pop(view.name)) is not None), strict = True)
+        images, intrinsics = zip(*(each for view in views if (each := fitted.pop(view.name)) is not None), strict = True)
         self.images = torch.stack(images)
 
         # in float64: the scene may be far from the origin of its world
 
-        poses = torch.stack([view.camera_to_world for view in views]).double()
+        poses = cameras_of(views).camera_to_world
         self.world = normalization(poses[:self.num_training])
         self.unit = unit_of(self.world)
         self.cameras = Cameras(move_poses(self.world, poses).float(), torch.stack(intrinsics))
@@ -216,7 +220,7 @@ class DatasetSource(Source):
         """Of each held-out scene views that are always the same, and one target."""
         held_out = self.split.held_out
         scenes = [self.read(held_out, index) for index in range(len(held_out))]
-        samples = [self.draw(held_out, scene, 1, Generator().manual_seed(0)) for scene in scenes if scene is not None]
+        samples = [self.draw(held_out, scene, 1, Generator().manual_seed(seed_of(scene.name))) for scene in scenes if scene is not None]
         samples = [sample for sample in samples if sample is not None]
 
         if not samples:
@@ -236,18 +240,17 @@ class DatasetSource(Source):
 
             return scene
 
-        return dataset.problems.attempt(f'scene {index} of {dataset.group(index) or "the dataset"}', long_enough)
+        return dataset.problems.attempt(dataset.label(index), long_enough)
 
     def draw(self, dataset: Dataset, scene: Scene, num_targets: int, generator: Generator) -> Views | None:
         """None where no draw of views has readable images."""
         for _ in range(10):
             indices = draw_views(scene, num_inputs = self.num_inputs, num_targets = num_targets, frame_distances = self.frame_distances, generator = generator)
             views = [scene.views[index] for index in indices]
-            images = [dataset.problems.attempt(f'{scene.name}/{view.name}', view.load) for view in views]
+            fitted = [dataset.problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted, self.size)) for view in views]
 
-            if all(image is not None for image in images):
-                fitted = [resize_and_crop(image, view.intrinsics, self.size) for image, view in zip(images, views, strict = True) if image is not None]
-                pixels, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
+            if None not in fitted:
+                pixels, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*(each for each in fitted if each is not None), strict = True))
                 cameras = Cameras(self.poses(scene, indices).unsqueeze(0), intrinsics)
                 return Views(pixels, cameras, [f'{scene.name}/{views[self.num_inputs].name}'])
 
@@ -260,7 +263,7 @@ class DatasetSource(Source):
         inputs = poses[indices[:self.num_inputs]] if scene.is_video else poses
         _, normalized = normalize_poses(inputs, poses[indices])
         assert normalized is not None
-        return normalized
+        return normalized.float()
 
 
 def warn_short(least: int) -> None:

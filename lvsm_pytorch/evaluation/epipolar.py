@@ -6,13 +6,14 @@ And where they are wrong, they are mostly wrong in one of a few ways, which can 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lvsm_pytorch.data.formats.undistort import opencv
-from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.scene import Scene, cameras_of
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.view_selection import camera_distance
@@ -20,7 +21,7 @@ from lvsm_pytorch.geometry.view_selection import camera_distance
 LARGEST = 640  # pixels: larger photos are made smaller before features are looked for
 FEWEST_MATCHES = 30
 
-FLIP = torch.diag(torch.tensor([1., -1., -1., 1.]))
+FLIP = torch.diag(torch.tensor([1., -1., -1., 1.], dtype = torch.float64))
 
 # how cameras are wrong, mostly: from camera to world and intrinsics as they were read, to those that were meant
 
@@ -85,8 +86,9 @@ class Compared(NamedTuple):
     sizes: list[tuple[int, int]]
 
 
-def compare(scene: Scene, *, num_pairs: int = 12) -> Compared:
-    """How well a scene's cameras agree with its pictures, by features matched between neighbours."""
+def compare(scene: Scene, *, num_pairs: int = 12, problems: Problems | None = None) -> Compared:
+    """How well a scene's cameras agree with its pictures, by features matched between neighbours. Photos that can't be read are left out, and noted in `problems`."""
+    problems = Problems() if problems is None else problems
     views = scene.views
     poses, intrinsics = cameras_of(views)
     pairs = neighbours(poses, num_pairs)
@@ -94,13 +96,13 @@ def compare(scene: Scene, *, num_pairs: int = 12) -> Compared:
     sizes = []
 
     for index in sorted({index for pair in pairs for index in pair}):
-        photo = views[index].load()
-        sizes.append((photo.shape[1], photo.shape[2]))
-        scale = min(1., LARGEST / max(photo.shape[1:]))
-        size = round(photo.shape[1] * scale), round(photo.shape[2] * scale)
-        photos[index], intrinsics[index] = resize_and_crop(photo, intrinsics[index], size)
+        found = problems.attempt(f'{scene.name}/{views[index].name}', partial(views[index].thumbnail, LARGEST))
 
-    matches = [match(photos, *pair) for pair in pairs]
+        if found is not None:
+            sizes.append(views[index].size)
+            photos[index], intrinsics[index] = found
+
+    matches = [match(photos, *pair) for pair in pairs if set(pair) <= set(photos)]
     given = Cameras(poses, intrinsics)
     following = (torch.arange(len(views)) + 1) % len(views)
 

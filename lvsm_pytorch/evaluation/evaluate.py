@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from lvsm_pytorch.configs.config import EvaluateConfig, Frame, TrainConfig
-from lvsm_pytorch.configs.yaml import config_beside
+from lvsm_pytorch.configs.yaml import config_beside, data_beside
 from lvsm_pytorch.data import BadView, Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
 from lvsm_pytorch.data.dataset import Joined
 from lvsm_pytorch.data.posing import with_poses
@@ -32,7 +32,7 @@ from lvsm_pytorch.geometry.view_selection import evenly
 from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import hash_of_weights, num_inputs_of
-from lvsm_pytorch.output_dir import claim
+from lvsm_pytorch.output_dir import beside, claim
 from lvsm_pytorch.packaged import folder_for
 
 BUILT_IN = 'built-in scenes'
@@ -85,7 +85,7 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
 
     frame = frame_of(model, config)
     index = read_index(config.index) if config.index is not None else make_index(dataset, num_inputs = num_inputs_of(model), frame_distances = frame_distances_of(config))
-    numbers = {dataset.name(number): number for number in range(len(dataset))}
+    numbers = numbers_by_name(dataset)
     entries = {name: entry for name, entry in index.items() if entry is not None}
     missing = {name: 'is not in the dataset' for name in entries if name not in numbers}
     wanted = [name for name in entries if name not in missing]
@@ -93,8 +93,9 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
     check_missing(missing, index, config)
 
     with processes_of(config) as processes:
-        out = config.out or folder_for('evaluation', config.model)
         settings = settings_of(config, model, frame, index)
+        usual = folder_for('evaluation', config.model)
+        out = config.out or (usual if config.overwrite else beside(usual, settings))
 
         if processes.is_main_process:
             claim(out, SCENES, settings, overwrite = config.overwrite)
@@ -152,6 +153,18 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
     return report
 
 
+def numbers_by_name(dataset: Dataset) -> dict[str, int]:
+    """Scenes' numbers. Errors: ValueError for scenes of one name, of which an index can name but one."""
+    names = [dataset.name(number) for number in range(len(dataset))]
+    numbers = {name: number for number, name in enumerate(names)}
+
+    if len(numbers) < len(names):
+        twice = next(name for name in numbers if names.count(name) > 1)
+        fail('data', 'must have scenes of different names', f'{twice} {names.count(twice)} times, as in {dataset.label(numbers[twice])}', 'Rename one of them.')
+
+    return numbers
+
+
 def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig) -> None:
     if missing and not config.allow_missing:
         fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {dict(list(missing.items())[:3])}', 'Is the index of this dataset? --allow-missing reports on the others.')
@@ -177,8 +190,7 @@ def frame_distances_of(config: EvaluateConfig) -> tuple[int, int]:
 
 def datasets_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> dict[str, Dataset]:
     """By folder: those that are named, or else the run's; of scenes that the run was trained with, without an index, the held-out ones. Or else built-in scenes."""
-    run = config_beside(config.model)
-    own = None if run is None else run.data
+    own = data_beside(config.model)
     folders = config.data or (() if own is None else (own,))
 
     if not folders:

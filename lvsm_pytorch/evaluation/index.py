@@ -20,6 +20,7 @@ from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.geometry.view_selection import camera_distance, evenly
+from lvsm_pytorch.seeds import seed_of
 
 
 class Entry(NamedTuple):
@@ -34,7 +35,7 @@ Index = dict[str, Entry | None]
 def read_index(path: Path) -> Index:
     """Errors: ValueError for what is no index, with the scene that is wrong."""
     try:
-        content = json.loads(path.read_text(encoding = 'utf-8'))
+        content = json.loads(path.read_text(encoding = 'utf-8-sig'))
     except (OSError, ValueError) as error:
         raise ValueError(f'index: must be a readable JSON file, but got {path}: {error}. lvsm make-index writes one.') from error
 
@@ -57,7 +58,13 @@ def entry_of(where: str, entry: Any) -> Entry:
 
 
 def write_index(index: Index, path: Path) -> None:
-    """Whole or not at all."""
+    """Whole or not at all. Errors: ValueError for a file that is there and no index, which would be replaced."""
+    if path.exists():
+        try:
+            read_index(path)
+        except ValueError as error:
+            raise ValueError(f'out: must be a new file, or an evaluation index, but got {path}, which is none. Choose another.') from error
+
     content = {scene: None if entry is None else dict(context = list(entry.context), target = list(entry.target)) for scene, entry in index.items()}
     path.parent.mkdir(parents = True, exist_ok = True)
     write_json(path, content)
@@ -73,7 +80,7 @@ def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, f
     index: Index = {}
 
     for number in range(len(dataset)):
-        scene = dataset.problems.attempt(f'scene {number}', lambda number = number: dataset[number])
+        scene = dataset.problems.attempt(dataset.label(number), lambda number = number: dataset[number])
 
         if scene is None:
             index[dataset.name(number)] = None
@@ -82,7 +89,7 @@ def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, f
         if scene.name in index:
             fail('data', 'must have scenes of different names', f'{scene.name} twice', 'An index tells them by their names.')
 
-        generator = Generator().manual_seed(seed * 1_000_003 + sum(map(ord, scene.name)))
+        generator = Generator().manual_seed(seed_of(scene.name, seed))
         index[scene.name] = entry_for(scene, num_inputs, num_targets, frame_distances, generator)
 
     return index

@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
+from lvsm_pytorch.data import BadView, Problems, Scene, View, cameras_of, open_dataset
 from lvsm_pytorch.data.posing import posed_data
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.epipolar import Compared, compare, fundamental
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.trajectories import up_of
 from lvsm_pytorch.geometry.view_selection import apart, spacings
+
+# in pictures, by which they are known again
+
+SOFTWARE = 'lvsm inspect'
 
 
 class Inspected(NamedTuple):
@@ -36,6 +41,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
         if value < 1:
             fail(name, 'must be at least 1', value, 'Left out, it has a default that works.')
 
+    check_picture(out)
     problems = Problems()
     data = posed_data(data) if pose else data
     dataset = open_dataset(data, problems)
@@ -45,7 +51,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
     inspected = []
 
     for number in tqdm(numbers, unit = 'scene', disable = True if len(numbers) == 1 else None, leave = False):
-        found = problems.attempt(f'scene {number}', lambda number = number: look_at(dataset[number], pairs))
+        found = problems.attempt(dataset.label(number), lambda number = number: look_at(dataset[number], pairs, problems))
 
         if found is not None:
             tqdm.write(report(found))
@@ -62,8 +68,25 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
     return inspected
 
 
-def look_at(scene: Scene, num_pairs: int) -> Inspected:
-    return Inspected(scene, compare(scene, num_pairs = num_pairs))
+def check_picture(out: Path) -> None:
+    """Errors: ValueError for a file that is there and no picture by this command, which would be replaced."""
+    from PIL import Image
+
+    if not out.exists():
+        return
+
+    try:
+        with Image.open(out) as picture:
+            is_ours = picture.info.get('Software') == SOFTWARE
+    except OSError:
+        is_ours = False
+
+    if not is_ours:
+        fail('out', 'must be a new file, or a picture by lvsm inspect', out, 'Choose another by --out.')
+
+
+def look_at(scene: Scene, num_pairs: int, problems: Problems) -> Inspected:
+    return Inspected(scene, compare(scene, num_pairs = num_pairs, problems = problems))
 
 
 def report(found: Inspected) -> str:
@@ -72,8 +95,8 @@ def report(found: Inspected) -> str:
     sizes = dict.fromkeys(f'{width} × {height}' for height, width in found.compared.sizes)
     poses, intrinsics = cameras_of(scene.views)
     centres = poses[:, :3, 3]
-    widths = 2 * intrinsics[:, 0, 2]
-    angles = (2 * torch.atan(widths / 2 / intrinsics[:, 0, 0])).rad2deg()
+    widths = torch.tensor([view.size[1] for view in scene.views if is_sized(view)], dtype = torch.float32)
+    angles = angles_across(intrinsics[[is_sized(view) for view in scene.views]], widths)
     lines = [
         f'\n{scene.name}: {len(scene.views)} view{"s" if len(scene.views) != 1 else ""}{" of a video" if scene.is_video else ""}',
         f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos looked at',
@@ -85,7 +108,24 @@ def report(found: Inspected) -> str:
     return '\n'.join(lines)
 
 
+def angles_across(intrinsics: Tensor, widths: Tensor) -> Tensor:
+    """Degrees (n) from the left edge of images that are so wide (n) to the right one, wherever their principal points are. intrinsics: (n 3 3)."""
+    focal, left = intrinsics[:, 0, 0], intrinsics[:, 0, 2]
+    return (torch.atan(left / focal) + torch.atan((widths - left) / focal)).rad2deg()
+
+
+def is_sized(view: View) -> bool:
+    try:
+        return min(view.size) > 0
+    except BadView:
+        return False
+
+
 def span(values: Tensor) -> str:
+    """Least and most, or one number."""
+    if len(values) == 0:
+        return '?'
+
     low, high = values.min().item(), values.max().item()
     return f'{low:.4g}' if high - low <= 1e-3 * abs(high) else f'{low:.4g} to {high:.4g}'
 
@@ -94,7 +134,9 @@ def draw(found: Inspected, path: Path) -> None:
     """Cameras from a side, with thumbnails, and from above; and a pair of photos with epipolar lines of what was matched."""
     from matplotlib.figure import Figure
 
-    poses, size = upright(found.compared.cameras.camera_to_world), frustum_size(found.compared.cameras.camera_to_world)
+    given = found.compared.cameras.camera_to_world
+    given = torch.cat((given[..., :3], given[..., 3:] - F.pad(given[:, :3, 3].mean(dim = 0), (0, 1)).unsqueeze(-1)), dim = -1)    # a world may be far from its origin
+    poses, size = upright(given.float()), frustum_size(given)
     figure = Figure(figsize = (14, 11), layout = 'constrained')
     grid = figure.add_gridspec(2, 2, height_ratios = (1.4, 1))
     side = figure.add_subplot(grid[0, 0], projection = '3d')
@@ -102,7 +144,7 @@ def draw(found: Inspected, path: Path) -> None:
     pair = figure.add_subplot(grid[1, :])
 
     for number, view in enumerate(found.scene.views):
-        corners = frustum(poses[number], view.intrinsics, size)
+        corners = frustum(poses[number], view.intrinsics, size, view.size if is_sized(view) else None)
         centre = poses[number, :3, 3]
         outline = torch.cat((corners, corners[:1], centre[None], corners[1:2], corners[2:3], centre[None], corners[3:4]))
         side.plot(*outline.T.numpy(), color = f'C{number % 10}', linewidth = 0.8)
@@ -117,7 +159,7 @@ def draw(found: Inspected, path: Path) -> None:
     above.set_aspect('equal')
     above.set_title('from above, by number of the view')
     draw_pair(pair, found)
-    write_whole(path, lambda temporary: figure.savefig(temporary, format = 'png', dpi = 80))
+    write_whole(path, lambda temporary: figure.savefig(temporary, format = 'png', dpi = 80, metadata = dict(Software = SOFTWARE)))
 
 
 def upright(camera_to_world: Tensor) -> Tensor:
@@ -137,9 +179,12 @@ def frustum_size(camera_to_world: Tensor) -> float:
     return max(spacings(camera_to_world[:, :3, 3]).median().item(), 1e-6) if len(camera_to_world) > 1 else 1.
 
 
-def frustum(pose: Tensor, intrinsics: Tensor, depth: float, steps: int = 2) -> Tensor:
-    """Points of the image plane at a depth, (4 3) its corners in order, or for more steps a grid (steps steps 3)."""
-    width, height = (2 * intrinsics[:2, 2]).tolist()
+def frustum(pose: Tensor, intrinsics: Tensor, depth: float, image_size: tuple[int, int] | None = None, steps: int = 2) -> Tensor:
+    """Points of the image plane at a depth, (4 3) its corners in order, or for more steps a grid (steps steps 3).
+
+    image_size: (height, width) in pixels; of an image that can't be read None, and then twice the principal point.
+    """
+    width, height = (2 * intrinsics[:2, 2]).tolist() if image_size is None else image_size[::-1]
 
     if steps == 2:
         pixels = torch.tensor([[0., 0.], [width, 0.], [width, height], [0., height]])
@@ -155,7 +200,7 @@ def thumbnails(axes, found: Inspected, poses: Tensor, size: float, steps: int = 
     """Photos in their frusta, of those that were loaded for matching."""
     for number, photo in found.compared.photos.items():
         small = torch.nn.functional.interpolate(photo.unsqueeze(0), (steps - 1, steps - 1), mode = 'area')[0].permute(1, 2, 0).clamp(0, 1)
-        x, y, z = frustum(poses[number], found.compared.cameras.intrinsics[number], size, steps).unbind(-1)
+        x, y, z = frustum(poses[number], found.compared.cameras.intrinsics[number], size, (photo.shape[1], photo.shape[2]), steps).unbind(-1)
         axes.plot_surface(x.numpy(), y.numpy(), z.numpy(), facecolors = small.numpy(), rstride = 1, cstride = 1, shade = False, linewidth = 0)
 
 

@@ -50,6 +50,9 @@ def score(pred: Tensor, target: Tensor) -> Score:
 @torch.no_grad()
 def paint(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
     """The targets of a batch as the model sees them, (b t 3 h w) on the CPU, painted in eval mode and `batch_size` scenes at a time."""
+    if len(batch.names) == 0 or batch.target_rays.shape[1] == 0:
+        return torch.zeros_like(batch.target_images)
+
     device = next(model.parameters()).device
     parts = zip(*(t.split(batch_size) for t in (batch.input_images, batch.input_rays, batch.target_rays, *batch.cameras)), strict = True)
     on_device = ([t.to(device) for t in part] for part in parts)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.configs.config import Filter
-from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
 from lvsm_pytorch.errors import fail
@@ -56,7 +55,7 @@ class Photos:
 
     def load_anew(self, name: str) -> tuple[Tensor, Tensor]:
         view = self.by_name[name]
-        return resize_and_crop(view.load(), view.intrinsics, self.size, filter = self.filter)
+        return view.fitted(self.size, filter = self.filter)
 
     def fitted(self, view: View) -> tuple[Tensor, Tensor]:
         """The image (3 h w) and its intrinsics (3 3). Errors: BadView for one that can't be read."""

@@ -23,7 +23,7 @@ from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, write_json
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import hash_of_weights
-from lvsm_pytorch.output_dir import claim
+from lvsm_pytorch.output_dir import beside, claim
 from lvsm_pytorch.packaged import folder_for
 
 PICTURES = 'pictures'
@@ -46,8 +46,9 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
     num_inputs, shown_inputs = inputs_of(config, model)
 
     with processes_of(config) as processes:
-        out = config.out or folder_for('evaluation', config.model)
         settings = settings_of(config, model, num_inputs)
+        usual = folder_for('evaluation', config.model)
+        out = config.out or (usual if config.overwrite else beside(usual, settings))
 
         if processes.is_main_process:
             claim(out, SCENES, settings, overwrite = config.overwrite)

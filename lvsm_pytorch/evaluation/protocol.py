@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lvsm_pytorch.configs.config import Filter, Frame
 from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
-from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.scene import unit_of_set
 from lvsm_pytorch.evaluation.index import Entry, views_of
 from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, score
@@ -30,7 +29,7 @@ class Protocol(NamedTuple):
     def batch(self, scene: Scene, entry: Entry) -> Batch:
         """Of b = 1. Errors: BadView for an image that can't be read, and for views that the scene doesn't have."""
         chosen, num_inputs = views_of(scene, entry), len(entry.context)
-        fitted = [resize_and_crop(view.load(), view.intrinsics, self.size, filter = self.filter) for view in chosen.views]
+        fitted = [view.fitted(self.size, filter = self.filter) for view in chosen.views]
         images, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
         poses = self.posed(scene, cameras_of(chosen.views).camera_to_world, num_inputs)
         return Views(images, Cameras(poses.unsqueeze(0), intrinsics), [scene.name]).batch(num_inputs)
@@ -50,7 +49,7 @@ class Protocol(NamedTuple):
 
         inputs, targets = normalize_poses(poses[:num_inputs], poses[num_inputs:], protocol = 'inputs' if self.frame == 'inputs' else 'inputs_and_further', unit = unit)
         assert targets is not None
-        return torch.cat((inputs, targets))
+        return torch.cat((inputs, targets)).float()
 
     @torch.no_grad()
     def paint(self, batch: Batch) -> Tensor:

@@ -14,6 +14,7 @@ from lvsm_pytorch.evaluation.protocol import Protocol
 from lvsm_pytorch.geometry.cameras import Cameras, pose
 from lvsm_pytorch.geometry.normalization import move_poses
 from lvsm_pytorch.geometry.view_selection import camera_distance, spread_out
+from lvsm_pytorch.seeds import seed_of
 
 MOTIONS, FARTHEST = 3, 1.
 NUMBERS_OF_INPUTS = 1, 2, 3, 4, 6, 8
@@ -26,7 +27,7 @@ def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[st
     batch: of one scene. before: its views, as they were painted (1 t 3 h w).
     """
     name, = batch.names
-    generator = Generator().manual_seed(sum(map(ord, name)))
+    generator = Generator().manual_seed(seed_of(name))
     images = torch.cat((batch.input_images, batch.target_images), dim = 1)
     changes, psnrs = [], []
 

@@ -98,8 +98,9 @@ def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:
     offsets = einsum(rotation, centres - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
     largest = offsets.abs().amax(dim = (-2, -1))
 
-    # centres that differ by rounding errors alone are in one place
-    rounding = 1e-5 * centres.abs().amax(dim = (-2, -1)) + 1e-8
+    # centres that differ by rounding errors alone are in one place; float64 has the digits of worlds that are millions of metres from their origin
+    digits = 1e-9 if centres.dtype == torch.float64 else 1e-5
+    rounding = digits * centres.abs().amax(dim = (-2, -1)) + 1e-8
     return torch.where(largest > rounding, largest, 1 / 1.35)
 
 

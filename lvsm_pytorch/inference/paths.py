@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path 
     Errors: ValueError for what is neither.
     """
     try:
-        content = json.loads(path.read_text(encoding = 'utf-8'))
+        content = json.loads(path.expanduser().read_text(encoding = 'utf-8-sig'))
     except (OSError, ValueError) as error:
         raise ValueError(f'path: must be interpolate, orbit, held-out or a readable JSON file, but got {path}: {error}. See lvsm render --help.') from error
 
@@ -47,7 +48,7 @@ def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path 
         return read_nerfstudio(path, content, data)
 
     size = tuple(int(length) for length in content.get('size', size))  # pyright: ignore[reportAssignmentType]
-    poses = numbers(path, 'camera_to_world', content['camera_to_world'], (-1, 4, 4))
+    poses = numbers(path, 'camera_to_world', content['camera_to_world'], (-1, 4, 4), torch.float64)
     intrinsics = numbers(path, 'intrinsics', content['intrinsics'], (-1, 3, 3)) if 'intrinsics' in content else intrinsics.unsqueeze(0)
 
     if len(intrinsics) not in (1, len(poses)):
@@ -59,10 +60,14 @@ def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path 
 def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> Path3D:
     try:
         frames, height, width = content['camera_path'], int(content['render_height']), int(content['render_width'])
-        poses = numbers(path, 'camera_to_world', [frame['camera_to_world'] for frame in frames], (-1, 4, 4))
+        poses = numbers(path, 'camera_to_world', [frame['camera_to_world'] for frame in frames], (-1, 4, 4), torch.float64)
+        types = sorted({str(content.get('camera_type', 'perspective')), *(str(frame.get('camera_type', 'perspective')) for frame in frames)} - {'perspective'})
         fov = numbers(path, 'fov', [frame['fov'] for frame in frames], (-1,))
     except (KeyError, TypeError) as error:
         raise ValueError(f'{path}: must have camera_path with camera_to_world and fov, render_height and render_width, but {error} is missing. nerfstudio\'s viewer writes them.') from error
+
+    if types:
+        fail(str(path), 'must be of perspective cameras', f'camera_type {", ".join(types)}', 'Choose Perspective in nerfstudio\'s viewer, and save the path anew.')
 
     focal = height / 2 / torch.deg2rad(fov / 2).tan()
     intrinsics = torch.zeros(len(poses), 3, 3)
@@ -72,14 +77,16 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
 
     if transforms.is_file():
         told = read_json(transforms)
-        to_theirs = numbers(transforms, 'transform', told.get('transform'), (3, 4)).double()
-        poses = poses.double()
+        to_theirs = numbers(transforms, 'transform', told.get('transform'), (3, 4), torch.float64)
         poses[:, :3, 3] /= float(told.get('scale', 1.))
         poses[:, :3, 3] = (poses[:, :3, 3] - to_theirs[:, 3]) @ to_theirs[:, :3]
         poses[:, :3, :3] = to_theirs[:, :3].T @ poses[:, :3, :3]
         poses = applied_to(data) @ poses
+    else:
+        warnings.warn(f'{path} is in the world that nerfstudio has made of that of the photos, and {transforms.name}, which says how, is not beside it: unless these worlds are one, '
+                      'the film is of somewhere else. nerfstudio writes the file with its model, beside config.yml', stacklevel = 3)
 
-    return Path3D(Cameras(opencv_to_opengl(poses).float(), intrinsics), (height, width), content.get('fps'))
+    return Path3D(Cameras(opencv_to_opengl(poses), intrinsics), (height, width), content.get('fps'))
 
 
 def applied_to(data: Path | None) -> Tensor:
@@ -89,15 +96,15 @@ def applied_to(data: Path | None) -> Tensor:
 
     if file is not None and file.is_file() and file.suffix == '.json':
         told = read_json(file).get('applied_transform')
-        found[:3] = found[:3] if told is None else numbers(file, 'applied_transform', told, (3, 4))
+        found[:3] = found[:3] if told is None else numbers(file, 'applied_transform', told, (3, 4), torch.float64)
 
     return found
 
 
-def numbers(path: Path, name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
+def numbers(path: Path, name: str, values: Any, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
     """As a tensor of that shape. Errors: ValueError for what has no such."""
     try:
-        found = torch.tensor(values, dtype = torch.float32).reshape(shape)
+        found = torch.tensor(values, dtype = dtype).reshape(shape)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f'{path}: must have numbers {" × ".join(str(length) if length > 0 else "n" for length in shape)} as {name}, but {error}. See lvsm render --help.') from error
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import check_floating, check_shape
+from lvsm_pytorch.checks import check_floating, check_shape, values_are_free
 from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.execution import in_eval_mode
 from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics
@@ -25,7 +28,7 @@ from lvsm_pytorch.lvsm.sequence import whole_patches
 @torch.no_grad()
 def synthesize(
     model: LVSM,
-    images: Sequence[Tensor] | Tensor,
+    images: Sequence[Tensor | str | Path] | Tensor,
     cameras: Cameras,
     target_cameras: Cameras,
     size: tuple[int, int],
@@ -39,7 +42,7 @@ def synthesize(
     """What the target cameras see of the scene on the photos.
 
     model: in either mode; it paints in eval mode, on its own device, and is left as it was.
-    images: the v photos, each (c h w) in [0, 1] and of any size.
+    images: the v photos, each (c h w) in [0, 1] and of any size; or paths of image files, which are made small while they are read.
     cameras: of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3), in pixels of each photo as it is.
     target_cameras: camera_to_world (t 4 4) in the same world and intrinsics (t 3 3) in pixels of `size`; or one camera, (4 4) and (3 3).
     size: (height, width) of the views in pixels, up to the model's `max_image_size`; it need be no multiple of `patch_size`.
@@ -63,13 +66,14 @@ def synthesize(
         check_target_cameras(target_cameras, size, several)
         target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
 
+    check_sizes(model, size = size)
     scene = read_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
     parts = scene.views(target_cameras, size, chunk_size = chunk_size)
     num_views = len(target_cameras.camera_to_world)
-    views = torch.empty(0)
+    views = torch.empty(num_views, model.channels, *size, device = scene.device)
 
     for start, part in zip(with_bar(range(0, num_views, max(chunk_size, 1)), progress), parts, strict = True):
-        views = part.new_empty(num_views, *part.shape[1:]) if start == 0 else views
+        views = views.to(part.dtype)
         views[start:start + len(part)] = part
 
     return views if several else views[0]
@@ -126,7 +130,7 @@ class PhotosRead(NamedTuple):
 @torch.no_grad()
 def read_photos(
     model: LVSM,
-    images: Sequence[Tensor] | Tensor,
+    images: Sequence[Tensor | str | Path] | Tensor,
     cameras: Cameras,
     *,
     input_size: tuple[int, int] | None = None,
@@ -135,6 +139,7 @@ def read_photos(
 ) -> PhotosRead:
     """Photos, read once to be seen from anywhere, any number of times. Arguments and errors are those of `synthesize`."""
     check_photos(model, images, cameras)
+    device_of_photos = next((image.device for image in images if isinstance(image, Tensor)), torch.device('cpu'))
     input_size = default_size(model) if input_size is None else input_size
     check_sizes(model, input_size = input_size)
 
@@ -143,7 +148,7 @@ def read_photos(
 
     # photos of one size, and the world as the model knows it
 
-    fitted = [resize_and_crop(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(images[0].device), strict = True)]
+    fitted = [fit(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(device_of_photos), strict = True)]
     photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
     poses = cameras.camera_to_world.cpu().double()
     frame, world = frame_of(model, pose_frame)
@@ -159,7 +164,15 @@ def read_photos(
     with in_eval_mode(model):
         scene = model.encode(photos.unsqueeze(0), rays.unsqueeze(0), cameras = Cameras(poses.unsqueeze(0), intrinsics.unsqueeze(0)))
 
-    return PhotosRead(model, scene, world, images[0].device)
+    return PhotosRead(model, scene, world, device_of_photos)
+
+
+def fit(image: Tensor | str | Path, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A photo (c h w) and its intrinsics (3 3), resized and cropped to `size` (height, width)."""
+    if isinstance(image, Tensor):
+        return resize_and_crop(image, intrinsics, size)
+
+    return resize_and_crop(*ImageFile(Path(image).expanduser()).reduced(intrinsics, size), size)
 
 
 def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool) -> None:
@@ -201,21 +214,62 @@ def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:
     return 'given', torch.tensor(model.trained_for.world, dtype = torch.float64)
 
 
-def check_photos(model: LVSM, images: Sequence[Tensor] | Tensor, cameras: Cameras) -> None:
+def check_photos(model: LVSM, images: Sequence[Tensor | str | Path] | Tensor, cameras: Cameras) -> None:
     if len(images) == 0:
         fail('images', 'must have at least one photo', 'none', 'Pass the photos that the model may see.')
 
-    for index, image in enumerate(images):
-        check_floating(**{f'images[{index}]': image})
-        check_shape('c h w', dict(c = model.channels), **{f'images[{index}]': image})
+    tensors = {f'images[{index}]': image for index, image in enumerate(images) if not isinstance(image, str | Path)}
+    check_floating(**tensors)
 
-        if image.device != images[0].device:
-            fail('images', 'must be on one device', f'{images[0].device} and {image.device}', 'Move them to the same.')
+    for name, image in tensors.items():
+        check_shape('c h w', dict(c = model.channels), **{name: image})
+        warn_of_range(name, image)
+
+    devices = {image.device for image in tensors.values()}
+
+    if len(devices) > 1:
+        fail('images', 'must be on one device', ' and '.join(sorted(map(str, devices))), 'Move them to the same.')
 
     to_do = 'It needs a camera for each photo.'
     check_shape('v 4 4', dict(v = len(images)), to_do, camera_to_world = cameras.camera_to_world)
     check_shape('v 3 3', dict(v = len(images)), to_do, intrinsics = cameras.intrinsics)
-    check_camera_values(images_size = tuple(images[0].shape[1:]), camera_to_world = cameras.camera_to_world, intrinsics = cameras.intrinsics)
+    sizes = [tuple(image.shape[1:]) if isinstance(image, Tensor) else ImageFile(Path(image).expanduser()).size for image in images]
+    check_camera_values(images_size = sizes[0], camera_to_world = cameras.camera_to_world, intrinsics = cameras.intrinsics)
+    warn_of_other_sizes(cameras.intrinsics, sizes)
+    warn_of_lost_digits(cameras.camera_to_world)
+
+
+def warn_of_range(name: str, image: Tensor) -> None:
+    """Of images outside of [0, 1], by more than filters overshoot."""
+    if values_are_free(image) and image.numel() > 0 and (image.min() < -0.5 or image.max() > 1.5):
+        warnings.warn(f'{name} has values from {float(image.min()):.4g} to {float(image.max()):.4g}, where images are in [0, 1]: divide bytes by 255', stacklevel = 4)
+
+
+def warn_of_other_sizes(intrinsics: Tensor, sizes: Sequence[tuple[int, ...]]) -> None:
+    """Of photos whose principal points are all outside, or all at a quarter or less of width and height: intrinsics of another size of them."""
+    if not values_are_free(intrinsics):
+        return
+
+    across = intrinsics[:, :2, 2] / intrinsics.new_tensor([(width, height) for height, width in sizes])
+    is_larger = ((across >= 1) | (across <= 0)).any(dim = 1).all()
+    is_smaller = any(((across * 2 * factor - 1).abs() < 0.04).all() for factor in (2, 4, 8))
+
+    if is_larger or is_smaller:
+        warnings.warn(f'intrinsics seem to be those of another size of the photos: the first has its principal point at {tuple(round(x, 1) for x in intrinsics[0, :2, 2].tolist())} '
+                      f'of {sizes[0][1]} × {sizes[0][0]} pixels. They are in pixels of the photos as they are passed', stacklevel = 4)
+
+
+def warn_of_lost_digits(camera_to_world: Tensor) -> None:
+    """Of float32 cameras so far from the origin of their world that places are rounded by a thousandth of how far they are apart."""
+    centres = camera_to_world[:, :3, 3]
+
+    if camera_to_world.dtype == torch.float64 or not values_are_free(centres):
+        return
+
+    apart = (centres - centres.mean(dim = 0)).abs().max()
+
+    if 1e-3 * apart < torch.finfo(torch.float32).eps * centres.abs().max() and apart > 0:
+        warnings.warn(f'camera_to_world is {camera_to_world.dtype}, which rounds cameras at {float(centres.abs().max()):.3g} from the origin of their world. Pass float64, as files have it', stacklevel = 4)
 
 
 def check_camera_values(images_size: tuple[int, ...], **poses_and_intrinsics: Tensor) -> None:

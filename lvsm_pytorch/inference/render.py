@@ -5,26 +5,26 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lvsm_pytorch.configs.config import RenderConfig
 from lvsm_pytorch.data import Scene, View, cameras_of
-from lvsm_pytorch.data.images import resize_and_crop, save_image
+from lvsm_pytorch.data.images import resized_intrinsics, save_image
 from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
 from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.execution import pick_device
-from lvsm_pytorch.files import make_folder
+from lvsm_pytorch.files import check_free
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation, orbit
 from lvsm_pytorch.inference.paths import Path3D, read_path
 from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos
-from lvsm_pytorch.inference.scenes import data_of, inputs_of, scene_of, scenes_of, unit_for
+from lvsm_pytorch.inference.scenes import FittedViews, data_of, inputs_of, scene_of, scenes_of, unit_for
 from lvsm_pytorch.inference.video import write_video
 from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights
-from lvsm_pytorch.output_dir import claim
+from lvsm_pytorch.output_dir import SETTINGS, beside, claim
 from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.training.runs import load_run, source_of
 
@@ -48,8 +48,8 @@ def render(config: RenderConfig) -> list[Path]:
     if config.path == HELD_OUT:
         return render_held_out(config)
 
-    out = config.out or folder_for('render', config.model)
-    film = shot(config, out)
+    film = shot(config, config.out)
+    out = film.frames[0].parent.parent
     endings = dict(mp4 = ['mp4'], gif = ['gif'], both = ['mp4', 'gif'], none = [])[config.video]
     files = [out / f'{Path(config.path).stem}.{ending}' for ending in endings]
 
@@ -60,28 +60,30 @@ def render(config: RenderConfig) -> list[Path]:
     return files + film.frames
 
 
-def shot(config: RenderConfig, out: Path) -> Film:
-    """Paints the frames of a path into a folder; those that are there already are not painted again."""
+def shot(config: RenderConfig, out: Path | None) -> Film:
+    """Paints the frames of a path into a folder; those that are there already are not painted again. out: None for a folder of the model's, or one beside what is there."""
     config.check()
     model = LVSM.from_pretrained(config.model)
     input_size = default_size(model)
     data = data_of(config.model, config.data)
-    scene = scene_of(scenes_of(data, input_size[0]), config.scene)
-    inputs = inputs_of(config, model, scene)
+    scenes = scenes_of(data, input_size[0])
+    scene = scene_of(scenes, config.scene)
+    photos = FittedViews(scene, input_size, scenes.problems)
+    inputs = inputs_of(config, model, photos)
     seen = [scene.views[number] for number in inputs]
     cameras = cameras_of(seen)
-    way = way_of(config, scene, cameras, input_size, data)
+    way = way_of(config, scene, seen[0], cameras, input_size, data)
     settings = dict(
         weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
         path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
     )
-    claim(out, FRAMES, settings, overwrite = config.overwrite)
+    out = claimed(config, out, FRAMES, settings)
     files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
 
     if not all(map(is_there, files)):
         model = that_takes(model, max(way.size)).to(pick_device(config.device))
-        photos = read_photos(model, [view.load() for view in seen], cameras, input_size = input_size, unit = unit_for(model, scene))
-        paint_frames(config, photos, way, files)
+        known = read_photos(model, *photos.of(inputs), input_size = input_size, unit = unit_for(model, scene))
+        paint_frames(config, known, way, files)
 
     return Film(files, way.fps, seen)
 
@@ -91,15 +93,22 @@ def is_there(frame: Path) -> bool:
     return frame.is_file() and frame.stat().st_size > 0
 
 
+def claimed(config: RenderConfig, out: Path | None, parts: str | None, settings: dict[str, Any]) -> Path:
+    """The folder, made. A second film of a model goes beside the first, unless a folder is named, or the first is to be thrown away."""
+    usual = folder_for('render', config.model)
+    out = out or (usual if config.overwrite else beside(usual, settings))
+    claim(out, parts, settings, overwrite = config.overwrite)
+    return out
+
+
 def hash_of(cameras: Cameras) -> str:
-    return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()
+    return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()[:12]
 
 
-def way_of(config: RenderConfig, scene: Scene, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
-    """The path in the world of the photos."""
+def way_of(config: RenderConfig, scene: Scene, first: View, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
+    """The path in the world of the photos. first: of the photos, the one whose lens frames are made with."""
     size = input_size if config.height is None or config.width is None else (config.height, config.width)
-    first = scene.views[0]
-    _, intrinsics = resize_and_crop(first.load(), first.intrinsics, size)
+    intrinsics = resized_intrinsics(first.intrinsics, first.size, size)
 
     if config.path in ('interpolate', 'orbit'):
         way = {'interpolate': interpolation, 'orbit': orbit}[config.path]
@@ -125,16 +134,29 @@ def paint_frames(config: RenderConfig, photos: PhotosRead, way: Path3D, files: l
                 bar.update()
 
 
+def unique_files(names: list[str]) -> list[str]:
+    """PNGs' names for views: without the endings of their photos, where that leaves each its own."""
+    stems = [Path(name).with_suffix('').as_posix().replace('/', '_') for name in names]
+    whole = [name.replace('/', '_') for name in names]
+    return [f'{stem if stems.count(stem) == 1 else name}.png' for stem, name in zip(stems, whole, strict = True)]
+
+
 def render_held_out(config: RenderConfig) -> list[Path]:
     """Each held-out view as a PNG, and comparison.png."""
     from tqdm import tqdm
 
     trained, model = load_run(config.model)
-    out = config.out or folder_for('render', config.model)
-    held_out = source_of(replace(trained, data = config.data or trained.data)).held_out_batch()
+    data = data_of(config.model, config.data)
+    held_out = source_of(replace(trained, data = data)).held_out_batch()
+    settings = dict(weights = hash_of_weights(model), data = None if config.data is None else str(config.data), path = HELD_OUT, views = held_out.names)
+    out = config.out or (folder_for('render', config.model) if config.overwrite else beside(folder_for('render', config.model), settings))
+    files = [out / name for name in unique_files(held_out.names)]
+
+    if not (out / SETTINGS).is_file():
+        check_free([out / 'comparison.png', *files])
+
+    claim(out, None, settings, overwrite = config.overwrite)
     pred = paint(model.to(pick_device(config.device)), held_out)
-    make_folder(out)
-    files = [out / f'{Path(name).with_suffix("").as_posix().replace("/", "_")}.png' for name in held_out.names]
 
     for file, views in tqdm(list(zip(files, pred, strict = True)), unit = 'view'):
         save_image(views[0], file, durable = False)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from lvsm_pytorch.configs.config import RenderConfig
-from lvsm_pytorch.configs.yaml import config_beside
+from lvsm_pytorch.configs.yaml import data_beside
 from lvsm_pytorch.data.dataset import Dataset, open_test, synthetic_dataset
-from lvsm_pytorch.data.problems import Problems
+from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, cameras_of, unit_of_set
 from lvsm_pytorch.data.sources import SyntheticSource
 from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.view_selection import camera_distance, evenly, spread_out
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import num_inputs_of
@@ -22,8 +28,7 @@ STRETCH = 100
 
 def data_of(model: Path, data: Path | None) -> Path | None:
     """The data that are named, or those of the run in the model's folder; None where that has learnt from built-in scenes."""
-    run = config_beside(model)
-    return run.data if data is None and run is not None else data
+    return data_beside(model) if data is None else data
 
 
 def scenes_of(data: Path | None, image_size: int) -> Dataset:
@@ -46,15 +51,65 @@ def unit_for(model: LVSM, scene: Scene) -> float | None:
     return unit_of_set(scene) if known is not None and known.pose_frame == 'inputs' and known.unit is None else None
 
 
-def inputs_of(config: RenderConfig, model: LVSM, scene: Scene) -> tuple[int, ...]:
-    """Positions of the views that the model sees."""
+class FittedViews:
+    """Photos of a scene, resized and cropped as they are read, of which the last ones are kept. What can't be read is noted in `problems`.
+
+    Args:
+        scene: The scene.
+        size: (height, width) in pixels.
+        problems: Where to note what can't be read.
+    """
+
+    KEPT = 64
+
+    def __init__(self, scene: Scene, size: tuple[int, int], problems: Problems | None = None):
+        self.scene = scene
+        self.size = size
+        self.problems = Problems() if problems is None else problems
+        self.read = lru_cache(maxsize = self.KEPT)(self.read_anew)
+
+    def read_anew(self, number: int) -> tuple[Tensor, Tensor] | None:
+        view = self.scene.views[number]
+        return self.problems.attempt(f'{self.scene.name}/{view.name}', partial(view.fitted, self.size))
+
+    def of(self, numbers: Sequence[int]) -> tuple[list[Tensor], Cameras]:
+        """Images (3 h w), and their cameras. Errors: BadView for one that can't be read."""
+        found = {number: self.read(number) for number in numbers}
+
+        for number, each in found.items():
+            if each is None:
+                fail('inputs', 'must be photos that can be read', f'{number}, {self.scene.views[number].name}', 'Name others.', BadView)
+
+        images, intrinsics = zip(*(each for each in found.values() if each is not None), strict = True)
+        return list(images), Cameras(cameras_of([self.scene.views[number] for number in numbers]).camera_to_world, torch.stack(intrinsics))
+
+    def some_inputs(self, count: int) -> tuple[int, ...]:
+        """As `some_inputs` of those that can be read: in place of one that can't, others are taken. Errors: ValueError where none can."""
+        left = list(range(len(self.scene.views)))
+
+        while left:
+            chosen = [left[place] for place in some_inputs(self.scene.only(left), count)]
+            bad = [number for number in chosen if self.read(number) is None]
+
+            if not bad:
+                return tuple(chosen)
+
+            left = [number for number in left if number not in bad]
+
+        return fail(self.scene.name, 'must have a photo that can be read', f'none of {len(self.scene.views)}', self.problems.summary(most = 5))
+
+
+def inputs_of(config: RenderConfig, model: LVSM, photos: FittedViews) -> tuple[int, ...]:
+    """Positions of the views that the model sees; of those that can be read, unless the config names them."""
     if config.inputs is not None:
+        scene = photos.scene
+
         if not config.inputs or not all(0 <= number < len(scene.views) for number in config.inputs):
             fail('inputs', f'must be numbers from 0 up to below {len(scene.views)}, of the photos of {scene.name}', config.inputs, 'Left out, some are taken.')
 
         return config.inputs
 
-    return some_inputs(scene, num_inputs_of(model))
+    return photos.some_inputs(num_inputs_of(model))
 
 
 def some_inputs(scene: Scene, count: int) -> tuple[int, ...]:

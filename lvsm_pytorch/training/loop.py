@@ -60,7 +60,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         accelerator.wait_for_everyone()
         problems = Problems()
         source = source_of(config, problems)
-        config = replace(config, pose_frame = source.frame)
+        config = replace(config, pose_frame = source.frame, data = None if config.data is None else config.data.absolute())    # commands ask from other folders
         training = Training.begin(config, source, accelerator)
         states = States(config.out / STATES, config.keep_states)
         progress, changed = training.resume(states) if resume else (Progress.new(), [])

@@ -94,7 +94,7 @@ def first_scene(config: TrainConfig, problems: Problems) -> Scene:
         return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MOST_VIEWS, image_size = config.image_size)
 
     dataset = split_dataset(config.data, problems).training if has_split(config.data) else open_dataset(config.data, problems)
-    scenes = (problems.attempt(f'scene {index}', lambda index = index: dataset[index]) for index in range(len(dataset)))
+    scenes = (problems.attempt(dataset.label(index), lambda index = index: dataset[index]) for index in range(len(dataset)))
     scene = next((scene for scene in scenes if scene is not None), None)
 
     if scene is None:

@@ -6,10 +6,11 @@ up, and whole when it rests. Photos are read once for all of them (stage.py).
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from io import StringIO
 from math import ceil, sqrt
@@ -47,9 +48,16 @@ MODES = {'photos read once': False, 'photos read again for every view': True}
 # of a camera as it is drawn, in the shown world, and in units of how far cameras are apart
 
 LARGEST_FRUSTUM, FRUSTUM_BY_SPACING = 0.05, 0.3
+# pixels along the longer side of photos, in their frusta and beside the controls
+
+LARGEST_THUMBNAIL, LARGEST_PHOTO = 256, 640
 SEEN, UNSEEN = (230, 130, 20), (150, 150, 150)
 
 FRAMES_A_LEG, FPS = 30, 30.
+
+# seconds that a visitor's view may take to be finished when the server stops
+
+TIME_TO_END = 5.
 
 
 def view(config: ViewConfig) -> None:
@@ -61,9 +69,30 @@ def view(config: ViewConfig) -> None:
     print(f'Walk through the scene at http://{"localhost" if config.host == "127.0.0.1" else config.host}:{viewer.port} (Ctrl-C ends it)', flush = True)
 
     try:
-        viewer.server.sleep_forever()
+        with obeying_sigterm():
+            viewer.server.sleep_forever()
+    except KeyboardInterrupt:
+        print('stopped', flush = True)
     finally:
         viewer.stop()
+
+
+@contextmanager
+def obeying_sigterm() -> Iterator[None]:
+    """What stops a service ends it as Ctrl-C does, with nothing left behind. Signals reach a program's main thread; called from another one, nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Viewer:
@@ -77,7 +106,7 @@ class Viewer:
         self.models = both_modes(trained)
         self.scenes = scenes_of(data_of(config.model, config.data), size[0])
         self.painting = threading.Lock()
-        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.models, scene_of(self.scenes, number), size, self.painting))
+        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.models, scene_of(self.scenes, number), size, self.painting, self.scenes.problems))
         self.stage(config.scene)
         self.visits: dict[int, Visit] = {}
 
@@ -100,8 +129,13 @@ class Viewer:
             visit.end()
 
     def stop(self) -> None:
-        for visit in list(self.visits.values()):
+        visits = list(self.visits.values())
+
+        for visit in visits:
             visit.end()
+
+        for visit in visits:
+            visit.thread.join(TIME_TO_END)
 
         self.server.stop()
 
@@ -139,7 +173,8 @@ class Visit:
             try:
                 do()
             except Exception as error:
-                self.status.content = f'**{type(error).__name__}**: {error}'
+                if not self.ended.is_set():    # or nobody is there to be told
+                    self.status.content = f'**{type(error).__name__}**: {error}'
 
         return told
 
@@ -207,7 +242,7 @@ class Visit:
             self.client.scene.reset()
 
             for number, camera_to_world in enumerate(self.stage.shown if self.frusta_shown.value else ()):
-                image = self.stage.scene.views[number].load() if number in seen else None
+                image = self.stage.picture(number, LARGEST_THUMBNAIL) if number in seen else None
                 aspect = width / height if image is None else image.shape[-1] / image.shape[-2]
                 frustum = self.client.scene.add_camera_frustum(
                     f'/photos/{number}', fov = self.stage.fov, aspect = aspect, scale = size, thickness = size / 100, color = SEEN if number in seen else UNSEEN,
@@ -252,7 +287,8 @@ class Visit:
         name = f'{nearest.view.name}, {"which the model sees" if nearest.is_input else "which the model does not see"}'
 
         if self.photo_name.content != name:
-            self.photo.image = to_pixels(nearest.view.load())
+            photo = stage.picture(nearest.number, LARGEST_PHOTO)
+            self.photo.image = to_pixels(torch.zeros(3, 8, 8) if photo is None else photo)
             self.photo_name.content = name
 
         self.status.content = f'**{stage.scene.name}**, {size[1]} × {size[0]} in {seconds * 1000:.0f} ms'

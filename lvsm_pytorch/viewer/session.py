@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.data import Scene, View, cameras_of
+from lvsm_pytorch.data import Problems, Scene, View, cameras_of
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.normalization import move_poses, normalization
 from lvsm_pytorch.geometry.trajectories import interpolate_poses
 from lvsm_pytorch.geometry.view_selection import camera_distance, spacings
 from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos
-from lvsm_pytorch.inference.scenes import some_inputs, unit_for
+from lvsm_pytorch.inference.scenes import FittedViews, unit_for
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.sequence import whole_patches
 
@@ -44,8 +44,9 @@ class Look(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The photo whose camera is nearest to a look. is_input: whether the model sees it."""
+    """The photo whose camera is nearest to a look, and its number. is_input: whether the model sees it."""
     view: View
+    number: int
     is_input: bool
 
 
@@ -56,17 +57,19 @@ class Stage:
     The shown world is that of the mean camera, with cameras about 1 apart, so that a browser's scene has the same size whatever the photos' unit.
     """
 
-    def __init__(self, models: dict[bool, LVSM], scene: Scene, size: tuple[int, int], lock: threading.Lock):
+    def __init__(self, models: dict[bool, LVSM], scene: Scene, size: tuple[int, int], lock: threading.Lock, problems: Problems | None = None):
+        self.problems = Problems() if problems is None else problems
         self.models = models
         self.scene = scene
-        poses = cameras_of(scene.views).camera_to_world.double()
+        poses = cameras_of(scene.views).camera_to_world
         self.to_shown = normalization(poses)
         self.shown = move_poses(self.to_shown, poses).float()
         self.most_inputs = min(MOST_INPUTS, len(scene.views))
         self.size = size
         self.lock = lock
         self.read = lru_cache(maxsize = MOST_READ)(self.read_anew)
-        self.inputs = lru_cache(maxsize = MOST_INPUTS)(lambda count: some_inputs(scene, count))
+        self.photos = FittedViews(scene, size, self.problems)
+        self.inputs = lru_cache(maxsize = MOST_INPUTS)(self.photos.some_inputs)
 
     def spacing(self) -> float:
         """Of the cameras in the shown world: median distance from one to the nearest other; 1 where there is but one."""
@@ -74,15 +77,20 @@ class Stage:
         return float(apart) if apart.isfinite() and apart > 0 else 1.
 
     def read_anew(self, count: int, input_attends_target: bool) -> PhotosRead:
-        views = [self.scene.views[number] for number in self.inputs(count)]
         model = self.models[input_attends_target]
-        return read_photos(model, [view.load() for view in views], cameras_of(views), input_size = self.size, unit = unit_for(model, self.scene))
+        return read_photos(model, *self.photos.of(self.inputs(count)), input_size = self.size, unit = unit_for(model, self.scene))
+
+    def picture(self, number: int, largest: int) -> Tensor | None:
+        """A photo (3 h w), by its number, of at most `largest` pixels a side; None for one that can't be read."""
+        view = self.scene.views[number]
+        found = self.problems.attempt(f'{self.scene.name}/{view.name}', partial(view.thumbnail, largest))
+        return None if found is None else found[0]
 
     @cached_property
     def fov(self) -> float:
         """Of the photos, vertical, in radians, as they are cut for the model."""
-        view = self.scene.views[0]
-        height, width = view.load().shape[-2:]
+        view = self.scene.views[self.inputs(1)[0]]
+        height, width = view.size
         covered = min(height, width * self.size[0] / self.size[1])
         return 2 * math.atan(covered / 2 / float(view.intrinsics[1, 1]))
 
@@ -93,7 +101,7 @@ class Stage:
     def nearest(self, look: Look, count: int) -> Nearest:
         every = torch.cat((look.camera_to_world.float().unsqueeze(0), self.shown))
         number = int(camera_distance(every)[0, 1:].argmin())
-        return Nearest(self.scene.views[number], number in self.inputs(count))
+        return Nearest(self.scene.views[number], number, number in self.inputs(count))
 
     def whole_size(self, look: Look) -> tuple[int, int]:
         """(height, width) of a view as sharp as the model paints: of as many pixels as it was trained with, as wide by high as the window."""
@@ -119,7 +127,7 @@ class Stage:
         focal = height / 2 / math.tan(fov / 2)
         intrinsics = torch.tensor([[focal, 0., width / 2], [0., focal, height / 2], [0., 0., 1.]])
         poses = move_poses(torch.linalg.inv(self.to_shown), shown.double())
-        return Cameras(poses.float(), intrinsics.expand(len(poses), 3, 3))
+        return Cameras(poses, intrinsics.expand(len(poses), 3, 3))
 
     def path(self, looks: list[Look], frames_a_leg: int, size: tuple[int, int]) -> Cameras:
         """Cameras through looks, in the world of the photos."""

@@ -22,6 +22,7 @@ from lvsm_pytorch.data import (
     Problems,
     SceneSource,
     hold_out,
+    lazy_images,
     open_dataset,
     read_colmap,
     read_lvsm,
@@ -93,7 +94,7 @@ def test_what_is_no_dataset_is_named(tmp_path):
 
 # transforms.json as others write it
 
-def test_blenders_files_are_one_scene_whose_test_views_are_held_out(tmp_path):
+def test_blenders_files_are_one_scene_whose_val_and_test_views_are_held_out(tmp_path):
     poses = known_cameras(6).camera_to_world
     for split, indices in dict(train = range(3), val = range(3, 4), test = range(4, 6)).items():
         frames = []
@@ -105,8 +106,8 @@ def test_blenders_files_are_one_scene_whose_test_views_are_held_out(tmp_path):
 
     scene = read_scene(tmp_path)
     training, held_out = hold_out(scene)
-    assert [view.name for view in held_out.views] == ['test/r_4.png', 'test/r_5.png']
-    assert len(training.views) == 4
+    assert [view.name for view in held_out.views] == ['test/r_4.png', 'test/r_5.png', 'val/r_3.png']
+    assert len(training.views) == 3
     assert scene.views[0].intrinsics[0, 0] == pytest.approx(4 / np.tan(0.35), rel = 1e-5)
 
 
@@ -242,7 +243,7 @@ def test_both_layouts_of_both_kinds_are_read(tmp_path, ending, layout):
             (folder / f'{name}.{ending}').unlink()
     views = read_scene(tmp_path).views
     for a, b in zip(scene.views, views, strict = True):
-        assert torch.allclose(a.camera_to_world, b.camera_to_world, atol = 1e-5)
+        assert torch.allclose(a.camera_to_world, b.camera_to_world.float(), atol = 1e-5)
         assert torch.allclose(a.intrinsics, b.intrinsics, atol = 1e-4)
 
 
@@ -283,13 +284,13 @@ def test_images_that_were_not_registered_are_left_out(tmp_path):
     assert [view.name for view in read_scene(tmp_path).views] == ['0000.png', '0002.png']
 
 
-def test_a_colmap_image_out_of_its_folder_is_refused(tmp_path):
+def test_a_colmap_image_out_of_its_folder_costs_that_image(tmp_path):
     write_colmap(synthetic_scene(2, num_views = 2, image_size = 16), tmp_path)
     model = pycolmap.Reconstruction(str(tmp_path / 'sparse' / '0'))
     model.images[1].name = '../sparse/secret.png'
     model.write(str(tmp_path / 'sparse' / '0'))
-    with pytest.raises(ValueError, match = 'must have its image inside of the folder of images, but got ../sparse/secret.png'):
-        read_scene(tmp_path)
+    with pytest.warns(UserWarning, match = 'must have its image inside of the folder of images, but got ../sparse/secret.png'):
+        assert len(read_scene(tmp_path).views) == 1
 
 
 @pytest.mark.skipif('EQUIRECTANGULAR' not in pycolmap.CameraModelId.__members__, reason = 'this COLMAP undistorts all cameras that it knows')
@@ -311,7 +312,7 @@ def test_colmap_models_that_cannot_be_used(tmp_path):
     assert '0002.png: must have the proportions of its camera, 16 × 16, but got 32 × 16' in text
 
     (tmp_path / 'images' / '0000.png').unlink()
-    with pytest.warns(UserWarning, match = 'skipped'), pytest.raises(ValueError, match = 'at least one registered image'):
+    with pytest.raises(BadView, match = 'at least one frame that can be used, but got none of 3'):
         read_colmap(tmp_path)
 
     (tmp_path / 'sparse' / '0' / 'cameras.bin').write_bytes(b'broken')
@@ -398,7 +399,7 @@ def test_every_scene_comes_once_an_epoch_over_any_number_of_processes(tmp_path):
 def test_views_that_are_not_used_are_not_decoded(tmp_path, monkeypatch):
     write_chunks(scenes(3), tmp_path)
     decoded = []
-    monkeypatch.setattr(chunks_module, 'load_image', lambda source, name: decoded.append(name) or load_image(source, name))
+    monkeypatch.setattr(lazy_images, 'load_image', lambda source, name: decoded.append(name) or load_image(source, name))
     scene = Chunks(tmp_path, Problems())[1]
     assert not decoded
     scene.views[2].load()
@@ -621,7 +622,7 @@ def test_portrait_and_landscape_photos_work_together(tmp_path):
 
 def test_real_datasets_are_recognised(shared):
     dataset = open_dataset(shared / 'scenes')
-    assert len(dataset) == 8
+    assert len(dataset) >= 8
     assert dataset.format == 'transforms.json'
     assert open_dataset(shared / 'colmap_brighton').format == 'COLMAP model'
 

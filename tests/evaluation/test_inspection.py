@@ -30,9 +30,9 @@ def changed(scene, change):
 
 
 WRONG = {
-    'the y and z axes': lambda view: dict(camera_to_world = view.camera_to_world @ FLIP),
+    'the y and z axes': lambda view: dict(camera_to_world = view.camera_to_world.double() @ FLIP),
     r'poses are inverted \(world': lambda view: dict(camera_to_world = torch.linalg.inv(view.camera_to_world)),
-    'poses are inverted, and the y': lambda view: dict(camera_to_world = torch.linalg.inv(view.camera_to_world @ FLIP)),
+    'poses are inverted, and the y': lambda view: dict(camera_to_world = torch.linalg.inv(view.camera_to_world.double() @ FLIP)),
 }
 
 
@@ -66,7 +66,7 @@ def test_cameras_turned_by_chance_are_found_and_not_explained(scene):
 def test_mistakes_in_real_photos_are_named(shared, name):
     right = read_scene(shared / 'scenes' / name)
     assert verdict(right) == 'cameras agree with the pictures'
-    assert verdict(changed(right, lambda view: dict(camera_to_world = view.camera_to_world @ FLIP))).startswith('WRONG: the y and z axes')
+    assert verdict(changed(right, lambda view: dict(camera_to_world = view.camera_to_world.double() @ FLIP))).startswith('WRONG: the y and z axes')
     assert verdict(changed(right, lambda view: dict(camera_to_world = torch.linalg.inv(view.camera_to_world)))).startswith('WRONG: poses are inverted (world')
     assert verdict(changed(right, lambda view: dict(intrinsics = swapped(view.intrinsics)))).startswith('WRONG: width and height')
 

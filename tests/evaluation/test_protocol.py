@@ -31,7 +31,7 @@ def protocol(model = None, **changes):
 
 
 def poses_of(scene, entry = ENTRY):
-    return cameras_of([scene.views[number] for number in (*entry.context, *entry.target)]).camera_to_world
+    return cameras_of([scene.views[number] for number in (*entry.context, *entry.target)]).camera_to_world.float()
 
 
 def test_photos_are_cut_as_pixelsplat_cuts_them():

@@ -20,7 +20,7 @@ from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation
 from lvsm_pytorch.inference import render as render_module
 from lvsm_pytorch.inference.render import FRAMES, render
-from lvsm_pytorch.inference.scenes import inputs_of
+from lvsm_pytorch.inference.scenes import FittedViews, inputs_of
 from lvsm_pytorch.inference.video import write_video
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
@@ -144,11 +144,11 @@ def test_inputs_are_spread_over_the_scene(here):
     model = tiny_model()
     model.trained_for = TrainedFor('inputs', (16, 16), 3)
     scene = synthetic_scene(1, num_views = 30, image_size = 8)
-    chosen = inputs_of(config(here), model, scene)
+    chosen = inputs_of(config(here), model, FittedViews(scene, (8, 8)))
     assert len(set(chosen)) == 3
     video = replace(scene, is_video = True)
-    assert inputs_of(config(here), model, video) == (0, 14, 29) or inputs_of(config(here), model, video) == (0, 15, 29)
-    assert inputs_of(config(here, inputs = (4,)), model, scene) == (4,)
+    assert inputs_of(config(here), model, FittedViews(video, (8, 8))) == (0, 14, 29) or inputs_of(config(here), model, FittedViews(video, (8, 8))) == (0, 15, 29)
+    assert inputs_of(config(here, inputs = (4,)), model, FittedViews(scene, (8, 8))) == (4,)
 
 
 def test_built_in_scenes_and_videos_are_rendered_too(here):

@@ -8,6 +8,7 @@ used are read and decoded, and no others.
 from __future__ import annotations
 
 import json
+import math
 from collections import OrderedDict
 from functools import partial
 from io import BytesIO
@@ -17,13 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.data.images import image_library, image_size, load_image, to_pixels
+from lvsm_pytorch.data.formats.common import WIDEST_VIEW, check_intrinsics, check_resolution
+from lvsm_pytorch.data.images import image_library, image_size, to_pixels
+from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, is_rigid
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors, write_json, write_whole
 
 INDEX = 'index.json'
+FAR = 1000.
 
 
 class Chunks:
@@ -57,10 +61,14 @@ class Chunks:
         content = self.problems.attempt(str(path), partial(self.content, path)) or []
         return str(content[position].get('key')) if position < len(content) else ''
 
+    def label(self, index: int) -> str:
+        path, position = self.places[index]
+        return f'{path}, scene {position}'
+
     def __getitem__(self, index: int) -> Scene:
         """Errors: BadView for a scene that can't be used."""
         path, position = self.places[index]
-        where = f'{path}, scene {position}'
+        where = self.label(index)
         content = self.content(path)
 
         if position >= len(content):
@@ -76,7 +84,7 @@ class Chunks:
             return {path: len(content) for path, content in contents.items() if content is not None}
 
         try:
-            index = json.loads((folder / INDEX).read_text(encoding = 'utf-8'))
+            index = json.loads((folder / INDEX).read_text(encoding = 'utf-8-sig'))
             names = list(index.values())
         except (OSError, ValueError, AttributeError) as error:
             raise ValueError(f'{folder / INDEX}: must be a JSON object of scenes and their files, but got {error}. Make it anew, or take it away.') from error
@@ -114,7 +122,7 @@ def read_example(where: str, example: dict[str, Any], problems: Problems) -> Sce
     if not isinstance(key, str) or not isinstance(images, list) or not isinstance(cameras, Tensor) or cameras.shape != (len(images), 18):
         fail(where, 'must have a `key`, `images` and `cameras` (v 18)', sorted(map(str, example)), 'pixelSplat\'s conversion of RealEstate10K writes them.', BadView)
 
-    times = timestamps.tolist() if isinstance(timestamps, Tensor) and timestamps.shape == (len(images),) else list(range(len(images)))
+    times = timestamps.tolist() if isinstance(timestamps, Tensor) and timestamps.shape == (len(images),) and not timestamps.is_complex() else list(range(len(images)))
     size = next((size for image in images if (size := size_of(image)) is not None), None)
 
     if size is None:
@@ -125,18 +133,38 @@ def read_example(where: str, example: dict[str, Any], problems: Problems) -> Sce
     cameras = cameras.double()
     world_to_camera = torch.eye(4, dtype = torch.float64).repeat(len(images), 1, 1)
     world_to_camera[:, :3] = cameras[:, 6:].unflatten(1, (3, 4))
-    is_good = cameras[:, :4].isfinite().all(dim = 1) & (cameras[:, :2] > 0).all(dim = 1) & is_rigid(world_to_camera)
+    intrinsics = intrinsics_of(cameras, size)
+    has_time = torch.tensor([math.isfinite(time) for time in times], dtype = torch.bool)
+    is_good = has_time & is_rigid(world_to_camera) & are_usual(cameras[:, :4])
     names = [f'{where} ({key}), time {time}' for time in times]
 
     for index in (~is_good).nonzero().flatten().tolist():
-        problems.attempt(names[index], partial(check_camera, names[index], cameras[index], world_to_camera[index]))
+        problems.attempt(names[index], partial(check_camera, names[index], times[index], intrinsics[index], world_to_camera[index], size))
 
-    camera_to_world = torch.linalg.inv(world_to_camera[is_good]).float()
-    intrinsics = intrinsics_of(cameras[is_good], size)
-    good = is_good.nonzero().flatten().tolist()
-    views = [View(f'{times[index]:012d}', pose, matrix, partial(load, names[index], images[index], size)) for index, pose, matrix in zip(good, camera_to_world, intrinsics, strict = True)]
-    ordered = sorted(zip(views, good, strict = True), key = lambda each: each[0].name)
-    return Scene(key, tuple(view for view, _ in ordered), is_video = True, numbers = tuple(number for _, number in ordered))
+    if not is_good.any():
+        fail(where, 'must have at least one view that can be used', f'none of {len(images)}', problems.summary(most = 5), BadView)
+
+    good = sorted(is_good.nonzero().flatten().tolist(), key = lambda index: times[index])
+    camera_to_world = torch.linalg.inv(world_to_camera[good])
+    check_resolution(where, intrinsics[good], [size] * len(good))
+    labels = names_of_times([times[index] for index in good])
+    views = [View(label, pose, intrinsics[index], ChunkImage(images[index], size, names[index])) for label, index, pose in zip(labels, good, camera_to_world, strict = True)]
+    return Scene(key, tuple(views), is_video = True, numbers = tuple(good))
+
+
+def names_of_times(times: list[float]) -> list[str]:
+    """Of views, by their times, which rise: names whose order is that of the times, whether these are whole or negative or not."""
+    if all(float(time).is_integer() and time >= 0 for time in times):
+        return [f'{int(time):012d}' for time in times]
+
+    return [f'{index:06d} {time:.6f}' for index, time in enumerate(times)]
+
+
+def are_usual(cameras: Tensor) -> Tensor:
+    """Which of (v 4), fx fy cx cy as fractions, may be of a pinhole: (v) bool. `check_camera` says what is wrong with the others."""
+    focal, centre = cameras[:, :2], cameras[:, 2:]
+    is_narrow = 2 * torch.atan(0.5 / focal[:, 0]).rad2deg() <= WIDEST_VIEW
+    return cameras.isfinite().all(dim = 1) & (focal > 0).all(dim = 1) & (centre > 0).all(dim = 1) & (centre < 1).all(dim = 1) & is_narrow
 
 
 def intrinsics_of(cameras: Tensor, size: tuple[int, int]) -> Tensor:
@@ -149,10 +177,15 @@ def intrinsics_of(cameras: Tensor, size: tuple[int, int]) -> Tensor:
     return intrinsics
 
 
-def check_camera(where: str, camera: Tensor, world_to_camera: Tensor) -> None:
+def check_camera(where: str, time: float, intrinsics: Tensor, world_to_camera: Tensor, size: tuple[int, int]) -> None:
     """Errors: BadView that says what is wrong with it."""
     check_pose(where, world_to_camera)
-    fail(where, 'must have a camera of finite numbers, and focal lengths above 0', camera[:4].tolist(), 'Take it out.', BadView)
+
+    if not math.isfinite(time):
+        fail(where, 'must have a finite time', time, 'Take it out.', BadView)
+
+    check_intrinsics(where, intrinsics, size)
+    fail(where, 'must have a camera that a pinhole may have', intrinsics.tolist(), 'fx, fy, cx and cy are fractions of width and height.', BadView)
 
 
 def size_of(image: Any) -> tuple[int, int] | None:
@@ -169,13 +202,11 @@ def bytes_of(image: Any) -> bytes:
     return image.numpy().tobytes()
 
 
-def load(where: str, image: Any, size: tuple[int, int]) -> Tensor:
-    pixels = load_image(bytes_of(image), where)
+class ChunkImage(ImageFile):
+    """The bytes of an image file, in a tensor that is mapped from a chunk's file."""
 
-    if pixels.shape[1:] != size:
-        fail(where, f'must have the size of its scene, {size[1]} × {size[0]}', f'{pixels.shape[2]} × {pixels.shape[1]}', 'Download it anew.', BadView)
-
-    return pixels
+    def content(self) -> bytes:
+        return bytes_of(self.source)
 
 
 def write_chunks(scenes: list[Scene], folder: Path, *, scenes_per_file: int = 50, with_index: bool = True) -> None:
@@ -210,7 +241,12 @@ def example_of(scene: Scene) -> dict[str, Any]:
         cameras.append([fx / width, fy / height, cx / width, cy / height, 0., 0., *world_to_camera])
         images.append(jpeg_of(pixels))
 
-    return dict(key = scene.name, url = '', timestamps = torch.arange(len(images)), cameras = torch.tensor(cameras), images = images)
+    rows = torch.tensor(cameras, dtype = torch.float64)
+
+    # float32, as pixelSplat has them, unless the world is so far from its origin that its digits would be lost
+
+    far = float(rows[:, 6:].abs().max()) > FAR
+    return dict(key = scene.name, url = '', timestamps = torch.arange(len(images)), cameras = rows if far else rows.float(), images = images)
 
 
 def jpeg_of(pixels: Tensor) -> Tensor:

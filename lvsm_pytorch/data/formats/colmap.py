@@ -6,20 +6,35 @@ undistortion.
 
 from __future__ import annotations
 
+import warnings
+from codecs import BOM_UTF8
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lvsm_pytorch.data.images import image_size, load_image, save_image, to_pixels
+from lvsm_pytorch.data.formats.common import check_intrinsics, check_resolution, looked_for, path_inside, usable
+from lvsm_pytorch.data.images import load_image, save_image, to_pixels
+from lvsm_pytorch.data.lazy_images import ImageFile, StoredSizes
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.scene import Scene, View, check_pose, file_name
+from lvsm_pytorch.data.scene import Scene, View, check_pose, file_names
 from lvsm_pytorch.errors import fail
+from lvsm_pytorch.files import check_free
+from lvsm_pytorch.geometry.cameras import pose as pose_of
+from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_to_quaternion
 
 # where a model may be in a folder, and its images beside it
 
-MODELS = ('', 'sparse/0', 'sparse', 'colmap/sparse/0', 'colmap/sparse')
+MODELS = ('', 'sparse', 'colmap/sparse')
+
+# of sides of a photo, how far beyond them its pinhole may look: COLMAP finds it by steps
+
+AT_EDGE = 0.05
 
 
 def pycolmap():
@@ -32,19 +47,51 @@ def pycolmap():
 
 
 def model_folder(folder: Path) -> Path | None:
-    """Where the model of a folder is, if there is one."""
+    """Where the model of a folder is, if there is one: of several that COLMAP made of the same photos, the one with most images."""
     for name in MODELS:
-        if any((folder / name / f'cameras.{ending}').is_file() and (folder / name / f'images.{ending}').is_file() for ending in ('bin', 'txt')):
-            return folder / name
+        models = models_in(folder / name)
+
+        if models:
+            return max(models, key = lambda model: (models[model], is_model(folder / name), model.name))
 
     return None
 
 
-def read_colmap(folder: Path, problems: Problems | None = None) -> Scene:
-    """The scene of a folder with a model in it or in `sparse/0`, and `images`. Images are decoded, and undistorted, when they are loaded.
+def models_in(folder: Path) -> dict[Path, int]:
+    """Models in a folder itself and, where COLMAP makes several (`sparse/0`, `sparse/1`, ..), in those in it, with their numbers of images."""
+    numbered = sorted(each for each in folder.iterdir() if each.name.isdigit() and each.is_dir()) if folder.name == 'sparse' and folder.is_dir() else []
+    return {each: num_images(each) for each in (folder, *numbered) if is_model(each)}
 
-    Images that were not registered are left out; those that are missing or broken are skipped, and noted in `problems`.
-    Errors: ValueError for a model that can't be read, for cameras that can't be undistorted, and where no view is left.
+
+def is_model(folder: Path) -> bool:
+    return any((folder / f'cameras.{ending}').is_file() and (folder / f'images.{ending}').is_file() for ending in ('bin', 'txt'))
+
+
+def num_images(model: Path) -> int:
+    """Registered images, as the file says; 0 where it can't be read."""
+    try:
+        if (model / 'images.bin').is_file():
+            with open(model / 'images.bin', 'rb') as file:
+                return int.from_bytes(file.read(8), 'little')
+
+        with open(model / 'images.txt', encoding = 'utf-8-sig') as file:
+            return (sum(not line.startswith('#') for line in file) + 1) // 2  # two lines each
+    except (OSError, ValueError):
+        return 0
+
+
+def read_colmap(folder: Path, problems: Problems | None = None, name: str | None = None) -> Scene:
+    """The scene of a folder with a model in it or in `sparse`, and `images`. Images are decoded, and undistorted, when they are loaded.
+
+    Images that were not registered are left out; those that are missing or broken are skipped, and noted in `problems`. Of several models
+    the largest is read, with a warning that names the others.
+
+    Args:
+        folder: The folder.
+        problems: Where to note what is skipped.
+        name: Of the scene. Left out, the folder's.
+
+    Errors: ValueError for a model that can't be read; BadView where no view is left, saying why.
     """
     problems = Problems() if problems is None else problems
     model = model_folder(folder)
@@ -52,30 +99,41 @@ def read_colmap(folder: Path, problems: Problems | None = None) -> Scene:
     if model is None:
         fail('data', 'must be a folder with a COLMAP model', folder, 'It has cameras, images and points3D, as .bin or .txt, in it or in sparse/0.')
 
+    others = {each: count for each, count in models_in(model.parent if model.name.isdigit() else model).items() if each != model}
+
+    if others:
+        named = ', '.join(f'{each} with {count}' for each, count in others.items())
+        warnings.warn(f'{model} with {num_images(model)} images is read, and not {named}', stacklevel = 2)
+
+    reconstruction = read_model(model)
+    sizes = StoredSizes()
+    named = {f'{model}, image {image.name}': image for image in reconstruction.images.values() if image.has_pose}
+    views = usable(str(model), problems, {where: partial(read_image, where, folder, model, image, sizes) for where, image in named.items()})
+    ordered = sorted(views.values(), key = lambda view: view.name)
+    check_resolution(str(model), torch.stack([view.intrinsics for view in ordered]), [view.size for view in ordered])
+    return Scene(name or folder.resolve().name, tuple(ordered))
+
+
+def read_model(model: Path):
+    """A pycolmap.Reconstruction. Errors: ValueError for what is none."""
+    texts = [] if any(model.glob('*.bin')) else [path for path in model.glob('*.txt') if path.read_bytes().startswith(BOM_UTF8)]
+
+    if texts:  # editors write byte order marks, which COLMAP takes for numbers
+        with TemporaryDirectory() as copy:
+            for path in model.glob('*.txt'):
+                (Path(copy) / path.name).write_bytes(path.read_bytes().removeprefix(BOM_UTF8))
+
+            return read_model(Path(copy))
+
     try:
-        reconstruction = pycolmap().Reconstruction(str(model))
-    except (RuntimeError, ValueError, OSError) as error:
+        return pycolmap().Reconstruction(str(model))
+    except (RuntimeError, ValueError, OSError, IndexError) as error:
         raise ValueError(f'{model}: must be a COLMAP model, but got {error}. Write it anew.') from error
 
-    views = []
 
-    for image in reconstruction.images.values():
-        where = f'{model}, image {image.name}'
-
-        view = problems.attempt(where, partial(read_image, where, folder, model, image))
-
-        if view is not None:
-            views.append(view)
-
-    if not views:
-        fail(str(model), 'must have at least one registered image that can be used', f'none of {len(reconstruction.images)}', 'Are the images in `images` beside it?', BadView)
-
-    return Scene(folder.resolve().name, tuple(sorted(views, key = lambda view: view.name)))
-
-
-def read_image(where: str, folder: Path, model: Path, image) -> View:
+def read_image(where: str, folder: Path, model: Path, image, sizes: StoredSizes) -> View:
     path = image_path(where, folder, model, image.name)
-    height, width = image_size(path)
+    height, width = sizes.of(path, image.camera_id)
     camera = pycolmap().Camera(image.camera.todict())
 
     if abs(camera.height * width / camera.width - height) > 1.5:
@@ -84,67 +142,129 @@ def read_image(where: str, folder: Path, model: Path, image) -> View:
     camera.rescale(width, height)
     pose = torch.eye(4, dtype = torch.float64)
     pose[:3] = torch.from_numpy(image.cam_from_world().matrix())
-    load = partial(load_image, path)
+    load = ImageFile(path, (height, width), where)
 
     if camera.model_name not in ('PINHOLE', 'SIMPLE_PINHOLE'):
-        load = partial(load_undistorted, path, camera)
-        camera = undistorted(where, camera)
+        pinhole = undistorted(where, camera)
+        load, camera = ColmapUndistorted(path, (height, width), where, camera, pinhole), pinhole
 
-    intrinsics = torch.from_numpy(camera.calibration_matrix()).float()
-    return View(image.name, torch.linalg.inv(check_pose(where, pose)).float(), intrinsics, load)
+    intrinsics = check_intrinsics(where, torch.from_numpy(camera.calibration_matrix()).float(), load.size)
+    return View(image.name, torch.linalg.inv(check_pose(where, pose)), intrinsics, load)
 
 
 def undistorted(where: str, camera):
+    """The pinhole of a camera. Errors: BadView for one that shows what no pinhole does: pixels that are seen along no ray, or not in front."""
     try:
-        return pycolmap().undistort_camera(pycolmap().UndistortCameraOptions(), camera)
+        pinhole = pycolmap().undistort_camera(pycolmap().UndistortCameraOptions(), camera)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f'{where}: must be of a camera that COLMAP undistorts, but got {camera.model_name}: {error}. Cut pinhole views out of it first.') from error
+        raise BadView(f'{where}: must be of a camera that COLMAP undistorts, but got {camera.model_name}: {error}. Cut pinhole views out of it first.') from error
+
+    check_unfolds(where, camera, pinhole)
+    return pinhole
+
+
+def check_unfolds(where: str, camera, pinhole) -> None:
+    """That rays are the farther from the middle the farther pixels are, as far as the middles of the edges, and that what the pinhole shows is on the photo. Errors: BadView."""
+    import numpy as np
+
+    size, middle = np.array([camera.width, camera.height]), np.array([camera.principal_point_x, camera.principal_point_y])
+    edges = np.array([[0, middle[1]], [size[0], middle[1]], [middle[0], 0], [middle[0], size[1]]])
+    along = middle + (edges[:, None] - middle) * np.linspace(0, 1, 65)[1:, None]
+    distance = np.linalg.norm(np.asarray(camera.cam_from_img(np.ascontiguousarray(along.reshape(-1, 2)))), axis = 1).reshape(4, -1)
+    corners = np.array([[0., 0.], [0., pinhole.height], [pinhole.width, 0.], [pinhole.width, pinhole.height]])
+    rays = np.asarray(pinhole.cam_from_img(corners))
+    on_photo = np.asarray(camera.img_from_cam(np.concatenate((rays, np.ones((4, 1))), axis = 1)))
+
+    if not ((np.diff(distance, axis = 1) > 0).all() and (on_photo > -AT_EDGE * size).all() and (on_photo < (1 + AT_EDGE) * size).all()):
+        fail(where, 'must have distortion that unfolds its image, and less than 180 degrees', f'{camera.model_name} with {camera.params_to_string()} in an image of {camera.width} × {camera.height}',
+             'Calibrate it anew, or cut pinhole views out of it first.', BadView)
 
 
 def load_undistorted(path: Path, camera) -> Tensor:
+    return undistorted_by_colmap(load_image(path), camera)
+
+
+def undistorted_by_colmap(image: Tensor, camera) -> Tensor:
     import numpy as np
 
-    bitmap, _ = pycolmap().undistort_image(pycolmap().UndistortCameraOptions(), pycolmap().Bitmap.from_array(to_pixels(load_image(path))), camera)
+    bitmap, _ = pycolmap().undistort_image(pycolmap().UndistortCameraOptions(), pycolmap().Bitmap.from_array(to_pixels(image)), camera)
     return torch.from_numpy(np.array(bitmap.to_array())).permute(2, 0, 1).float() / 255
+
+
+@dataclass(frozen = True)
+class ColmapUndistorted(ImageFile):
+    """An image file with its lens undone: camera and pinhole are pycolmap's, of the whole image."""
+    camera: Any = None
+    pinhole: Any = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pinhole.height, self.pinhole.width
+
+    def __call__(self) -> Tensor:
+        return undistorted_by_colmap(super().__call__(), self.camera)
+
+    def reduced(self, intrinsics: Tensor, at_least: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """As COLMAP does it for the whole image: what a pixel of the pinhole's shows is looked up, bilinearly, where the camera sees its ray."""
+        import numpy as np
+
+        image, smaller = super().reduced(torch.eye(3), at_least)
+        scale = smaller[:2].diagonal().double()
+        width, height = (max(round(length * float(each)), 1) for length, each in zip((self.pinhole.width, self.pinhole.height), scale, strict = True))
+        y, x = torch.meshgrid((torch.arange(height) + 0.5) / scale[1], (torch.arange(width) + 0.5) / scale[0], indexing = 'ij')
+        rays = self.pinhole.cam_from_img(torch.stack((x, y), dim = -1).reshape(-1, 2).double().numpy())
+        seen = torch.from_numpy(np.asarray(self.camera.img_from_cam(np.concatenate((rays, np.ones((len(rays), 1))), axis = 1)))).reshape(height, width, 2)
+        grid = seen * scale / torch.tensor([image.shape[2], image.shape[1]]) * 2 - 1
+        pixels = F.grid_sample(image.unsqueeze(0), grid.float().unsqueeze(0), padding_mode = 'border', align_corners = False)[0]
+        return pixels, intrinsics * torch.cat((scale, scale.new_ones(1))).unsqueeze(1).float()
 
 
 def image_path(where: str, folder: Path, model: Path, name: str) -> Path:
     """In `images` of the folder, or in a smaller copy of it, or beside the model."""
-    roots = [root.resolve() for root in (folder, model, *model.parents[:2])]
-    folders = [root / images for root in dict.fromkeys(roots) for images in ('images', 'images_2', 'images_4', 'images_8', 'input')]
+    roots = dict.fromkeys((folder, model, *model.parents[:2]))
+    folders = [root / images for root in roots for images in ('images', 'images_2', 'images_4', 'images_8', 'input')]
+    paths = [path_inside(images, name) for images in folders]
 
-    if any(not (images / name).resolve().is_relative_to(images) for images in folders):
-        fail(where, 'must have its image inside of the folder of images', name, 'Move the image there, and name it relative to that.')
+    if any(path is None for path in paths):
+        fail(where, 'must have its image inside of the folder of images', name, 'Move the image there, and name it relative to that.', BadView)
 
-    path = next((images / name for images in folders if (images / name).is_file()), None)
+    first, *_ = inside = [path for path in paths if path is not None]
+    found = next((path for path in inside if path.is_file()), None)
 
-    if path is None:
-        fail(where, 'must name an image that exists', name, f'Looked for it in {folders[0]} and beside the model.', BadView)
+    if found is None:
+        fail(where, 'must name an image that exists', name, f'{looked_for(first)} And beside the model.', BadView)
 
-    return path.resolve()
+    return found
+
+
+def rigid_inverse(camera_to_world: Tensor) -> Tensor:
+    """World to camera (4 4), float64, with the rotation that COLMAP's quaternion will be: of a world far from its origin, its rounding is metres."""
+    rotation = quaternion_to_rotation(rotation_to_quaternion(camera_to_world[:3, :3])).mT
+    return pose_of(rotation, -rotation @ camera_to_world[:3, 3])
 
 
 def write_colmap(scene: Scene, folder: Path) -> None:
     """Writes a scene as PNG images and a binary model in `sparse/0`, with a PINHOLE camera for each view and no points.
 
-    Errors: ValueError where there is a model already.
+    Errors: ValueError where there is a model already, and for images in the folder that it would replace.
     """
     import numpy as np
 
     if model_folder(folder) is not None:
         fail('folder', 'must have no COLMAP model yet', folder, 'Choose another folder.')
 
+    names = file_names(scene)
+    check_free(folder / 'images' / name for name in names)
     colmap = pycolmap()
     reconstruction = colmap.Reconstruction()
     (folder / 'images').mkdir(parents = True, exist_ok = True)
 
-    for index, view in enumerate(scene.views, start = 1):
+    for index, (view, name) in enumerate(zip(scene.views, names, strict = True), start = 1):
         pixels = view.load()
-        name = file_name(view)
         save_image(pixels, folder / 'images' / name)
 
         (fx, _, cx), (_, fy, cy), _ = view.intrinsics.double().tolist()
-        world_to_camera = torch.linalg.inv(view.camera_to_world.double())[:3].numpy()
+        world_to_camera = rigid_inverse(view.camera_to_world.double())[:3].numpy()
         camera = colmap.Camera(camera_id = index, model = 'PINHOLE', width = pixels.shape[2], height = pixels.shape[1], params = [fx, fy, cx, cy])
         reconstruction.add_camera_with_trivial_rig(camera)
         reconstruction.add_image_with_trivial_frame(colmap.Image(image_id = index, name = name, camera_id = index), colmap.Rigid3d(np.ascontiguousarray(world_to_camera)))

@@ -7,17 +7,19 @@ axes. Image paths are as its writer saw them: of such a path, the longest end th
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.data.images import load_image, save_image
+from lvsm_pytorch.data.formats.common import check_intrinsics, check_resolution, path_inside, usable
+from lvsm_pytorch.data.images import save_image
+from lvsm_pytorch.data.lazy_images import ImageFile, StoredSizes
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import read_json, write_json, write_whole
+from lvsm_pytorch.files import check_free, read_json, write_json, write_whole
 
 LIST = 'full_list.txt'
 
@@ -35,7 +37,7 @@ def lvsm_files(path: Path) -> list[Path]:
 
 
 def listed(path: Path) -> list[Path]:
-    lines = [line.strip() for line in path.read_text(encoding = 'utf-8').splitlines()]
+    lines = [line.strip() for line in path.read_text(encoding = 'utf-8-sig').splitlines()]
     files = [inside(path.parent, line) for line in lines if line]
 
     for line, file in zip([line for line in lines if line], files, strict = True):
@@ -55,17 +57,10 @@ def is_scene(path: Path) -> bool:
 
 
 def inside(root: Path, path: str) -> Path | None:
-    """The file under `root` at the longest end of `path` that is there."""
-    root = root.resolve()
-    parts = [part for part in Path(path).parts if part not in ('/', '.')]
-
-    for start in range(len(parts)):
-        file = root.joinpath(*parts[start:]).resolve()
-
-        if file.is_relative_to(root) and file.is_file():
-            return file
-
-    return None
+    """The file under `root` at the longest end of `path` that is there, whichever slashes it has. Links are followed."""
+    parts = [part for part in PurePosixPath(path.replace('\\', '/')).parts if part not in ('/', '.')]
+    ends = (path_inside(root, '/'.join(parts[start:])) for start in range(len(parts)))
+    return next((file for file in ends if file is not None and file.is_file()), None)
 
 
 def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = None) -> Scene:
@@ -75,24 +70,20 @@ def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = 
     Errors: BadView for what is no such file, and where no frame is left.
     """
     problems = Problems() if problems is None else problems
-    root = (path.parent if root is None else root).resolve()
-
+    root = path.parent if root is None else root
     content = read_json(path, BadView)
 
     if not isinstance(content, dict) or not isinstance(content.get('frames'), list) or not isinstance(content.get('scene_name'), str):
         fail(str(path), 'must be a JSON object with `scene_name` and a list `frames`', type(content).__name__, 'The LVSM authors\' processing writes it.', BadView)
 
-    places = [f'{path}, frame {index}' for index in range(len(content['frames']))]
-    read = [problems.attempt(where, partial(read_frame, where, index, root, frame)) for index, (where, frame) in enumerate(zip(places, content['frames'], strict = True))]
-    views = [(number, view) for number, view in enumerate(read) if view is not None]
-
-    if not views:
-        fail(str(path), 'must have at least one frame that can be used', 'none', 'See the warnings above.', BadView)
-
-    return Scene(content['scene_name'], tuple(view for _, view in views), is_video = True, numbers = tuple(number for number, _ in views))
+    sizes = StoredSizes()
+    places = {f'{path}, frame {index}': index for index in range(len(content['frames']))}
+    views = usable(str(path), problems, {where: partial(read_frame, where, index, root, content['frames'][index], sizes) for where, index in places.items()})
+    check_resolution(str(path), torch.stack([view.intrinsics for view in views.values()]), [view.size for view in views.values()])
+    return Scene(content['scene_name'], tuple(views.values()), is_video = True, numbers = tuple(places[where] for where in views))
 
 
-def read_frame(where: str, index: int, root: Path, frame: Any) -> View:
+def read_frame(where: str, index: int, root: Path, frame: Any, sizes: StoredSizes) -> View:
     name = frame.get('image_path') if isinstance(frame, dict) else None
 
     if not isinstance(name, str):
@@ -101,17 +92,15 @@ def read_frame(where: str, index: int, root: Path, frame: Any) -> View:
     path = inside(root, name)
 
     if path is None:
-        is_outside = not (root / name).resolve().is_relative_to(root)
+        is_outside = path_inside(root, name) is None
         fail(where, f'must have its image in {root}', name, 'It is not there.' if not is_outside else 'Paths that lead out of the dataset are not followed.', BadView)
 
     fx, fy, cx, cy = numbers(where, frame, 'fxfycxcy', (4,)).tolist()
 
-    if fx <= 0 or fy <= 0:
-        fail(where, 'must have focal lengths above 0', (fx, fy), 'They are in pixels of the image.', BadView)
-
     world_to_camera = check_pose(where, numbers(where, frame, 'w2c', (4, 4)))
-    intrinsics = torch.tensor([[fx, 0., cx], [0., fy, cy], [0., 0., 1.]])
-    return View(f'{index:06d} {path.name}', torch.linalg.inv(world_to_camera).float(), intrinsics, partial(load_image, path))
+    size = sizes.of(path, 'frames of a video')
+    intrinsics = check_intrinsics(where, torch.tensor([[fx, 0., cx], [0., fy, cy], [0., 0., 1.]]), size)
+    return View(f'{index:06d} {path.name}', torch.linalg.inv(world_to_camera), intrinsics, ImageFile(path, size, where))
 
 
 def numbers(where: str, frame: dict[str, Any], key: str, shape: tuple[int, ...]) -> Tensor:
@@ -127,15 +116,24 @@ def numbers(where: str, frame: dict[str, Any], key: str, shape: tuple[int, ...])
 
 
 def write_lvsm(scenes: list[Scene], folder: Path) -> None:
-    """Writes scenes as PNG images in `images`, a JSON file each in `metadata`, and `full_list.txt`. Errors: ValueError where there is such a list already."""
+    """Writes scenes as PNG images in `images`, a JSON file each in `metadata`, and `full_list.txt`.
+
+    Errors: ValueError where there is such a list already, for files that would be replaced, and for scenes of one name.
+    """
     if (folder / LIST).exists():
         fail('folder', f'must have no {LIST} yet', folder, 'Choose another folder.')
+
+    folders = [scene.name.replace('/', '_') for scene in scenes]
+
+    if len(set(folders)) < len(folders):
+        fail('scenes', 'must have names of their own', folders, 'They are the names of folders and files.')
+
+    check_free([folder / 'images' / name for name in folders] + [folder / 'metadata' / f'{name}.json' for name in folders])
 
     (folder / 'metadata').mkdir(parents = True, exist_ok = True)
     lines = []
 
-    for scene in scenes:
-        name = scene.name.replace('/', '_')
+    for scene, name in zip(scenes, folders, strict = True):
         (folder / 'images' / name).mkdir(parents = True, exist_ok = True)
         frames = []
 

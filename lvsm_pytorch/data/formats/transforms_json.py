@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.data.formats.undistort import Distortion, undistort, undistorted_intrinsics
-from lvsm_pytorch.data.images import image_size, load_image, save_image
+from lvsm_pytorch.data.formats.common import check_intrinsics, check_resolution, looked_for, name_inside, path_inside, usable
+from lvsm_pytorch.data.formats.undistort import Distortion, UndistortedFile, check_distortion, undistorted_intrinsics
+from lvsm_pytorch.data.images import save_image
+from lvsm_pytorch.data.lazy_images import ImageFile, StoredSizes
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.scene import Scene, View, check_pose, file_name
+from lvsm_pytorch.data.scene import Scene, View, check_pose, file_names
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import read_json, write_json
+from lvsm_pytorch.files import check_free, read_json, write_json
 from lvsm_pytorch.geometry.cameras import scale_intrinsics
 from lvsm_pytorch.geometry.conventions import opencv_to_opengl, opengl_to_opencv
 
@@ -48,48 +51,105 @@ def transforms_files(path: Path) -> list[Path]:
     return [path / name for name in SPLITS if (path / name).is_file()]
 
 
-def read_transforms(path: Path, problems: Problems | None = None) -> Scene:
+def read_transforms(path: Path, problems: Problems | None = None, name: str | None = None) -> Scene:
     """The scene of a folder with a `transforms.json`, or one each for train, val and test, or of such a file. Images are decoded when they are loaded.
 
-    Frames whose image is missing or broken, or whose pose is none, are skipped, and noted in `problems`.
-    Errors: ValueError for what is broken or outside of the folder, naming file and frame, and where no frame is left.
+    Frames whose image is missing or broken, whose camera can't be of it, or whose pose is none, are skipped, and noted in `problems`. What is
+    there twice counts once. Frames of `transforms_val` and `transforms_test`, and those in `val_filenames` and `test_filenames`, are held out.
+
+    Args:
+        path: The folder or the file.
+        problems: Where to note what is skipped.
+        name: Of the scene. Left out, the folder's.
+
+    Errors: ValueError for what is broken, naming the file; BadView where no frame is left, saying why.
     """
     problems = Problems() if problems is None else problems
     folder = path if path.is_dir() else path.parent
-    views: list[View] = []
-    held_out: set[str] = set()
+    sizes = StoredSizes()
+    frames: dict[str, tuple[Path, dict[str, Any]]] = {}
+    splits: dict[str, set[str]] = {}
 
-    for file in transforms_files(path):
-        shared = read_shared(file)
-        frames = shared.get('frames')
+    contents = {file: read_shared(file) for file in transforms_files(path)}
 
-        if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
-            fail(str(file), 'must have a list `frames` of at least one image', type(frames).__name__ if frames is None else frames, 'It says where each image was taken from.')
+    for file, content in contents.items():
+        split = file.stem.removeprefix('transforms').removeprefix('_')
+        shared = {key: value for key, value in content.items() if key != 'frames'}
 
-        tests = set(shared.get('test_filenames') or ())
-
-        for index, frame in enumerate(frames):
+        for index, frame in enumerate(content['frames']):
             where = f'{file}, frame {index}'
-            view = problems.attempt(where, partial(read_frame, where, file, {**shared, **frame}))
+            frames[where] = file, {**shared, **frame} if isinstance(frame, dict) else {}
+            splits.setdefault(split, set()).add(where)
 
-            if view is None:
-                continue
+    views = usable(str(path), problems, {where: partial(read_frame, where, file, frame, sizes) for where, (file, frame) in frames.items()})
+    by_name: dict[str, View] = {}
 
-            views.append(view)
+    for where, view in views.items():
+        before = by_name.setdefault(view.name, view)
 
-            if file.name == 'transforms_test.json' or frame.get('file_path') in tests:
-                held_out.add(view.name)
+        if not torch.allclose(before.camera_to_world, view.camera_to_world, rtol = 1e-4, atol = 1e-6):
+            problems.skip(where, f'{view.name} is there twice, with different poses. The first is taken')
 
-    if not views:
-        fail(str(path), 'must have at least one frame that can be used', 'none', problems.summary(most = 5), BadView)
+    check_resolution(str(path), torch.stack([view.intrinsics for view in by_name.values()]), [view.size for view in by_name.values()])
+    listed = {split: {views[where].name for where in of_split if where in views} for split, of_split in splits.items() if split}
 
-    names = [view.name for view in views]
+    for file, content in contents.items():
+        known = {name_of(file.parent, frame.get('file_path')): views[where].name if where in views else None for where, (of_file, frame) in frames.items() if of_file == file}
+        listed = merged(listed, listed_splits(file, content, known))
 
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        fail(str(path), 'must name every image once', twice[:3], 'Take the doubles out.')
+    kept, held_out = divided(str(path), set(by_name), listed)
+    ordered = tuple(by_name[each] for each in sorted(kept))
+    return Scene(name or folder.resolve().name, ordered, held_out = frozenset(held_out))
 
-    return Scene(folder.resolve().name, tuple(sorted(views, key = lambda view: view.name)), held_out = frozenset(held_out))
+
+def name_of(folder: Path, file_path: object) -> str | None:
+    """Of an image, whichever way its path is written."""
+    path = path_inside(folder, file_path) if isinstance(file_path, str) else None
+    return None if path is None else name_inside(folder, path)
+
+
+def merged(splits: dict[str, set[str]], more: dict[str, set[str]]) -> dict[str, set[str]]:
+    return {split: splits.get(split, set()) | more.get(split, set()) for split in {*splits, *more}}
+
+
+def listed_splits(file: Path, content: dict[str, Any], known: dict[str | None, str | None]) -> dict[str, set[str]]:
+    """Names of views by split, of nerfstudio's `train_filenames`, `val_filenames` and `test_filenames`. known: of its frames, names of the views, or None, by their paths."""
+    found = {}
+
+    for split in ('train', 'val', 'test'):
+        names = content.get(f'{split}_filenames')
+
+        if isinstance(names, list) and names:
+            paths = {str(each): name_of(file.parent, each) for each in names}
+            strangers = [each for each, path in paths.items() if path not in known]
+            found[split] = {view for path in paths.values() if (view := known.get(path)) is not None}
+
+            if strangers:
+                warnings.warn(f'{file}: {len(strangers)} of {len(names)} {split}_filenames name no frame: {strangers[:3]}', stacklevel = 2)
+
+    return found
+
+
+def divided(where: str, names: set[str], splits: dict[str, set[str]]) -> tuple[set[str], set[str]]:
+    """Names of the views that are kept, and of those held out, by what a dataset says of its splits. No view is both trained with and held out."""
+    train, tests = splits.get('train', set()), splits.get('val', set()) | splits.get('test', set())
+    kept = names
+
+    if train and tests:
+        kept = train | tests
+
+        if kept < names:
+            warnings.warn(f'{where}: {len(names - kept)} of {len(names)} frames are in none of its splits, and left out', stacklevel = 2)
+    elif train:
+        tests = names - train
+
+    both = train & tests
+
+    if both and len(train - tests) < 3:
+        warnings.warn(f'{where}: {len(both)} of {len(train)} training frames are held out too, which leaves none to train with: they are trained with', stacklevel = 2)
+        tests = tests - train
+
+    return kept, tests
 
 
 def read_shared(path: Path) -> dict[str, Any]:
@@ -98,10 +158,15 @@ def read_shared(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         fail(str(path), 'must be a JSON object', type(content).__name__, 'It has a list `frames`.')
 
+    frames = content.get('frames')
+
+    if not isinstance(frames, list) or not any(isinstance(frame, dict) for frame in frames):
+        fail(str(path), 'must have a list `frames` of at least one image', type(frames).__name__ if frames is None else frames, 'It says where each image was taken from.')
+
     return content
 
 
-def read_frame(where: str, path: Path, frame: dict[str, Any]) -> View:
+def read_frame(where: str, path: Path, frame: dict[str, Any], sizes: StoredSizes) -> View:
     """frame: its own entries over those that all frames share."""
     name = frame.get('file_path')
 
@@ -109,40 +174,39 @@ def read_frame(where: str, path: Path, frame: dict[str, Any]) -> View:
         fail(where, 'must have a `file_path`', name, 'It is the image, relative to the JSON file.', BadView)
 
     image = image_path(where, path.parent, name)
-    size = image_size(image)
+    stated = (frame['h'], frame['w']) if 'h' in frame and 'w' in frame else None
+    size = sizes.of(image, stated)
+    pose = opengl_to_opencv(read_pose(where, frame))
     intrinsics = read_intrinsics(where, frame, size)
     distortion = read_distortion(where, frame)
-    load = partial(load_image, image)
 
-    if distortion is not None:
+    if distortion is None:
+        load = ImageFile(image, size, where)
+    else:
         pinhole = undistorted_intrinsics(intrinsics, distortion, size)
-        intrinsics, load = pinhole, partial(load_undistorted, image, intrinsics, distortion, pinhole)
+        check_distortion(where, intrinsics, distortion, size, pinhole)
+        load = UndistortedFile(image, size, where, intrinsics = intrinsics, distortion = distortion, pinhole = pinhole)
+        intrinsics = pinhole
 
-    return View(image.relative_to(path.parent.resolve()).as_posix(), opengl_to_opencv(read_pose(where, frame)), intrinsics, load)
-
-
-def load_undistorted(image: Path, intrinsics: Tensor, distortion: Distortion, pinhole: Tensor) -> Tensor:
-    return undistort(load_image(image), intrinsics, distortion, pinhole)
+    return View(name_inside(path.parent, image), pose, intrinsics, load)
 
 
 def image_path(where: str, folder: Path, name: str) -> Path:
-    folder = folder.resolve()
-    path = (folder / name).resolve()
+    path = path_inside(folder, name)
 
-    if not path.is_relative_to(folder):
-        fail(where, 'must have its image inside the folder of the JSON file', name, 'Move the image there and name it relative to the file.')
+    if path is None:
+        fail(where, 'must have its image inside the folder of the JSON file', name, 'Move the image there and name it relative to the file.', BadView)
 
-    if not path.is_file() and not path.suffix:
-        path = path.with_name(path.name + '.png')  # Blender leaves the ending out
+    # Blender leaves the ending out; of DL3DV smaller copies alone may be there
 
-    if not path.is_file():
-        smaller = [path.parent.with_name(f'{path.parent.name}_{factor}') / path.name for factor in (2, 4, 8)]
-        path = next((each for each in smaller if each.is_file()), path)
+    names = [path] if path.suffix else [path, *(path.with_name(path.name + ending) for ending in ('.png', '.jpg', '.jpeg', '.JPG', '.PNG'))]
+    smaller = [path.parent.with_name(f'{path.parent.name}_{factor}') / each.name for factor in (2, 4, 8) for each in names]
+    found = next((each for each in (*names, *smaller) if each.is_file()), None)
 
-    if not path.is_file():
-        fail(where, 'must name an image that exists', name, f'Looked for {path}.', BadView)
+    if found is None:
+        fail(where, 'must name an image that exists', name, looked_for(path), BadView)
 
-    return path
+    return found
 
 
 def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
@@ -154,7 +218,7 @@ def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
 
     if (model not in PINHOLES and not is_fisheye) or not set(given) <= set(order):
         fail(where, 'must be of a pinhole, or of a lens with k1 … k6, p1, p2 or a fisheye with k1 … k4', f'camera_model {model} with {given}',
-             'Undistort the images first, for example with `colmap image_undistorter`, and write the pinhole cameras that it gives.')
+             'Undistort the images first, for example with `colmap image_undistorter`, and write the pinhole cameras that it gives.', BadView)
 
     if is_fisheye:
         return Distortion('fisheye', tuple(given.get(key, 0.) for key in order))
@@ -163,7 +227,7 @@ def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
 
 
 def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
-    """(4 4), as it stands there."""
+    """(4 4), float64, as it stands there."""
     try:
         matrix = torch.tensor(frame.get('transform_matrix'), dtype = torch.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -175,7 +239,7 @@ def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
     if matrix.shape != (4, 4):
         fail(where, 'must have a `transform_matrix` of 4 × 4 finite numbers', frame.get('transform_matrix'), 'It is the camera to world matrix, OpenGL axes.', BadView)
 
-    return check_pose(where, matrix).float()
+    return check_pose(where, matrix)
 
 
 def read_intrinsics(where: str, frame: dict[str, Any], size: tuple[int, int]) -> Tensor:
@@ -184,7 +248,7 @@ def read_intrinsics(where: str, frame: dict[str, Any], size: tuple[int, int]) ->
     stated = round(number(where, frame, 'h', height)), round(number(where, frame, 'w', width))
 
     if min(stated) < 1 or abs(stated[0] * width / stated[1] - height) > 1.5:
-        fail(where, f'must have w and h in the proportions of its image, {width} × {height}', f'{stated[1]} × {stated[0]}', 'Are they swapped, or is it another image?')
+        fail(where, f'must have w and h in the proportions of its image, {width} × {height}', f'{stated[1]} × {stated[0]}', 'Are they swapped, or is it another image?', BadView)
 
     angle_x, angle_y = (number(where, frame, f'camera_angle_{axis}', 0.) for axis in 'xy')
     fl_x = number(where, frame, 'fl_x', stated[1] / 2 / math.tan(angle_x / 2) if angle_x else 0.)
@@ -192,17 +256,18 @@ def read_intrinsics(where: str, frame: dict[str, Any], size: tuple[int, int]) ->
     fl_x = fl_x or fl_y
 
     if fl_x <= 0 or fl_y <= 0:
-        fail(where, 'must have fl_x in pixels or camera_angle_x in radians, above 0', (fl_x, fl_y), 'Without a focal length there are no rays.')
+        fail(where, 'must have fl_x in pixels or camera_angle_x in radians, above 0', (fl_x, fl_y), 'Without a focal length there are no rays.', BadView)
 
     cx, cy = number(where, frame, 'cx', stated[1] / 2), number(where, frame, 'cy', stated[0] / 2)
-    return scale_intrinsics(torch.tensor([[fl_x, 0., cx], [0., fl_y, cy], [0., 0., 1.]]), stated, size)
+    intrinsics = scale_intrinsics(torch.tensor([[fl_x, 0., cx], [0., fl_y, cy], [0., 0., 1.]]), stated, size)
+    return check_intrinsics(where, intrinsics, size)
 
 
 def number(where: str, frame: dict[str, Any], key: str, default: float) -> float:
     value = frame.get(key, default)
 
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        fail(where, f'must have a finite number as {key}', repr(value), 'Write it in pixels (or radians, for an angle).')
+        fail(where, f'must have a finite number as {key}', repr(value), 'Write it in pixels (or radians, for an angle).', BadView)
 
     return value
 
@@ -210,19 +275,21 @@ def number(where: str, frame: dict[str, Any], key: str, default: float) -> float
 def write_transforms(scene: Scene, folder: Path, *, overwrite: bool = False) -> None:
     """Writes a scene as PNG images and a `transforms.json` with intrinsics for each frame. The JSON comes last, whole.
 
-    Errors: ValueError where there is such a file already and `overwrite` is False.
+    Errors: ValueError where there is such a file already and `overwrite` is False, and for images in the folder that it would replace.
     """
     path = folder / FILE
 
     if path.exists() and not overwrite:
         fail('folder', 'must have no transforms.json yet', folder, 'Choose another folder, or overwrite = True.')
 
+    names = file_names(scene)
+    check_free([] if path.exists() else [folder / 'images' / name for name in names])
     (folder / 'images').mkdir(parents = True, exist_ok = True)
     frames = []
 
-    for view in scene.views:
+    for view, name in zip(scene.views, names, strict = True):
         image = view.load()
-        file_path = f'images/{file_name(view)}'
+        file_path = f'images/{name}'
         save_image(image, folder / file_path)
 
         (fl_x, _, cx), (_, fl_y, cy), _ = view.intrinsics.tolist()

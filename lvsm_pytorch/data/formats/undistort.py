@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from lvsm_pytorch.data.lazy_images import ImageFile
+from lvsm_pytorch.data.problems import BadView
+from lvsm_pytorch.errors import fail
 
 
 class Distortion(NamedTuple):
     """OpenCV's models. opencv: k1 k2 p1 p2 k3 k4 k5 k6 (Brown-Conrady, rational), of which the last ones may be left out as OpenCV allows. fisheye: k1 k2 k3 k4 (Kannala-Brandt)."""
     model: Literal['opencv', 'fisheye']
     coefficients: tuple[float, ...]
+
+
+# radians from the axis: what a fisheye sees beyond is behind the pinhole
+
+# and of sides of a photo, how far beyond them a pinhole may look: tangential distortion is not computed
+
+AT_EDGE = 0.05
+WIDEST_FISHEYE = torch.pi / 2 - 0.04
 
 
 def opencv():
@@ -28,6 +41,51 @@ def to_opencv(intrinsics: Tensor):
     matrix = intrinsics.double().numpy().copy()
     matrix[:2, 2] -= 0.5
     return matrix
+
+
+def check_distortion(where: str, intrinsics: Tensor, distortion: Distortion, size: tuple[int, int], pinhole: Tensor) -> None:
+    """That what a pinhole shows is on the photo of `size` (height, width), seen along one ray each.
+
+    Errors: BadView for coefficients that fold the image over, as calibrations do that were fitted in its middle alone, and for fisheyes of 180° and more.
+    """
+    is_fisheye = distortion.model == 'fisheye'
+    radial = _radial_fisheye if is_fisheye else _radial_opencv
+    height, width = size
+    focal, centre = intrinsics[:2].double().diagonal(), intrinsics[:2, 2].double()
+    length = torch.tensor([width, height], dtype = torch.float64)
+    middles = float((torch.maximum(centre, length - centre) / focal).max())  # of edges, in focal lengths from the middle
+
+    if is_fisheye and float(radial(torch.tensor([WIDEST_FISHEYE], dtype = torch.float64), distortion.coefficients)) <= middles:
+        fail(where, 'must be of a fisheye of less than 180 degrees', f'one that is wider in an image of {width} × {height}', 'No pinhole shows so much: cut pinhole views out of it first.', BadView)
+
+    # how far from the middle things fall, until they come back
+
+    steps = torch.linspace(0, torch.pi / 2 if is_fisheye else 8., 8001, dtype = torch.float64)
+    falls = radial(steps, distortion.coefficients)
+    comes_back = (falls.diff() <= 0).nonzero().flatten()
+    last = int(comes_back[0]) if len(comes_back) > 0 else len(steps) - 1
+
+    corners = torch.tensor([[0, 0], [0, height], [width, 0], [width, height]], dtype = torch.float64)
+    rays = (corners - pinhole[:2, 2].double()) / pinhole[:2].double().diagonal()
+    distance = rays.norm(dim = 1)
+    steps_of = torch.atan(distance) if is_fisheye else distance
+    on_photo = rays * (radial(steps_of, distortion.coefficients) / distance.clamp(min = 1e-12)).unsqueeze(1) * focal + centre
+    is_on_photo = ((on_photo > -AT_EDGE * length) & (on_photo < (1 + AT_EDGE) * length)).all()
+
+    if float(falls[last]) < middles or float(steps_of.max()) > float(steps[last]) or not is_on_photo or (pinhole[:2].diagonal() <= 0).any():
+        fail(where, 'must have distortion that unfolds its image', f'{distortion.model} {distortion.coefficients} with {focal.tolist()} in an image of {width} × {height}',
+             'Are the coefficients in the order of their names, and of this camera? Calibrate it anew, or undistort the images first.', BadView)
+
+
+def _radial_opencv(r: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    k1, k2, _, _, k3, k4, k5, k6 = (*coefficients, *[0.] * (8 - len(coefficients)))
+    r2 = r ** 2
+    return r * (1 + k1 * r2 + k2 * r2 ** 2 + k3 * r2 ** 3) / (1 + k4 * r2 + k5 * r2 ** 2 + k6 * r2 ** 3)
+
+
+def _radial_fisheye(angle: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    k1, k2, k3, k4 = (*coefficients, *[0.] * (4 - len(coefficients)))
+    return angle * (1 + k1 * angle ** 2 + k2 * angle ** 4 + k3 * angle ** 6 + k4 * angle ** 8)
 
 
 def undistorted_intrinsics(intrinsics: Tensor, distortion: Distortion, size: tuple[int, int]) -> Tensor:
@@ -56,3 +114,24 @@ def undistort(image: Tensor, intrinsics: Tensor, distortion: Distortion, pinhole
     maps = make_maps(to_opencv(intrinsics), np.array(distortion.coefficients), np.eye(3), to_opencv(pinhole), size, cv2.CV_32FC1)
     pixels = cv2.remap(image.permute(1, 2, 0).numpy(), *maps, interpolation = cv2.INTER_LINEAR, borderMode = cv2.BORDER_REPLICATE)
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+@dataclass(frozen = True)
+class UndistortedFile(ImageFile):
+    """An image file with its lens undone.
+
+    Args:
+        intrinsics: (3 3), of the file's pixels. distortion: of its lens. pinhole: (3 3), of the photo that is made of it, of the same size.
+    """
+    intrinsics: Tensor = field(kw_only = True)
+    distortion: Distortion = field(kw_only = True)
+    pinhole: Tensor = field(kw_only = True)
+
+    def __call__(self) -> Tensor:
+        return undistort(super().__call__(), self.intrinsics, self.distortion, self.pinhole)
+
+    def reduced(self, intrinsics: Tensor, at_least: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        image, smaller = super().reduced(self.intrinsics, at_least)
+        scale = smaller[:2].double().diagonal() / self.intrinsics[:2].double().diagonal()
+        pinhole = self.pinhole * torch.cat((scale, scale.new_ones(1))).unsqueeze(1).float()
+        return undistort(image, smaller, self.distortion, pinhole), pinhole
