@@ -298,8 +298,11 @@ def test_names_that_two_folders_have_get_their_paths(here):
     scenes, missing = read_sets({name: open_dataset(here / name) for name in folders}, Problems())
     assert (list(scenes), missing) == (['large', 'sets/small', 'other'], {})
     shutil.copytree(here / 'sets' / 'small', here / 'sets' / 'deep' / 'small')
-    with pytest.raises(ValueError, match = 'data: must have sets of different names, but got sets/small twice'):
-        read_sets(dict(sets = open_dataset(here / 'sets')), Problems())
+    assert list(read_sets(dict(sets = open_dataset(here / 'sets')), Problems())[0]) == ['deep/small', 'large', 'small']
+    for name in 'ab':
+        write_chunks([synthetic_scene(0, num_views = 3, image_size = 8)], here / 'chunks' / name)
+    with pytest.raises(ValueError, match = 'data: must have sets of different names, but got sets/synthetic-0 twice'):
+        read_sets(dict(sets = open_dataset(here / 'chunks')), Problems())
 
 
 # which protocol, and which unit
