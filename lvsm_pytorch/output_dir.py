@@ -12,7 +12,7 @@ from lvsm_pytorch.files import make_folder, read_json, remove_partial_files, wri
 SETTINGS = 'settings.json'
 
 
-def claim(out: Path, parts: str, settings: dict[str, Any], *, overwrite: bool) -> None:
+def prepare_output_dir(out: Path, parts: str, settings: dict[str, Any], *, overwrite: bool) -> None:
     """Makes the folder, and in it one of the parts. settings: all that the parts depend on.
 
     Errors: ValueError where other work is in it.

@@ -11,9 +11,9 @@ from lvsm_pytorch import LVSM
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.geometry.trajectories import look_at
-from lvsm_pytorch.training.reproducible import settle_vector_functions
+from lvsm_pytorch.training.reproducible import warm_up_mkl
 
-settle_vector_functions()
+warm_up_mkl()
 
 SHARED = Path(__file__).parents[2] / 'shared'
 

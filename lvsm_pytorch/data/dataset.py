@@ -73,7 +73,7 @@ def synthetic_dataset(num_scenes: int, image_size: int, problems: Problems) -> S
     return Scenes('built-in synthetic scenes', [partial(synthetic_scene, seed, num_views = 12, image_size = image_size) for seed in range(num_scenes)], problems)
 
 
-class Part:
+class Subset:
     """Some scenes of a dataset, by their numbers in it."""
 
     def __init__(self, whole: Dataset, indices: Sequence[int]):
@@ -95,7 +95,7 @@ class Part:
         return self.whole.name(self.indices[index])
 
 
-class Joined:
+class Concat:
     """All scenes of several datasets, the first's first."""
 
     def __init__(self, datasets: Sequence[Dataset], problems: Problems):
@@ -131,7 +131,7 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
 
     if found is None and path.is_dir():
         inner = [each for folder in folders_in(path) if (each := recognised(folder, problems)) is not None]
-        found = Joined(inner, problems) if inner else None
+        found = Concat(inner, problems) if inner else None
 
     if found is None:
         there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'
@@ -181,7 +181,7 @@ def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
 
     if has_split(path):
         test = open_dataset(path / 'test', problems)
-        return Split(open_dataset(path / 'train', problems), Part(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
+        return Split(open_dataset(path / 'train', problems), Subset(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
 
     return split_scenes(open_dataset(path, problems))
 
@@ -203,7 +203,7 @@ def split_scenes(dataset: Dataset) -> Split:
         fail('data', 'must have at least two scenes for some of them to be held out', len(dataset), 'Of a single scene, views are held out: `hold_out`.')
 
     held_out = list(range(0, len(dataset), EVERY))[:MOST_HELD_OUT]
-    return Split(Part(dataset, sorted(set(range(len(dataset))) - set(held_out))), Part(dataset, held_out))
+    return Split(Subset(dataset, sorted(set(range(len(dataset))) - set(held_out))), Subset(dataset, held_out))
 
 
 def shuffled_order(dataset: Dataset, epoch: int, seed: int, *, together: int = 8) -> list[int]:

@@ -1,4 +1,4 @@
-"""Evaluation by the field's protocol: scenes and views that an index names, cut to a square, and PSNR, SSIM and LPIPS of what is painted.
+"""Evaluation by the field's protocol: scenes and views that an index names, cut to a square, and PSNR, SSIM and LPIPS of what is rendered.
 
 Every scene of the index is accounted for: evaluated, null in the index, or missing. Each is evaluated by itself, and what was found is
 a file of its own, so that many processes share the scenes, and what was stopped goes on.
@@ -33,7 +33,7 @@ from lvsm_pytorch.geometry.view_selection import evenly
 from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights, num_inputs_of
-from lvsm_pytorch.output_dir import claim
+from lvsm_pytorch.output_dir import prepare_output_dir
 from lvsm_pytorch.packaged import folder_for
 
 REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
@@ -60,7 +60,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     entries = {name: entry for name, entry in index.items() if entry is not None}
     missing = {name: 'is not in the dataset' for name in entries if name not in numbers}
     wanted = [name for name in entries if name not in missing]
-    checked = set(spread(wanted, config.checks))
+    checked = set(spread(wanted, config.robustness_scenes))
     check_missing(missing, index, config)
 
     with processes_of(config) as processes:
@@ -68,23 +68,23 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         settings = settings_of(config, model, frame, index)
 
         if processes.is_main_process:
-            claim(out, SCENES, settings, overwrite = config.overwrite)
+            prepare_output_dir(out, SCENES, settings, overwrite = config.overwrite)
 
         processes.wait_for_everyone()
         device = processes.device if config.device == 'auto' else pick_device(config.device)
-        protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter, frame, config.views_at_once)
+        protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter, frame, config.chunk_size)
         similarity = lpips_of(config.lpips, device) if config.lpips is not None else None
 
         def found_of(name: str) -> dict[str, Any]:
             scene, entry = dataset[numbers[name]], entries[name]
             batch = protocol.batch(scene, entry)
-            pred = protocol.paint(batch)
+            pred = protocol.render(batch)
             found = judged(batch, pred, similarity)
             return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, batch, pred), by_inputs = by_inputs(protocol, scene, entry))
 
-        def painted(name: str) -> tuple[Batch, Tensor]:
+        def rendered(name: str) -> tuple[Batch, Tensor]:
             batch = protocol.batch(dataset[numbers[name]], entries[name])
-            return batch, protocol.paint(batch)
+            return batch, protocol.render(batch)
 
         own = wanted[processes.process_index::processes.num_processes]
         left = [name for name in own if 'missing' in read_record(out, name)]
@@ -113,7 +113,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
         if processes.is_main_process:
             write_json(out / REPORT, report)
-            write_page(out / PAGE, report, painted)
+            write_page(out / PAGE, report, rendered)
             print(table(report))
             print(f'{out / REPORT} has all figures; look at {out / PAGE}')
 
@@ -220,7 +220,7 @@ def settings_of(config: EvaluateConfig, model: LVSM, frame: Frame, index: Index)
         resize_filter = config.resize_filter,
         pose_frame = frame,
         lpips_network = config.lpips,
-        checks = config.checks,
+        robustness_scenes = config.robustness_scenes,
     )
 
 

@@ -1,4 +1,4 @@
-"""How good views are, beside two guesses that need no model."""
+"""How good views are, beside two baselines that need no model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Score(NamedTuple):
         return self.psnr.mean().item(), self.ssim.mean().item()
 
 
-class Guesses(NamedTuple):
+class Baselines(NamedTuple):
     """What needs no model. copy: the better input view. blur: the blurred mean of the inputs."""
     copy: Score
     blur: Score
@@ -49,8 +49,8 @@ def score(pred: Tensor, target: Tensor) -> Score:
 
 
 @torch.no_grad()
-def paint(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
-    """The targets of a batch as the model sees them, (b t 3 h w) on the CPU, painted in eval mode and `batch_size` scenes at a time."""
+def render_batch(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
+    """The targets of a batch as the model sees them, (b t 3 h w) on the CPU, rendered in eval mode and `batch_size` scenes at a time."""
     device = next(model.parameters()).device
     parts = zip(*(t.split(batch_size) for t in (batch.input_images, batch.input_rays, batch.target_rays, *batch.cameras)), strict = True)
     on_device = ([t.to(device) for t in part] for part in parts)
@@ -59,8 +59,8 @@ def paint(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
         return torch.cat([model(images, rays, target_rays, cameras = Cameras(*cameras)).cpu() for images, rays, target_rays, *cameras in on_device])
 
 
-def guesses(batch: Batch) -> Guesses:
-    return Guesses(copied_input(batch), blurred_mean(batch))
+def baselines(batch: Batch) -> Baselines:
+    return Baselines(copied_input(batch), blurred_mean(batch))
 
 
 def figures(**scores: Score) -> dict[str, float]:
@@ -78,11 +78,11 @@ def copied_input(batch: Batch) -> Score:
 
 
 def blurred_mean(batch: Batch) -> Score:
-    """The mean of the inputs, blurred as much as is best by mean PSNR: what one guesses without knowing anything of cameras."""
+    """The mean of the inputs, blurred as much as is best by mean PSNR: the best guess without knowing anything of cameras."""
     mean = batch.input_images.mean(dim = 1)
     height = mean.shape[-2]
-    guesses = [gaussian_blur(mean, sigma * height).unsqueeze(1).expand_as(batch.target_images) for sigma in BLURS]
-    best = max(guesses, key = lambda guess: psnr(guess, batch.target_images).mean())
+    candidates = [gaussian_blur(mean, sigma * height).unsqueeze(1).expand_as(batch.target_images) for sigma in BLURS]
+    best = max(candidates, key = lambda blurred: psnr(blurred, batch.target_images).mean())
     return score(best, batch.target_images)
 
 

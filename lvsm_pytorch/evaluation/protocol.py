@@ -1,4 +1,4 @@
-"""One scene as the field evaluates it: views cut to a square, poses normalised by a name, what is painted, and how good it is."""
+"""One scene as the field evaluates it: views cut to a square, poses normalised by a name, what is rendered, and how good it is."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lvsm_pytorch.lvsm.model import LVSM
 
 
 class Protocol(NamedTuple):
-    """model: that paints. size: (height, width) that photos are resized and cropped to, by `filter`. frame: the world of the rays. views_at_once: painted together."""
+    """model: that renders. size: (height, width) that photos are resized and cropped to, by `filter`. frame: the world of the rays. chunk_size: rendered together."""
     model: LVSM
     size: tuple[int, int]
     filter: Filter
     frame: Frame
-    views_at_once: int
+    chunk_size: int
 
     def batch(self, scene: Scene, entry: Entry) -> Batch:
         """Of b = 1. Errors: BadView for an image that can't be read, and for views that the scene doesn't have."""
@@ -53,16 +53,16 @@ class Protocol(NamedTuple):
         return torch.cat((inputs, targets))
 
     @torch.no_grad()
-    def paint(self, batch: Batch) -> Tensor:
+    def render(self, batch: Batch) -> Tensor:
         """The targets (1 t 3 h w), on the CPU."""
         device = next(self.model.parameters()).device
         inputs, targets = (Cameras(*(t.to(device) for t in part)) for part in zip(*(t.tensor_split((batch.input_images.shape[1],), dim = 1) for t in batch.cameras), strict = True))
         scene = self.model.encode(batch.input_images.to(device), batch.input_rays.to(device), cameras = inputs)
-        return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.views_at_once).cpu()
+        return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.chunk_size).cpu()
 
 
 def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], list[float]] | None = None) -> dict[str, Any]:
-    """Figures of each view, and of the guesses beside it; of the blurred mean, for each blur."""
+    """Figures of each view, and of the baselines beside it; of the blurred mean, for each blur."""
     found, copy = score(pred, batch.target_images), copied_input(batch)
     mean = batch.input_images.mean(dim = 1)
     blurs = [score(gaussian_blur(mean, sigma * mean.shape[-2]).unsqueeze(1).expand_as(batch.target_images), batch.target_images) for sigma in BLURS]

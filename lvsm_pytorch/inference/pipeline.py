@@ -38,7 +38,7 @@ def synthesize(
 ) -> Tensor:
     """What the target cameras see of the scene on the photos.
 
-    model: in either mode; it paints in eval mode, on its own device, and is left as it was.
+    model: in either mode; it renders in eval mode, on its own device, and is left as it was.
     images: the v photos, each (c h w) in [0, 1] and of any size.
     cameras: of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3), in pixels of each photo as it is.
     target_cameras: camera_to_world (t 4 4) in the same world and intrinsics (t 3 3) in pixels of `size`; or one camera, (4 4) and (3 3).
@@ -63,7 +63,7 @@ def synthesize(
         check_target_cameras(target_cameras, size, several)
         target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
 
-    scene = read_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
+    scene = encode_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
     parts = scene.views(target_cameras, size, chunk_size = chunk_size)
     num_views = len(target_cameras.camera_to_world)
     views = torch.empty(0)
@@ -75,10 +75,10 @@ def synthesize(
     return views if several else views[0]
 
 
-class PhotosRead(NamedTuple):
+class EncodedPhotos(NamedTuple):
     """Photos as a model has read them, to be seen from anywhere.
 
-    model: that has read them, and paints. scene: what it knows of them.
+    model: that has read them, and renders. scene: what it knows of them.
     world: the similarity (4 4), float64, from the world of their cameras to that of the rays.
     device: of the photos, where views go.
     """
@@ -124,7 +124,7 @@ class PhotosRead(NamedTuple):
 
 
 @torch.no_grad()
-def read_photos(
+def encode_photos(
     model: LVSM,
     images: Sequence[Tensor] | Tensor,
     cameras: Cameras,
@@ -132,7 +132,7 @@ def read_photos(
     input_size: tuple[int, int] | None = None,
     pose_frame: Literal['inputs', 'given'] | None = None,
     unit: float | None = None,
-) -> PhotosRead:
+) -> EncodedPhotos:
     """Photos, read once to be seen from anywhere, any number of times. Arguments and errors are those of `synthesize`."""
     check_photos(model, images, cameras)
     input_size = default_size(model) if input_size is None else input_size
@@ -159,7 +159,7 @@ def read_photos(
     with in_eval_mode(model):
         scene = model.encode(photos.unsqueeze(0), rays.unsqueeze(0), cameras = Cameras(poses.unsqueeze(0), intrinsics.unsqueeze(0)))
 
-    return PhotosRead(model, scene, world, images[0].device)
+    return EncodedPhotos(model, scene, world, images[0].device)
 
 
 def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool) -> None:

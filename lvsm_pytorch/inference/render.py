@@ -10,20 +10,20 @@ from typing import NamedTuple
 from lvsm_pytorch.configs.config import RenderConfig
 from lvsm_pytorch.data import Scene, View, cameras_of
 from lvsm_pytorch.data.images import resize_and_crop, save_image
-from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
+from lvsm_pytorch.evaluation.metrics import baselines, figures, render_batch, score, table
 from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation, orbit
 from lvsm_pytorch.inference.paths import Path3D, read_path
-from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos
+from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
 from lvsm_pytorch.inference.scenes import data_of, inputs_of, scene_of, scenes_of, unit_for
 from lvsm_pytorch.inference.video import write_video
 from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights
-from lvsm_pytorch.output_dir import claim
+from lvsm_pytorch.output_dir import prepare_output_dir
 from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.training.runs import load_run, source_of
 
@@ -38,7 +38,7 @@ class Film(NamedTuple):
 
 
 def render(config: RenderConfig) -> list[Path]:
-    """Writes frames and films, or held-out views, and returns their files. Frames that are there already are not painted again.
+    """Writes frames and films, or held-out views, and returns their files. Frames that are there already are not rendered again.
 
     Errors: ValueError for a folder that is no model, data and paths that can't be read, and other frames in the folder.
     """
@@ -46,7 +46,7 @@ def render(config: RenderConfig) -> list[Path]:
         return render_held_out(config)
 
     out = config.out or folder_for('render', config.model)
-    film = shot(config, out)
+    film = render_frames(config, out)
     endings = dict(mp4 = ['mp4'], gif = ['gif'], both = ['mp4', 'gif'], none = [])[config.video]
     files = [out / f'{Path(config.path).stem}.{ending}' for ending in endings]
 
@@ -57,8 +57,8 @@ def render(config: RenderConfig) -> list[Path]:
     return files + film.frames
 
 
-def shot(config: RenderConfig, out: Path) -> Film:
-    """Paints the frames of a path into a folder; those that are there already are not painted again."""
+def render_frames(config: RenderConfig, out: Path) -> Film:
+    """Renders the frames of a path into a folder; those that are there already are not rendered again."""
     config.check()
     model = LVSM.from_pretrained(config.model)
     input_size = default_size(model)
@@ -67,18 +67,18 @@ def shot(config: RenderConfig, out: Path) -> Film:
     inputs = inputs_of(config, model, scene)
     seen = [scene.views[number] for number in inputs]
     cameras = cameras_of(seen)
-    way = way_of(config, scene, cameras, input_size, data)
+    way = build_path(config, scene, cameras, input_size, data)
     settings = dict(
         weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
         path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
     )
-    claim(out, FRAMES, settings, overwrite = config.overwrite)
+    prepare_output_dir(out, FRAMES, settings, overwrite = config.overwrite)
     files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
 
     if not all(file.exists() for file in files):
         model = that_takes(model, max(way.size)).to(pick_device(config.device))
-        photos = read_photos(model, [view.load() for view in seen], cameras, input_size = input_size, unit = unit_for(model, scene))
-        paint_frames(config, photos, way, files)
+        photos = encode_photos(model, [view.load() for view in seen], cameras, input_size = input_size, unit = unit_for(model, scene))
+        write_frames(config, photos, way, files)
 
     return Film(files, way.fps, seen)
 
@@ -87,7 +87,7 @@ def hash_of(cameras: Cameras) -> str:
     return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()
 
 
-def way_of(config: RenderConfig, scene: Scene, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
+def build_path(config: RenderConfig, scene: Scene, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
     """The path in the world of the photos."""
     size = input_size if config.height is None or config.width is None else (config.height, config.width)
     first = scene.views[0]
@@ -101,7 +101,7 @@ def way_of(config: RenderConfig, scene: Scene, photos: Cameras, input_size: tupl
     return read_path(Path(config.path), size, intrinsics, data)
 
 
-def paint_frames(config: RenderConfig, photos: PhotosRead, way: Path3D, files: list[Path]) -> None:
+def write_frames(config: RenderConfig, photos: EncodedPhotos, way: Path3D, files: list[Path]) -> None:
     """Those that are not there yet."""
     from tqdm import tqdm
 
@@ -124,7 +124,7 @@ def render_held_out(config: RenderConfig) -> list[Path]:
     trained, model = load_run(config.model)
     out = config.out or folder_for('render', config.model)
     held_out = source_of(replace(trained, data = config.data or trained.data)).held_out_batch()
-    pred = paint(model.to(pick_device(config.device)), held_out)
+    pred = render_batch(model.to(pick_device(config.device)), held_out)
     make_folder(out)
     files = [out / f'{Path(name).with_suffix("").as_posix().replace("/", "_")}.png' for name in held_out.names]
 
@@ -132,6 +132,6 @@ def render_held_out(config: RenderConfig) -> list[Path]:
         save_image(views[0], file)
 
     save_comparison(out / 'comparison.png', held_out, pred)
-    print(table(figures(model = score(pred, held_out.target_images), **guesses(held_out)._asdict())))
+    print(table(figures(model = score(pred, held_out.target_images), **baselines(held_out)._asdict())))
     print(f'{len(pred)} views are in {out}')
     return [out / 'comparison.png', *files]

@@ -21,7 +21,7 @@ class SharedRMSNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
-class Seen(NamedTuple):
+class AttentionLayout(NamedTuple):
     """Who attends to whom. Masks are True for what is seen, and None where all of it is: even an all-true one costs a fifth of the speed.
 
     shared: number of tokens that all see; keys and values of them may come from a cache.
@@ -53,7 +53,7 @@ class ViewAttention(Module):
         self.to_out = nn.Linear(heads * dim_head, dim, bias = False)
         self.encoding = encoding
 
-    def forward(self, x: Tensor, seen: Seen, first: int = 0, cached: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, seen: AttentionLayout, first: int = 0, cached: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """x: (b n d). first: tokens before it ask nothing. cached: keys and values of the shared tokens, which are then not in x.
 
         Returns what tokens from `first` on have read (b n-first d), and keys and values of the shared tokens (b heads shared dim_head).

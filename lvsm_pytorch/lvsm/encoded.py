@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors, write_whole
-from lvsm_pytorch.lvsm.conditioning.plane_sweep import Photos
+from lvsm_pytorch.lvsm.conditioning.plane_sweep import SourceViews
 
 
 class EncodedScene(NamedTuple):
@@ -19,17 +19,17 @@ class EncodedScene(NamedTuple):
 
     tokens: (b v h w d) of the inputs as they enter the blocks, in the paper's mode; else None.
     keys_values: for each block the inputs' keys and values, both (b heads v·h·w dim_head); none in the paper's mode.
-    is_real: (b v·h·w) bool, False for tokens of padded views; None where there are none.
+    valid_mask: (b v·h·w) bool, False for tokens of padded views; None where there are none.
     at: (b v h w e) of `CameraEncoding.places` in the paper's mode, and reference: (b 4 4), the camera to world that it is told by; of a model
         whose attention sees cameras, else None.
-    photos: the input views, of a model with `sweep_depths`, whose targets look colours up in them; else None.
+    photos: the input views, of a model with `num_depth_planes`, whose targets look colours up in them; else None.
     """
     tokens: Tensor | None
     keys_values: tuple[tuple[Tensor, Tensor], ...]
-    is_real: Tensor | None
+    valid_mask: Tensor | None
     at: Tensor | None = None
     reference: Tensor | None = None
-    photos: Photos | None = None
+    photos: SourceViews | None = None
 
     @property
     def num_scenes(self) -> int:
@@ -40,9 +40,9 @@ class EncodedScene(NamedTuple):
         tokens = None if self.tokens is None else self.tokens.to(*args, **kwargs)
         keys_values = tuple((keys.to(*args, **kwargs), values.to(*args, **kwargs)) for keys, values in self.keys_values)
         device = keys_values[0][0].device if tokens is None else tokens.device
-        is_real, at, reference = (None if each is None else each.to(device) for each in (self.is_real, self.at, self.reference))
-        photos = None if self.photos is None else Photos(*(None if each is None else each.to(device) for each in self.photos))  # pyright: ignore[reportArgumentType]
-        return EncodedScene(tokens, keys_values, is_real, at, reference, photos)
+        valid_mask, at, reference = (None if each is None else each.to(device) for each in (self.valid_mask, self.at, self.reference))
+        photos = None if self.photos is None else SourceViews(*(None if each is None else each.to(device) for each in self.photos))  # pyright: ignore[reportArgumentType]
+        return EncodedScene(tokens, keys_values, valid_mask, at, reference, photos)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes a file, whole or not at all."""
@@ -59,5 +59,5 @@ class EncodedScene(NamedTuple):
         if not isinstance(parts, dict) or set(parts) != set(cls._fields):
             fail('path', 'must be a file that EncodedScene.save wrote', path, 'Encode the scene and save it anew.')
 
-        photos = None if parts['photos'] is None else Photos(*parts['photos'])
+        photos = None if parts['photos'] is None else SourceViews(*parts['photos'])
         return cls(**{**parts, 'keys_values': tuple(parts['keys_values']), 'photos': photos})

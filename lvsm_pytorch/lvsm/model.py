@@ -18,12 +18,12 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import Module
 
-from lvsm_pytorch.checks import check_floating, check_shape, real_views
+from lvsm_pytorch.checks import check_floating, check_shape, make_valid_mask
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.lvsm.allocator import keep_freed_memory
-from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, camera_rays, reference_of
-from lvsm_pytorch.lvsm.conditioning.plane_sweep import Photos, Sweep, Swept
+from lvsm_pytorch.lvsm.allocator import tune_malloc
+from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, camera_rays, reference_pose
+from lvsm_pytorch.lvsm.conditioning.plane_sweep import PlaneSweep, SourceViews, SweepVolume
 from lvsm_pytorch.lvsm.conditioning.prope import Prope
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.losses import mse
@@ -67,7 +67,7 @@ SIZES: dict[str, dict[str, Any]] = {
     # in the ablation 27.62 / 0.869 / 0.129
     'paper-6-layers': dict(dim = 768, depth = 6, patch_size = 8, max_image_size = 256),
     # not the paper's: what sees after the fewest steps (README, "Sees sooner"), in the paper's size
-    'modern-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256, camera_encoding = 'prope', sweep_depths = 32, sweep_nearest = 1., input_attends_target = False),
+    'modern-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256, camera_encoding = 'prope', num_depth_planes = 32, near_plane = 1., input_attends_target = False),
     # for tests and demos
     'tiny': dict(dim = 64, depth = 2, patch_size = 8, max_image_size = 64, dim_head = 32),
 }
@@ -98,10 +98,10 @@ class LVSM(Module):
     camera_encoding: 'plucker' is the paper's, where tokens know of cameras by their rays alone. With 'prope' attention sees how cameras lie to
         each other (`prope`). Tokens then take directions in the frame of their own camera, so that moving the whole world changes
         nothing, and `forward`, `encode`, `render` and `tokens` need `cameras`. `dim_head` must be a multiple of 8.
-    sweep_depths: at so many depths along the rays of a target, it is looked up what the input views show there (`sweep`), and a target's
-        tokens take this in, and choose for each pixel how much of it is taken and how much is painted. 0 is the paper's. With any,
+    num_depth_planes: at so many depths along the rays of a target, it is looked up what the input views show there (`sweep`), and a target's
+        tokens take this in, and choose for each pixel how much of it is taken and how much is rendered. 0 is the paper's. With any,
         `forward`, `encode` and `render` need `cameras`, and there is no `tokens`.
-    sweep_nearest: of these depths the nearest, in units of the world of the rays; the farthest is infinite, and between them inverse depths are evenly spread.
+    near_plane: of these depths the nearest, in units of the world of the rays; the farthest is infinite, and between them inverse depths are evenly spread.
     gradient_checkpointing: in training keep no more than a block's input, and compute the block anew for its gradients: less memory
         for a third more time. No part of a saved config.
 
@@ -124,8 +124,8 @@ class LVSM(Module):
         decoder_kwargs: Mapping[str, Any] = {},
         input_attends_target: bool = True,
         camera_encoding: Literal['plucker', 'prope'] = 'plucker',
-        sweep_depths: int = 0,
-        sweep_nearest: float = 0.5,
+        num_depth_planes: int = 0,
+        near_plane: float = 0.5,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
@@ -145,8 +145,8 @@ class LVSM(Module):
             decoder_kwargs = dict(decoder_kwargs),
             input_attends_target = input_attends_target,
             camera_encoding = camera_encoding,
-            sweep_depths = sweep_depths,
-            sweep_nearest = sweep_nearest,
+            num_depth_planes = num_depth_planes,
+            near_plane = near_plane,
         )
 
         check_arguments(self.config, perceptual_loss, CAMERA_ENCODINGS)
@@ -156,7 +156,7 @@ class LVSM(Module):
         if dim_head % encoding.dim_head_multiple != 0:
             fail('dim_head', f'must be a multiple of {encoding.dim_head_multiple} with camera_encoding = {camera_encoding!r}', dim_head, 'Its dimensions are taken in groups: use for example 64.')
 
-        keep_freed_memory()
+        tune_malloc()
 
         self.dim = dim
         self.patch_size = patch_size
@@ -167,7 +167,7 @@ class LVSM(Module):
         self.decoder_kwargs = self.config['decoder_kwargs']
         self.input_attends_target = input_attends_target
         self.camera_encoding = camera_encoding
-        self.sweep_depths = sweep_depths
+        self.num_depth_planes = num_depth_planes
         self.trained_for: TrainedFor | None = None
         self.has_warned = False
 
@@ -189,7 +189,7 @@ class LVSM(Module):
             overrides = decoder_kwargs, gradient_checkpointing = gradient_checkpointing,
         )
         self.to_pixels = Float32Linear(dim, patch_size ** 2 * channels, bias = False)
-        self.sweep = Sweep(dim, patch_size = patch_size, channels = channels, depths = sweep_depths, nearest = sweep_nearest, checkpointing = gradient_checkpointing) if sweep_depths > 0 else None
+        self.sweep = PlaneSweep(dim, patch_size = patch_size, channels = channels, depths = num_depth_planes, nearest = near_plane, checkpointing = gradient_checkpointing) if num_depth_planes > 0 else None
 
         if camera_encoding != 'plucker' and self.decoder.runs_itself:
             fail('decoder_kwargs', f'must be flags of the feed-forward alone (ff_...) with camera_encoding = {camera_encoding!r}', list(decoder_kwargs), 'Other flags replace our attention, which sees the cameras.')
@@ -282,7 +282,7 @@ class LVSM(Module):
         return_embed: bool = False,
         cameras: Cameras | None = None,
     ) -> Tensor | tuple[Tensor, LossBreakdown] | Embeds:
-        """Paints the target views; with `target_images`, says how far off they are.
+        """Renders the target views; with `target_images`, says how far off they are.
 
         input_images: (b v c h w) in [0, 1]; h and w are multiples of `patch_size`, up to `max_image_size`.
         input_rays: (b v 6 h w), Plücker rays as `geometry.plucker_rays` makes them, in any world frame common to a scene.
@@ -291,7 +291,7 @@ class LVSM(Module):
         num_input_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.
         return_loss_breakdown: with target images, return the parts of the loss too.
         return_embed: return tokens instead.
-        cameras: the (b v+t ...) cameras of inputs, then targets, as `camera_encoding` or `sweep_depths` other than the paper's need them.
+        cameras: the (b v+t ...) cameras of inputs, then targets, as `camera_encoding` or `num_depth_planes` other than the paper's need them.
             The paper's network knows cameras by their rays alone, and its result does not depend on them.
 
         Returns the views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss,
@@ -300,7 +300,7 @@ class LVSM(Module):
         Errors: ValueError for wrong shapes, types and counts.
         """
         sizes = check_views(self, input_images = input_images, input_rays = input_rays)
-        is_real = real_views(sizes, num_input_images = num_input_images)
+        valid_mask = make_valid_mask(sizes, num_input_images = num_input_images)
         several_targets = check_targets(target_rays, target_images, sizes)
 
         check_cameras(self, cameras, sizes['b'], sizes['v'] + (target_rays.shape[1] if several_targets else 1))
@@ -317,16 +317,16 @@ class LVSM(Module):
 
         # tokens of all views, and what becomes of them
 
-        input_images, input_rays = without(is_real, input_images, input_rays)
-        has_rays = real_and_not(is_real, ray_mask)
+        input_images, input_rays = without(valid_mask, input_images, input_rays)
+        has_rays = real_and_not(valid_mask, ray_mask)
         reference = self.reference(cameras, has_rays)
         input_cameras, target_cameras = part_of(cameras, slice(sizes['v'])), part_of(cameras, slice(sizes['v'], None))
-        swept = self.swept(self.photos(input_images, input_cameras, has_rays), target_rays, target_cameras)
+        sweep_volume = self.sweep_volume(self.photos(input_images, input_cameras, has_rays), target_rays, target_cameras)
         input_rays, input_at = self.placed(input_rays, input_cameras, reference, has_rays)
         target_rays, target_at = self.placed(target_rays, target_cameras, reference)
 
-        inputs, targets = self.input_tokens(input_images, input_rays, ray_mask), self.target_tokens(target_rays, swept = swept)
-        target_tokens, input_tokens = self.see(inputs, targets, of_tokens(is_real, inputs), input_at, target_at, inputs_too = return_embed)
+        inputs, targets = self.input_tokens(input_images, input_rays, ray_mask), self.target_tokens(target_rays, sweep_volume = sweep_volume)
+        target_tokens, input_tokens = self.see(inputs, targets, of_tokens(valid_mask, inputs), input_at, target_at, inputs_too = return_embed)
 
         if return_embed:
             target_tokens = target_tokens if several_targets else rearrange(target_tokens, 'b 1 h w d -> b h w d')
@@ -336,7 +336,7 @@ class LVSM(Module):
 
         # back to pixels
 
-        pred = self.views(target_tokens, swept)
+        pred = self.views(target_tokens, sweep_volume)
 
         if not several_targets:
             pred = rearrange(pred, 'b 1 c h w -> b c h w')
@@ -357,29 +357,29 @@ class LVSM(Module):
         """
         sizes = check_views(self, images = images, rays = rays)
         check_cameras(self, cameras, sizes['b'], sizes['v'])
-        is_real = real_views(sizes, num_images = num_images)
-        images, rays = without(is_real, images, rays)
-        reference = self.reference(cameras, is_real)
-        photos = self.photos(images, cameras, is_real)
-        rays, at = self.placed(rays, cameras, reference, is_real)
+        valid_mask = make_valid_mask(sizes, num_images = num_images)
+        images, rays = without(valid_mask, images, rays)
+        reference = self.reference(cameras, valid_mask)
+        photos = self.photos(images, cameras, valid_mask)
+        rays, at = self.placed(rays, cameras, reference, valid_mask)
         inputs = self.input_tokens(images, rays)
-        is_real = of_tokens(is_real, inputs)
+        valid_mask = of_tokens(valid_mask, inputs)
 
         if self.input_attends_target:
-            return EncodedScene(inputs, (), is_real, at, reference, photos)
+            return EncodedScene(inputs, (), valid_mask, at, reference, photos)
 
         # nobody reads what becomes of the inputs' tokens themselves
 
         n = inputs[0, ..., 0].numel()
-        _, keys_values = self.decoder(in_sequence(inputs), shared = n, first = n, is_real = is_real, keep = True, at = in_sequence(at))
-        return EncodedScene(None, tuple((k.contiguous(), v.contiguous()) for k, v in keys_values), is_real, None, reference, photos)
+        _, keys_values = self.decoder(in_sequence(inputs), shared = n, first = n, valid_mask = valid_mask, keep = True, at = in_sequence(at))
+        return EncodedScene(None, tuple((k.contiguous(), v.contiguous()) for k, v in keys_values), valid_mask, None, reference, photos)
 
     def render(self, scene: EncodedScene, target_rays: Tensor, *, cameras: Cameras | None = None, chunk_size: int | None = None) -> Tensor:
-        """The views of encoded scenes, as `forward` paints them.
+        """The views of encoded scenes, as `forward` renders them.
 
         scene: of b scenes, from `encode` of a model of the same mode.
         target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w need not be the inputs'.
-        cameras: their (b ...) or (b t ...) cameras, in the world of the scene's, as `camera_encoding` or `sweep_depths` other than the paper's need them.
+        cameras: their (b ...) or (b t ...) cameras, in the world of the scene's, as `camera_encoding` or `num_depth_planes` other than the paper's need them.
         chunk_size: so many views of each scene at a time, which bounds the memory; all at once where left out.
 
         Returns (b c h w) or (b t c h w) in [0, 1]. Errors: ValueError for wrong shapes, and for a scene of the other mode.
@@ -391,7 +391,7 @@ class LVSM(Module):
             fail('scene', f'must be from encode() of a model with camera_encoding = {self.camera_encoding!r}', 'one of another', 'Encode it with this model.')
 
         if (scene.photos is None) != (self.sweep is None):
-            fail('scene', f'must be from encode() of a model with sweep_depths = {self.sweep_depths}', 'one of another', 'Encode it with this model.')
+            fail('scene', f'must be from encode() of a model with num_depth_planes = {self.num_depth_planes}', 'one of another', 'Encode it with this model.')
 
         if chunk_size is not None and chunk_size < 1:
             fail('chunk_size', 'must be at least 1', chunk_size, 'Leave it out for all views at once.')
@@ -409,9 +409,9 @@ class LVSM(Module):
 
         def chunk(start: int, end: int) -> Tensor:
             rays, of_chunk = target_rays[:, start:end], part_of(cameras, slice(start, end))
-            swept = self.swept(scene.photos, rays, of_chunk)
+            sweep_volume = self.sweep_volume(scene.photos, rays, of_chunk)
             rays, at = self.placed(rays, of_chunk, scene.reference)
-            return self.views(self.see_encoded(scene, self.target_tokens(rays, swept = swept), at), swept)
+            return self.views(self.see_encoded(scene, self.target_tokens(rays, sweep_volume = sweep_volume), at), sweep_volume)
 
         num_targets = target_rays.shape[1]
         step = chunk_size or max(num_targets, 1)
@@ -437,13 +437,13 @@ class LVSM(Module):
         num_images: (b), integers from 1 to v: the first so many views are real; the others may hold anything.
         cameras: the (b v ...) cameras, as in `forward`.
 
-        Errors: ValueError for wrong shapes, types and counts, and with `sweep_depths`, where pixels are not of tokens alone.
+        Errors: ValueError for wrong shapes, types and counts, and with `num_depth_planes`, where pixels are not of tokens alone.
         """
         if self.sweep is not None:
-            fail('sweep_depths', 'must be 0 for tokens() and what is built on it, such as MAE', self.sweep_depths, 'What a new view shows is there looked up in others, and not said by tokens alone.')
+            fail('num_depth_planes', 'must be 0 for tokens() and what is built on it, such as MAE', self.num_depth_planes, 'What a new view shows is there looked up in others, and not said by tokens alone.')
 
         sizes = check_views(self, images = images, rays = rays)
-        is_real = real_views(sizes, num_images = num_images)
+        valid_mask = make_valid_mask(sizes, num_images = num_images)
         check_cameras(self, cameras, sizes['b'], sizes['v'])
 
         for name, mask in dict(image_mask = image_mask, ray_mask = ray_mask).items():
@@ -453,8 +453,8 @@ class LVSM(Module):
                 if mask.dtype != torch.bool:
                     fail(name, 'must be boolean, True where something is missing', mask.dtype, 'Convert it with .bool().')
 
-        images, rays = without(is_real, images, rays)
-        has_rays = real_and_not(is_real, ray_mask)
+        images, rays = without(valid_mask, images, rays)
+        has_rays = real_and_not(valid_mask, ray_mask)
         rays, at = self.placed(rays, cameras, self.reference(cameras, has_rays), has_rays)
 
         if image_mask is None:
@@ -469,12 +469,12 @@ class LVSM(Module):
 
         _, v, h, w, _ = tokens.shape
 
-        by_all = None if image_mask is None or self.input_attends_target else real_and_not(is_real, image_mask)
-        seen = dict(is_real = of_tokens(is_real, tokens)) if by_all is None else dict(mask = seen_mask(by_all, h * w))
+        by_all = None if image_mask is None or self.input_attends_target else real_and_not(valid_mask, image_mask)
+        seen = dict(valid_mask = of_tokens(valid_mask, tokens)) if by_all is None else dict(mask = seen_mask(by_all, h * w))
         tokens, _ = self.decoder(in_sequence(tokens), shared = v * h * w, at = in_sequence(at), **seen)
         return rearrange(tokens, 'b (v h w) d -> b v h w d', v = v, h = h, w = w)
 
-    def paint(self, tokens: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor) -> Tensor:
         """Images (... c h w) in [0, 1] of final tokens (... h w d): a linear map to the pixels of each patch, and a sigmoid."""
         pixels = rearrange(self.to_pixels(tokens), '... h w (p q c) -> ... c (h p) (w q)', p = self.patch_size, q = self.patch_size)
         return pixels.sigmoid()
@@ -492,22 +492,22 @@ class LVSM(Module):
 
     # the steps of the network
 
-    def photos(self, images: Tensor, cameras: Cameras | None, has_rays: Tensor | None) -> Photos | None:
+    def photos(self, images: Tensor, cameras: Cameras | None, has_rays: Tensor | None) -> SourceViews | None:
         """Input views (b v ...) for targets to look colours up, where they do."""
-        return None if cameras is None or self.sweep is None else Photos(images, *cameras, has_rays)
+        return None if cameras is None or self.sweep is None else SourceViews(images, *cameras, has_rays)
 
-    def swept(self, photos: Photos | None, target_rays: Tensor, cameras: Cameras | None) -> Swept | None:
+    def sweep_volume(self, photos: SourceViews | None, target_rays: Tensor, cameras: Cameras | None) -> SweepVolume | None:
         """What photos show along the rays (b t 6 h w) of cameras (b t ...)."""
         return None if photos is None or cameras is None or self.sweep is None else self.sweep(photos, target_rays, cameras)
 
-    def views(self, tokens: Tensor, swept: Swept | None) -> Tensor:
+    def views(self, tokens: Tensor, sweep_volume: SweepVolume | None) -> Tensor:
         """(b t c h w) of final tokens (b t h w d)."""
-        painted = self.paint(tokens)
-        return painted if swept is None or self.sweep is None else self.sweep.blended(painted, tokens, swept)
+        rendered = self.decode(tokens)
+        return rendered if sweep_volume is None or self.sweep is None else self.sweep.composite(rendered, tokens, sweep_volume)
 
     def reference(self, cameras: Cameras | None, has_rays: Tensor | None) -> Tensor | None:
         """Of the (b v ...) cameras that which all are told by, where attention sees them."""
-        return None if cameras is None or self.camera_encoding == 'plucker' else reference_of(cameras.camera_to_world, has_rays)
+        return None if cameras is None or self.camera_encoding == 'plucker' else reference_pose(cameras.camera_to_world, has_rays)
 
     def placed(self, rays: Tensor, cameras: Cameras | None, reference: Tensor | None, has_rays: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Rays (b v 6 h w) as tokens take them, and where these are (b v h w e), as attention takes it."""
@@ -523,17 +523,17 @@ class LVSM(Module):
         pixels = torch.cat((images * 2 - 1, drop_rays(rays, ray_mask)), dim = 2)
         return self.normed(self.to_input_tokens(self.patches(pixels)))
 
-    def target_tokens(self, rays: Tensor, ray_mask: Tensor | None = None, swept: Swept | None = None) -> Tensor:
+    def target_tokens(self, rays: Tensor, ray_mask: Tensor | None = None, sweep_volume: SweepVolume | None = None) -> Tensor:
         """(b t 6 h w) -> (b t h w d)."""
         tokens = self.to_target_tokens(self.patches(drop_rays(rays, ray_mask)))
-        return self.normed(tokens if swept is None or self.sweep is None else tokens + self.sweep.tokens(swept))
+        return self.normed(tokens if sweep_volume is None or self.sweep is None else tokens + self.sweep.tokens(sweep_volume))
 
     def see(
-        self, inputs: Tensor, targets: Tensor, is_real: Tensor | None, input_at: Tensor | None, target_at: Tensor | None, *, inputs_too: bool = False,
+        self, inputs: Tensor, targets: Tensor, valid_mask: Tensor | None, input_at: Tensor | None, target_at: Tensor | None, *, inputs_too: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Final tokens of targets (b t h w d), each of which meets its scene alone, and those of the inputs where they are asked for.
 
-        inputs: (b v h w d). is_real: (b v·h·w) bool, None where all are. input_at, target_at: where they are, from `placed`.
+        inputs: (b v h w d). valid_mask: (b v·h·w) bool, None where all are. input_at, target_at: where they are, from `placed`.
         Those of the inputs come back as (b v·h·w d), in the paper's mode as (b·t v·h·w d): there each target changes them.
         """
         _, t, h, w, _ = targets.shape
@@ -550,10 +550,10 @@ class LVSM(Module):
         at = None if input_at is None or target_at is None else together(input_at, target_at)
 
         if self.input_attends_target:
-            is_real = None if is_real is None else F.pad(repeat(is_real, 'b n -> (b t) n', t = t), (0, h * w), value = True)
-            x, _ = self.decoder(x, shared = n + h * w, first = first, is_real = is_real, at = at)
+            valid_mask = None if valid_mask is None else F.pad(repeat(valid_mask, 'b n -> (b t) n', t = t), (0, h * w), value = True)
+            x, _ = self.decoder(x, shared = n + h * w, first = first, valid_mask = valid_mask, at = at)
         else:
-            x, _ = self.decoder(x, shared = n, targets = t, first = first, is_real = is_real, at = at)
+            x, _ = self.decoder(x, shared = n, targets = t, first = first, valid_mask = valid_mask, at = at)
 
         inputs, targets = x.tensor_split((n - first,), dim = 1)
         return targets.reshape(-1, t, h, w, self.dim), inputs
@@ -561,11 +561,11 @@ class LVSM(Module):
     def see_encoded(self, scene: EncodedScene, targets: Tensor, target_at: Tensor | None) -> Tensor:
         """Final tokens of targets (b t h w d)."""
         if scene.tokens is not None:
-            return self.see(scene.tokens, targets, scene.is_real, scene.at, target_at)[0]
+            return self.see(scene.tokens, targets, scene.valid_mask, scene.at, target_at)[0]
 
         _, t, h, w, _ = targets.shape
         shared = scene.keys_values[0][0].shape[2]
-        x, _ = self.decoder(in_sequence(targets), shared = shared, targets = t, is_real = scene.is_real, cached = scene.keys_values, at = in_sequence(target_at))
+        x, _ = self.decoder(in_sequence(targets), shared = shared, targets = t, valid_mask = scene.valid_mask, cached = scene.keys_values, at = in_sequence(target_at))
         return rearrange(x, 'b (t h w) d -> b t h w d', t = t, h = h, w = w)
 
     def normed(self, tokens: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ def to_official(model: LVSM) -> dict[str, Tensor]:
     inexpressible += [f'channels = {model.channels}'] if model.channels != 3 else []
     inexpressible += [] if model.input_attends_target else ['input_attends_target = False']
     inexpressible += [] if model.camera_encoding == 'plucker' else [f'camera_encoding = {model.camera_encoding!r}']
-    inexpressible += [] if model.sweep_depths == 0 else [f'sweep_depths = {model.sweep_depths}']
+    inexpressible += [] if model.num_depth_planes == 0 else [f'num_depth_planes = {model.num_depth_planes}']
 
     if inexpressible:
         fail('model', 'must be the paper\'s network to be written in the authors\' layout', f'one with {inexpressible}', 'Make it without them.')

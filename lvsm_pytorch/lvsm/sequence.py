@@ -28,12 +28,12 @@ def part_of(cameras: Cameras | None, views: slice) -> Cameras | None:
     return None if cameras is None else Cameras(*(t[:, views] for t in cameras))
 
 
-def real_and_not(is_real: Tensor | None, mask: Tensor | None) -> Tensor | None:
+def real_and_not(valid_mask: Tensor | None, mask: Tensor | None) -> Tensor | None:
     """Which views (b v) are real and not masked; None where all are."""
     if mask is None:
-        return is_real
+        return valid_mask
 
-    return ~mask if is_real is None else ~mask & is_real.to(mask.device)
+    return ~mask if valid_mask is None else ~mask & valid_mask.to(mask.device)
 
 
 def in_sequence(tokens: Tensor | None) -> Any:
@@ -41,9 +41,9 @@ def in_sequence(tokens: Tensor | None) -> Any:
     return None if tokens is None else rearrange(tokens, 'b v h w d -> b (v h w) d')
 
 
-def of_tokens(is_real: Tensor | None, tokens: Tensor) -> Tensor | None:
+def of_tokens(valid_mask: Tensor | None, tokens: Tensor) -> Tensor | None:
     """(b v) of views to (b v·h·w) of their tokens (b v h w d)."""
-    return None if is_real is None else repeat(is_real.to(tokens.device), 'b v -> b (v n)', n = tokens[0, 0, ..., 0].numel())
+    return None if valid_mask is None else repeat(valid_mask.to(tokens.device), 'b v -> b (v n)', n = tokens[0, 0, ..., 0].numel())
 
 
 def seen_mask(by_all: Tensor, num_tokens: int) -> Tensor:

@@ -18,7 +18,7 @@ from x_transformers import Attention, Encoder, FeedForward
 from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.lvsm.attention import KeysValues, Seen, SharedRMSNorm, ViewAttention
+from lvsm_pytorch.lvsm.attention import AttentionLayout, KeysValues, SharedRMSNorm, ViewAttention
 from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding
 
 
@@ -110,7 +110,7 @@ class PaperEncoder(Encoder):
         shared: int,
         targets: int = 0,
         first: int = 0,
-        is_real: Tensor | None = None,
+        valid_mask: Tensor | None = None,
         mask: Tensor | None = None,
         cached: Sequence[KeysValues] = (),
         keep: bool = False,
@@ -120,24 +120,24 @@ class PaperEncoder(Encoder):
 
         x: (b n d), the shared tokens, unless they are cached, and after them those of so many targets.
         first: nobody will read what becomes of tokens of x before it.
-        is_real: (b shared) bool, False for shared tokens that nobody attends to.
-        mask: (b 1 shared shared) bool, who of shared tokens sees whom; instead of is_real, where there are no targets.
+        valid_mask: (b shared) bool, False for shared tokens that nobody attends to.
+        mask: (b 1 shared shared) bool, who of shared tokens sees whom; instead of valid_mask, where there are no targets.
         cached: keys and values of the shared tokens in each block, as they have come back.
         at: (b n e), from `CameraEncoding.places`: where the tokens of x are.
 
         Returns final tokens (b n-first d), and where `keep` says so for each block keys and values of the shared tokens, (b heads shared dim_head).
         """
         if self.runs_itself:
-            return self.run_itself(x, shared, targets, first, is_real, mask, cached)
+            return self.run_itself(x, shared, targets, first, valid_mask, mask, cached)
 
         by_shared = by_targets = None
 
-        if is_real is not None:
+        if valid_mask is not None:
             own = (x.shape[1] - (0 if cached else shared)) // max(targets, 1)
-            by_shared = rearrange(is_real, 'b n -> b 1 1 n')
-            by_targets = repeat(F.pad(is_real, (0, own), value = True), 'b n -> (b t) 1 1 n', t = targets)
+            by_shared = rearrange(valid_mask, 'b n -> b 1 1 n')
+            by_targets = repeat(F.pad(valid_mask, (0, own), value = True), 'b n -> (b t) 1 1 n', t = targets)
 
-        seen = Seen(shared, targets, by_shared if mask is None else mask, by_targets, at)
+        seen = AttentionLayout(shared, targets, by_shared if mask is None else mask, by_targets, at)
         keys_values = []
         depth = len(self.layers) // 2
 
@@ -154,7 +154,7 @@ class PaperEncoder(Encoder):
 
         return self.final_norm(x), tuple(keys_values)
 
-    def block(self, index: int, x: Tensor, seen: Seen, first: int, cached: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
+    def block(self, index: int, x: Tensor, seen: AttentionLayout, first: int, cached: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
         """(b n d) -> (b n-first d), and keys and values of the shared tokens."""
         (attention_norm, *_), attend, _ = self.layers[2 * index]  # pyright: ignore[reportGeneralTypeIssues]
         (feed_forward_norm, *_), feed_forward, _ = self.layers[2 * index + 1]  # pyright: ignore[reportGeneralTypeIssues]
@@ -164,7 +164,7 @@ class PaperEncoder(Encoder):
         return x + feed_forward(feed_forward_norm(x)), k, v
 
     def run_itself(
-        self, x: Tensor, shared: int, targets: int, first: int, is_real: Tensor | None, mask: Tensor | None, cached: Sequence[KeysValues],
+        self, x: Tensor, shared: int, targets: int, first: int, valid_mask: Tensor | None, mask: Tensor | None, cached: Sequence[KeysValues],
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
         """The same by the Encoder as it is, with all of its flags: shared tokens first, then those of targets."""
         run: Any = super().forward
@@ -172,7 +172,7 @@ class PaperEncoder(Encoder):
 
         if not cached:
             x, own = x.tensor_split((shared,), dim = 1)
-            read, hiddens = run(x, self_attn_kv_mask = is_real, attn_mask = mask, return_hiddens = True)
+            read, hiddens = run(x, self_attn_kv_mask = valid_mask, attn_mask = mask, return_hiddens = True)
             cached = tuple(layer.cached_kv for layer in hiddens.attn_intermediates)
             read = read[:, first:]
 
@@ -180,6 +180,6 @@ class PaperEncoder(Encoder):
             return read, tuple(cached)
 
         keys_values = [tuple(repeat(each, 'b ... -> (b t) ...', t = targets) for each in layer) for layer in cached]
-        is_real = None if is_real is None else repeat(is_real, 'b n -> (b t) n', t = targets)
-        own = run(rearrange(own, 'b (t n) d -> (b t) n d', t = targets), self_attn_additional_kv = keys_values, additional_kv_mask = is_real)
+        valid_mask = None if valid_mask is None else repeat(valid_mask, 'b n -> (b t) n', t = targets)
+        own = run(rearrange(own, 'b (t n) d -> (b t) n d', t = targets), self_attn_additional_kv = keys_values, additional_kv_mask = valid_mask)
         return torch.cat((read, rearrange(own, '(b t) n d -> b (t n) d', t = targets)), dim = 1), tuple(cached)

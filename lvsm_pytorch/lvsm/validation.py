@@ -46,8 +46,8 @@ def check_size(model: LVSM, name: str, sizes: dict[str, int]) -> None:
 
 
 def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: int) -> None:
-    if cameras is None and (model.camera_encoding != 'plucker' or model.sweep_depths > 0):
-        which = f'camera_encoding = {model.camera_encoding!r}' if model.sweep_depths == 0 else f'sweep_depths = {model.sweep_depths}'
+    if cameras is None and (model.camera_encoding != 'plucker' or model.num_depth_planes > 0):
+        which = f'camera_encoding = {model.camera_encoding!r}' if model.num_depth_planes == 0 else f'num_depth_planes = {model.num_depth_planes}'
         fail('cameras', f'must be given to a model with {which}', None, 'Pass Cameras(camera_to_world, intrinsics) of the views, as the rays were made with.')
 
     if cameras is not None:
@@ -119,8 +119,8 @@ def check_arguments(config: dict[str, Any], perceptual_loss: object, camera_enco
     if c['camera_encoding'] not in camera_encodings:
         fail('camera_encoding', f'must be one of {list(camera_encodings)}', repr(c['camera_encoding']), "The paper's is 'plucker'.")
 
-    if not isinstance(c['sweep_depths'], int) or c['sweep_depths'] < 0:
-        fail('sweep_depths', 'must be an integer of at least 0', repr(c['sweep_depths']), 'Use 0 for the paper\'s network, 16 for one that looks along its rays.')
+    if not isinstance(c['num_depth_planes'], int) or c['num_depth_planes'] < 0:
+        fail('num_depth_planes', 'must be an integer of at least 0', repr(c['num_depth_planes']), 'Use 0 for the paper\'s network, 16 for one that looks along its rays.')
 
-    if not c['sweep_nearest'] > 0:
-        fail('sweep_nearest', 'must be a length above 0', c['sweep_nearest'], 'Take the distance from a camera to the nearest thing that it sees.')
+    if not c['near_plane'] > 0:
+        fail('near_plane', 'must be a length above 0', c['near_plane'], 'Take the distance from a camera to the nearest thing that it sees.')

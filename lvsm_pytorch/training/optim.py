@@ -52,6 +52,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def is_worth_taking(gradient_norm: float, config: TrainConfig) -> bool:
+def is_step_accepted(gradient_norm: float, config: TrainConfig) -> bool:
     """A step of a huge gradient, or of one that is no number, would undo more than it teaches."""
     return math.isfinite(gradient_norm) and gradient_norm <= config.skip_grad_norm

@@ -27,7 +27,7 @@ def video(num_views = 10, image_size = 24):
 
 
 def protocol(model = None, **changes):
-    return Protocol(**{**dict(model = tiny_model().eval() if model is None else model.eval(), size = (16, 16), filter = 'lanczos', frame = 'inputs', views_at_once = 4), **changes})
+    return Protocol(**{**dict(model = tiny_model().eval() if model is None else model.eval(), size = (16, 16), filter = 'lanczos', frame = 'inputs', chunk_size = 4), **changes})
 
 
 def poses_of(scene, entry = ENTRY):
@@ -82,13 +82,13 @@ def test_poses_are_normalised_by_the_name():
     assert apart == pytest.approx(float(of_set[:, :3, 3].diff(dim = 0).norm()), rel = 1e-4)
 
 
-@pytest.mark.parametrize('options', [dict(), dict(input_attends_target = False), dict(camera_encoding = 'prope', sweep_depths = 3)], ids = str)
-def test_views_do_not_depend_on_how_many_are_painted_together(options):
+@pytest.mark.parametrize('options', [dict(), dict(input_attends_target = False), dict(camera_encoding = 'prope', num_depth_planes = 3)], ids = str)
+def test_views_do_not_depend_on_how_many_are_rendered_together(options):
     model = tiny_model(**options)
     batch = protocol(model).batch(video(), ENTRY)
     expected = model(batch.input_images, batch.input_rays, batch.target_rays, cameras = batch.cameras)
-    for views_at_once in (1, 2, 9):
-        assert (protocol(model, views_at_once = views_at_once).paint(batch) - expected).abs().max() < 1e-5
+    for chunk_size in (1, 2, 9):
+        assert (protocol(model, chunk_size = chunk_size).render(batch) - expected).abs().max() < 1e-5
 
 
 def test_a_scene_is_judged_view_by_view():
@@ -128,11 +128,11 @@ def test_where_the_world_is_matters_to_rays_and_not_to_relative_cameras():
     scene = video()
     rays, cameras = (protocol(tiny_model(**options)) for options in (dict(), dict(camera_encoding = 'prope')))
     batch = rays.batch(scene, ENTRY)
-    of_rays, of_cameras = (in_moved_worlds(each, batch, each.paint(batch)) for each in (rays, cameras))
+    of_rays, of_cameras = (in_moved_worlds(each, batch, each.render(batch)) for each in (rays, cameras))
     assert of_rays['change'] > 1
     assert of_cameras['change'] < 0.01
     assert of_cameras['psnr'] == pytest.approx(of_cameras['psnr_before'], abs = 1e-3)
-    assert of_rays == in_moved_worlds(rays, batch, rays.paint(batch))
+    assert of_rays == in_moved_worlds(rays, batch, rays.render(batch))
 
 
 def test_other_inputs_are_the_nearest_or_the_farthest_from_each_other():
@@ -155,4 +155,4 @@ def test_other_inputs_are_the_nearest_or_the_farthest_from_each_other():
     found = by_inputs(one, scene, entry)
     assert list(found) == list(NUMBERS_OF_INPUTS)
     batch = one.batch(scene, entry)
-    assert found[2] == pytest.approx(float(score(one.paint(batch), batch.target_images).psnr.mean()))
+    assert found[2] == pytest.approx(float(score(one.render(batch), batch.target_images).psnr.mean()))

@@ -29,7 +29,7 @@ def model_of(**changes):
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_photos_that_fit_are_painted_as_by_forward(mode):
+def test_photos_that_fit_are_rendered_as_by_forward(mode):
     model = model_of(input_attends_target = mode)
     images, cameras, targets = photos()
     poses, target_poses = normalize_poses(cameras.camera_to_world, targets.camera_to_world)
@@ -47,14 +47,14 @@ def test_photos_that_fit_are_painted_as_by_forward(mode):
     assert (single - expected[1]).abs().max() < 1e-5
 
 
-def test_chunks_bound_how_many_views_are_painted_at_a_time(monkeypatch):
+def test_chunks_bound_how_many_views_are_rendered_at_a_time(monkeypatch):
     model = model_of()
     images, cameras, targets = photos()
-    painted = []
+    rendered = []
     render = model.render
-    monkeypatch.setattr(model, 'render', lambda scene, rays, **options: painted.append(rays.shape[1]) or render(scene, rays, **options))
+    monkeypatch.setattr(model, 'render', lambda scene, rays, **options: rendered.append(rays.shape[1]) or render(scene, rays, **options))
     synthesize(model, images, cameras, targets, SIZE, chunk_size = 2)
-    assert painted == [2, 2, 1]
+    assert rendered == [2, 2, 1]
 
 
 def test_where_the_world_is_and_how_it_is_measured_changes_nothing():
@@ -224,7 +224,7 @@ def test_a_model_of_one_scene_wants_to_be_told_the_frame():
 
 def test_views_of_another_shape_are_the_middle_of_one_as_in_training_where_attention_sees_cameras():
     """Attention that sees intrinsics by the image's shape is told of no other shape than it has learnt with."""
-    model = tiny_model(camera_encoding = 'prope', sweep_depths = 2, max_image_size = 64).eval()
+    model = tiny_model(camera_encoding = 'prope', num_depth_planes = 2, max_image_size = 64).eval()
     model.trained_for = TrainedFor('inputs', (32, 32), 2)
     scene = synthetic_scene(2, num_views = 3, image_size = 32)
     photos, asked = scene.views[:2], scene.views[2]

@@ -49,13 +49,13 @@ def full_pass(model, images, rays, target_rays, counts = None):
     counts = torch.full((len(images),), v) if counts is None else counts
 
     is_input = torch.arange(v + t) < v
-    is_real = torch.cat((torch.arange(v) < counts.unsqueeze(1), torch.zeros(len(images), t, dtype = torch.bool)), dim = 1)
-    seen = repeat(is_real, 'b j -> b i j', i = v + t) | torch.diag(~is_input)
+    valid_mask = torch.cat((torch.arange(v) < counts.unsqueeze(1), torch.zeros(len(images), t, dtype = torch.bool)), dim = 1)
+    seen = repeat(valid_mask, 'b j -> b i j', i = v + t) | torch.diag(~is_input)
     mask = repeat(seen, 'b i j -> b 1 (i n) (j m)', n = n, m = n)
 
     tokens = plain_encoder(model, rearrange(torch.cat((inputs, targets), dim = 1), 'b v n d -> b (v n) d'), mask)
     tokens = rearrange(tokens, 'b (v h w) d -> b v h w d', v = v + t, h = images.shape[-2] // model.patch_size)
-    return model.paint(tokens[:, v:])
+    return model.decode(tokens[:, v:])
 
 
 @pytest.mark.parametrize('counts', [None, torch.tensor([1, 3])], ids = ['all', 'ragged'])
@@ -189,12 +189,12 @@ def test_a_scene_is_saved_moved_and_cast(mode, tmp_path):
         assert torch.equal(model.render(EncodedScene.load(tmp_path / 'scene.pt'), target_rays), expected)
 
         halved = scene.to(torch.bfloat16)
-        assert halved.is_real.dtype == torch.bool
+        assert halved.valid_mask.dtype == torch.bool
         assert tensors(halved)
         assert all(t.dtype == torch.bfloat16 for t in tensors(halved))
         assert all(t.dtype == torch.float32 for t in tensors(halved.to(torch.float32).to('cpu')))
         assert (model.render(halved.to(torch.float32), target_rays) - expected).abs().max() < 0.05
-        assert scene.to('meta').is_real.device.type == 'meta'
+        assert scene.to('meta').valid_mask.device.type == 'meta'
 
 
 def test_a_scene_is_rendered_in_the_precision_of_the_model():

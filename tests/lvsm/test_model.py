@@ -67,14 +67,14 @@ def test_embeds_are_final_tokens():
     targets, embedded = model(**inputs, return_embed = True)
     assert targets.shape == (B, h, w, 32)
     assert embedded.shape == (B, V, h, w, 32)
-    assert torch.equal(model.paint(targets), model(**inputs))
+    assert torch.equal(model.decode(targets), model(**inputs))
 
     inputs, _ = batch(T)
     embeds = model(**inputs, return_embed = True)
     assert isinstance(embeds, Embeds)
     assert embeds.targets.shape == (B, T, h, w, 32)
     assert embeds.inputs.shape == (B, T, V, h, w, 32)
-    assert torch.allclose(model.paint(embeds.targets), model(**inputs), atol = 1e-6)
+    assert torch.allclose(model.decode(embeds.targets), model(**inputs), atol = 1e-6)
     assert not torch.allclose(embeds.inputs[:, 0], embeds.inputs[:, 1], atol = 1e-3)  # inputs see their target
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from conftest import known_cameras, random_rotation, tiny_model
 from einops import rearrange
-from plain_sweep import plain_swept
+from plain_sweep import plain_sweep_volume
 from torch.nn import functional as F
 
 from lvsm_pytorch import MAE
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.geometry.trajectories import look_at
-from lvsm_pytorch.lvsm.conditioning.plane_sweep import Photos, Sweep, swept
+from lvsm_pytorch.lvsm.conditioning.plane_sweep import PlaneSweep, SourceViews, sweep_volume
 
 B, V, T, SIZE, DEPTHS, NEAREST = 2, 3, 2, (16, 24), 4, 0.75
 
@@ -27,7 +27,7 @@ def scene(v = V):
 
 
 def look(images, cameras, directions, centres, is_known = None, nearest = NEAREST):
-    return swept(images, *cameras, is_known, directions, centres, depths = DEPTHS, nearest = nearest)
+    return sweep_volume(images, *cameras, is_known, directions, centres, depths = DEPTHS, nearest = nearest)
 
 
 def farthest(one, other):
@@ -37,7 +37,7 @@ def farthest(one, other):
 def test_every_point_is_looked_up_in_every_view():
     images, cameras, directions, centres = scene()
     doubled = look(images.double(), Cameras(*(t.double() for t in cameras)), directions.double(), centres.double())
-    expected = plain_swept(images, cameras, directions, centres, DEPTHS, NEAREST)
+    expected = plain_sweep_volume(images, cameras, directions, centres, DEPTHS, NEAREST)
     seen = expected.share > 1e-9
     assert 0.1 < seen.double().mean() < 0.9
     assert (doubled.share - expected.share).abs().max() < 1e-9
@@ -150,35 +150,35 @@ def test_nothing_jumps_as_a_camera_moves():
     assert path[0].share.max() > 0.9
 
 
-def test_what_is_swept_is_weighed_against_what_is_painted():
+def test_what_is_swept_is_weighed_against_what_is_rendered():
     torch.manual_seed(0)
-    sweep = Sweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
+    sweep = PlaneSweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
     images, cameras, directions, centres = scene()
     found = look(images, cameras, directions, centres)
-    painted, tokens = torch.rand(B, T, 3, *SIZE), torch.zeros(B, T, SIZE[0] // 4, SIZE[1] // 4, 8)
+    rendered, tokens = torch.rand(B, T, 3, *SIZE), torch.zeros(B, T, SIZE[0] // 4, SIZE[1] // 4, 8)
 
-    # with no word of the tokens, each depth counts as much as what is painted, times the share that sees it
+    # with no word of the tokens, each depth counts as much as what is rendered, times the share that sees it
 
-    expected = (painted + (found.share * found.colors).sum(2)) / (1 + found.share.sum(2))
-    assert (sweep.blended(painted, tokens, found) - expected).abs().max() < 1e-6
+    expected = (rendered + (found.share * found.colors).sum(2)) / (1 + found.share.sum(2))
+    assert (sweep.composite(rendered, tokens, found) - expected).abs().max() < 1e-6
 
-    # where nobody sees a point, all is painted; and else a depth can win, which is said pixel by pixel
+    # where nobody sees a point, all is rendered; and else a depth can win, which is said pixel by pixel
 
     torch.nn.init.constant_(sweep.to_weights.weight, -10.)
     of_patch = sweep.to_weights.weight.data.unflatten(0, (4, 4, DEPTHS))
     of_patch[1, 2, 3] = 10.
-    views = sweep.blended(painted, tokens + 1, found)
+    views = sweep.composite(rendered, tokens + 1, found)
     pixels = (..., slice(1, None, 4), slice(2, None, 4))
     is_seen = found.share[:, :, 3] > 0.01
-    assert torch.allclose(views[pixels], torch.where(is_seen, found.colors[:, :, 3], painted)[pixels], atol = 1e-4) or not is_seen[pixels].all()
+    assert torch.allclose(views[pixels], torch.where(is_seen, found.colors[:, :, 3], rendered)[pixels], atol = 1e-4) or not is_seen[pixels].all()
     assert ((views - found.colors[:, :, 3]).abs() * is_seen)[pixels].max() < 1e-4
-    assert ((views - painted).abs() * (found.share.sum(2) == 0)).max() == 0
-    views[pixels] = painted[pixels]
-    assert (views - painted).abs().max() < 1e-6
+    assert ((views - rendered).abs() * (found.share.sum(2) == 0)).max() == 0
+    views[pixels] = rendered[pixels]
+    assert (views - rendered).abs().max() < 1e-6
 
 
 def test_tokens_take_in_their_own_patch_alone():
-    sweep = Sweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
+    sweep = PlaneSweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
     images, cameras, directions, centres = scene()
     found = look(images, cameras, directions, centres)
     tokens = sweep.tokens(found)
@@ -193,7 +193,7 @@ def test_tokens_take_in_their_own_patch_alone():
 def test_any_number_of_channels_and_of_views():
     for channels, v in ((1, 1), (4, 5)):
         cameras = known_cameras(B, v + 1, size = SIZE)
-        model = tiny_model(sweep_depths = 2, channels = channels).eval()
+        model = tiny_model(num_depth_planes = 2, channels = channels).eval()
         rays = plucker_rays(*cameras, SIZE)
         view = model(torch.rand(B, v, channels, *SIZE), rays[:, :v], rays[:, v], cameras = cameras)
         assert view.shape == (B, channels, *SIZE)
@@ -202,40 +202,40 @@ def test_any_number_of_channels_and_of_views():
 
 def test_without_it_the_network_is_the_papers():
     assert not [name for name in tiny_model().state_dict() if 'sweep' in name]
-    assert len(tiny_model(sweep_depths = 2).state_dict()) == len(tiny_model().state_dict()) + 3
+    assert len(tiny_model(num_depth_planes = 2).state_dict()) == len(tiny_model().state_dict()) + 3
 
 
 def test_photos_in_half_precision_are_looked_up_in_float32():
     images, cameras, directions, centres = scene()
-    sweep = Sweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
+    sweep = PlaneSweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
     target_cameras = Cameras(torch.eye(4).repeat(B, T, 1, 1), torch.eye(3).repeat(B, T, 1, 1))
     target_cameras.camera_to_world[..., :3, 3] = centres
     rays = torch.cat((directions, torch.randn_like(directions)), dim = 2)
     with torch.autocast('cpu', torch.bfloat16):
-        found = sweep(Photos(images, *cameras, None), rays, target_cameras)
+        found = sweep(SourceViews(images, *cameras, None), rays, target_cameras)
         assert sweep.tokens(found).dtype == torch.float32
     assert farthest(found, look(images, cameras, directions, centres)) == 0
-    assert all(each.dtype == torch.float32 for each in sweep(Photos(images.bfloat16(), *cameras, None), rays, target_cameras))
+    assert all(each.dtype == torch.float32 for each in sweep(SourceViews(images.bfloat16(), *cameras, None), rays, target_cameras))
 
 
 def test_mistakes_are_named():
     for wrong in (-1, 1.5, 'many'):
-        with pytest.raises(ValueError, match = 'sweep_depths: must be an integer of at least 0'):
-            tiny_model(sweep_depths = wrong)
+        with pytest.raises(ValueError, match = 'num_depth_planes: must be an integer of at least 0'):
+            tiny_model(num_depth_planes = wrong)
 
     for wrong in (0, -1.):
-        with pytest.raises(ValueError, match = 'sweep_nearest: must be a length above 0'):
-            tiny_model(sweep_depths = 2, sweep_nearest = wrong)
+        with pytest.raises(ValueError, match = 'near_plane: must be a length above 0'):
+            tiny_model(num_depth_planes = 2, near_plane = wrong)
 
-    model = tiny_model(sweep_depths = 2)
+    model = tiny_model(num_depth_planes = 2)
     cameras = known_cameras(B, V + T, size = SIZE)
     rays, images = plucker_rays(*cameras, SIZE), torch.rand(B, V, 3, *SIZE)
     inputs, targets = (Cameras(*(t[:, part] for t in cameras)) for part in (slice(V), slice(V, None)))
-    with pytest.raises(ValueError, match = 'cameras: must be given to a model with sweep_depths = 2, but got None'):
+    with pytest.raises(ValueError, match = 'cameras: must be given to a model with num_depth_planes = 2, but got None'):
         model(images, rays[:, :V], rays[:, V:])
-    with pytest.raises(ValueError, match = 'sweep_depths: must be 0 for tokens'):
+    with pytest.raises(ValueError, match = 'num_depth_planes: must be 0 for tokens'):
         MAE(model)(images, rays[:, :V], cameras = inputs)
-    with pytest.raises(ValueError, match = 'scene: must be from encode\\(\\) of a model with sweep_depths = 2'):
+    with pytest.raises(ValueError, match = 'scene: must be from encode\\(\\) of a model with num_depth_planes = 2'):
         model.render(tiny_model().encode(images, rays[:, :V], cameras = inputs), rays[:, V:], cameras = targets)
-    with pytest.raises(ValueError, match = 'scene: must be from encode\\(\\) of a model with sweep_depths = 0'):
+    with pytest.raises(ValueError, match = 'scene: must be from encode\\(\\) of a model with num_depth_planes = 0'):
         tiny_model().render(model.encode(images, rays[:, :V], cameras = inputs), rays[:, V:], cameras = targets)

@@ -218,7 +218,7 @@ def test_a_broken_file_is_refused(tmp_path):
     (dict(channels = 4), 'channels = 4'),
     (dict(input_attends_target = False), 'input_attends_target = False'),
     (dict(camera_encoding = 'prope'), "camera_encoding = 'prope'"),
-    (dict(sweep_depths = 2), 'sweep_depths = 2'),
+    (dict(num_depth_planes = 2), 'num_depth_planes = 2'),
     (dict(decoder_kwargs = dict(ff_glu = True, add_value_residual = True)), r"\['add_value_residual', 'ff_glu'\]"),
     (dict(decoder_kwargs = dict(ff_swish = True)), 'ff_swish'),
 ])
@@ -276,7 +276,7 @@ def test_the_format_stays_readable(tmp_path):
     assert config == dict(
         model_type = 'lvsm',
         format_version = 1,
-        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}, input_attends_target = True, camera_encoding = 'plucker', sweep_depths = 0, sweep_nearest = 0.5),
+        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}, input_attends_target = True, camera_encoding = 'plucker', num_depth_planes = 0, near_plane = 0.5),
         trained_for = None,
     )
     assert sorted(load_file(tmp_path / 'model.safetensors')) == sorted(model.state_dict())

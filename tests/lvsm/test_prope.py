@@ -6,14 +6,14 @@ import pytest
 import torch
 from conftest import known_cameras, random_rotation, tiny_model
 from einops import rearrange, repeat
-from plain_sweep import plain_swept
+from plain_sweep import plain_sweep_volume
 from torch.nn import functional as F
 
 from lvsm_pytorch import LVSM, MAE, CameraWrapper, synthesize
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.normalization import move_poses
 from lvsm_pytorch.geometry.rays import plucker_rays
-from lvsm_pytorch.lvsm.conditioning.plane_sweep import Swept
+from lvsm_pytorch.lvsm.conditioning.plane_sweep import SweepVolume
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.wrappers import MAECameraWrapper
 
@@ -22,7 +22,7 @@ MODES = [True, False]
 
 # what sees cameras; of the first two, nothing depends on the world
 
-MODELS = dict(prope = dict(camera_encoding = 'prope'), both = dict(camera_encoding = 'prope', sweep_depths = 3), sweep = dict(sweep_depths = 3))
+MODELS = dict(prope = dict(camera_encoding = 'prope'), both = dict(camera_encoding = 'prope', num_depth_planes = 3), sweep = dict(num_depth_planes = 3))
 RELATIVE = ['prope', 'both']
 
 # near the border of an image, colours are divided by how much of a pixel is within it
@@ -114,11 +114,11 @@ def plain_views(model, input_images, input_rays, target_rays, cameras):
     for target in range(T):
         here = some(cameras, [*range(V), V + target])
         inputs = model.input_tokens(input_images, camera_frame(input_rays, here.camera_to_world[:, :V]))
-        swept = None
+        sweep_volume = None
         if model.sweep is not None:
             of_inputs, centre = some(here, slice(V)), here.camera_to_world[:, V:, :3, 3]
-            swept = Swept(*(t.float() for t in plain_swept(input_images, of_inputs, target_rays[:, target:target + 1, :3], centre, model.sweep.depths, model.sweep.nearest)))
-        targets = model.target_tokens(camera_frame(target_rays[:, target:target + 1], here.camera_to_world[:, V:]), swept = swept)
+            sweep_volume = SweepVolume(*(t.float() for t in plain_sweep_volume(input_images, of_inputs, target_rays[:, target:target + 1, :3], centre, model.sweep.depths, model.sweep.nearest)))
+        targets = model.target_tokens(camera_frame(target_rays[:, target:target + 1], here.camera_to_world[:, V:]), sweep_volume = sweep_volume)
         x = rearrange(torch.cat((inputs, targets), dim = 1), 'b v h w d -> b (v h w) d')
         n = x.shape[1] // (V + 1)
         is_target = torch.arange(x.shape[1]) >= V * n
@@ -131,8 +131,8 @@ def plain_views(model, input_images, input_rays, target_rays, cameras):
             x = x + feed_forward(ff_norm(x))
 
         x = rearrange(model.decoder.final_norm(x)[:, V * n:], 'b (h w) d -> b h w d', h = SIZE[0] // model.patch_size)
-        view = model.paint(x).unsqueeze(1)
-        views.append(view if swept is None else model.sweep.blended(view, x.unsqueeze(1), swept))
+        view = model.decode(x).unsqueeze(1)
+        views.append(view if sweep_volume is None else model.sweep.composite(view, x.unsqueeze(1), sweep_volume))
 
     return torch.cat(views, dim = 1)
 
@@ -157,7 +157,7 @@ def test_it_is_attention_that_takes_every_pair_and_every_point_by_itself(which, 
 # what it is for
 
 def moved(cameras, far):
-    """The same world, turned, and so far from its origin."""
+    """The same world, apply_rotary, and so far from its origin."""
     rotation, direction = random_rotation(dtype = torch.float64), F.normalize(torch.randn(3, dtype = torch.float64), dim = 0)
     move = torch.eye(4, dtype = torch.float64)
     move[:3, :3], move[:3, 3] = rotation, far * direction

@@ -112,8 +112,8 @@ def test_nothing_is_computed_that_nobody_reads(mode):
 
     with torch.no_grad():
         less = flops(lambda: model(images, rays, target_rays, return_embed = True)) - flops(lambda: model(images, rays, target_rays))
-        painting = 2 * B * T * (SIZE[0] * SIZE[1] // 64) * dim * 3 * 64
-        assert less + painting >= unread
+        rendering = 2 * B * T * (SIZE[0] * SIZE[1] // 64) * dim * 3 * 64
+        assert less + rendering >= unread
 
         if not mode:
             whole, read = flops(lambda: model.tokens(images, rays)), flops(lambda: model.encode(images, rays))
@@ -124,7 +124,7 @@ def test_unread_tokens_do_not_change_those_that_are_read():
     for mode in MODES:
         model = tiny_model(input_attends_target = mode)
         images, rays, target_rays, _ = batch()
-        expected = model.paint(model(images, rays, target_rays, return_embed = True).targets)
+        expected = model.decode(model(images, rays, target_rays, return_embed = True).targets)
         assert torch.allclose(model(images, rays, target_rays), expected, atol = 1e-6)
 
 

@@ -38,12 +38,12 @@ class CameraEncoding:
         """All that attention knows of where tokens are: (b v h w e), of (h w) patches, in float32.
 
         directions: (b v 3 H W), from `camera_rays`. camera_to_world: (b v 4 4). intrinsics: (b v 3 3), in pixels of images of H × W.
-        reference: (b 4 4), from `reference_of`. has_rays: (b v) bool. Of views without rays nothing is told, whatever their cameras hold.
+        reference: (b 4 4), from `reference_pose`. has_rays: (b v) bool. Of views without rays nothing is told, whatever their cameras hold.
         """
         raise NotImplementedError
 
 
-def reference_of(camera_to_world: Tensor, has_rays: Tensor | None) -> Tensor:
+def reference_pose(camera_to_world: Tensor, has_rays: Tensor | None) -> Tensor:
     """Camera to world (b 4 4) that all others are told by: of the first of (b v 4 4) that has rays, (b v) bool; the world where none has. So a world far from its origin costs no digits."""
     if has_rays is None:
         return camera_to_world[:, 0]

@@ -3,7 +3,7 @@ read and chosen from by a network as in Flynn et al. 2016, "DeepStereo: Learning
 
 A ray of the new view is cut at a few depths. The point there is looked up in every input view, and what matters is their mean colour, how far
 they are from each other in it, and how many see the point at all: where a surface is, views agree. Tokens of the new view take this in, and at
-the end say for each pixel how much it takes of each depth's colour beside what is painted.
+the end say for each pixel how much it takes of each depth's colour beside what is rendered.
 
 With o the target's centre, d a ray's unit direction, and input view v at c_v with rotation R_v (camera to world) and intrinsics K_v, the point
 of inverse depth w, o + d / w, is seen at the pixel K_v R_vᵀ (d + w (o − c_v)), homogeneous, and w = 0 is what is infinitely far. Only
@@ -45,7 +45,7 @@ TINY = 1e-12
 MOST_LOG_WEIGHT = 20.
 
 
-class Photos(NamedTuple):
+class SourceViews(NamedTuple):
     """Input views to look up colours in. images: (b v c h w) in [0, 1]. camera_to_world: (b v 4 4). intrinsics: (b v 3 3). is_known: (b v) bool, False for views that are padded or have no ray; None where all are."""
     images: Tensor
     camera_to_world: Tensor
@@ -53,7 +53,7 @@ class Photos(NamedTuple):
     is_known: Tensor | None
 
 
-class Swept(NamedTuple):
+class SweepVolume(NamedTuple):
     """At e depths along the rays of t targets: mean colours (b t e c h w) of the views that see the point, zero where none does;
     their standard deviation (b t e 1 h w), the channels' mean; and the share of views that see it (b t e 1 h w), from 0 to 1.
     """
@@ -62,11 +62,11 @@ class Swept(NamedTuple):
     share: Tensor
 
 
-class Sweep(Module):
-    """Into tokens of targets what was swept, and out of them how much of it is taken.
+class PlaneSweep(Module):
+    """Into tokens of targets what was found, and out of them how much of it is taken.
 
     dim, patch_size, channels: of the model. depths: e, how many. nearest: of these, in units of the world.
-    checkpointing: for gradients, compute what lies between tokens and what was swept anew.
+    checkpointing: for gradients, compute what lies between tokens and what was found anew.
     """
 
     def __init__(self, dim: int, *, patch_size: int, channels: int, depths: int, nearest: float, checkpointing: bool = False):
@@ -84,18 +84,18 @@ class Sweep(Module):
         for linear in (self.to_tokens, self.to_weights):
             nn.init.normal_(linear.weight, std = 0.02)
 
-    def forward(self, photos: Photos, target_rays: Tensor, target_cameras: Cameras) -> Swept:
+    def forward(self, photos: SourceViews, target_rays: Tensor, target_cameras: Cameras) -> SweepVolume:
         """target_rays: (b t 6 h w) in the world of the cameras. target_cameras: (b t ...)."""
-        found = swept(*photos, target_rays[:, :, :3], target_cameras.camera_to_world[..., :3, 3], depths = self.depths, nearest = self.nearest)
-        return Swept(*(each.to(torch.promote_types(photos.images.dtype, torch.float32)) for each in found))
+        found = sweep_volume(*photos, target_rays[:, :, :3], target_cameras.camera_to_world[..., :3, 3], depths = self.depths, nearest = self.nearest)
+        return SweepVolume(*(each.to(torch.promote_types(photos.images.dtype, torch.float32)) for each in found))
 
-    def tokens(self, seen: Swept) -> Tensor:
+    def tokens(self, seen: SweepVolume) -> Tensor:
         """(b t h w d), to be added to the tokens of the targets."""
         return self.kept_small(self.read, *seen)
 
-    def blended(self, painted: Tensor, tokens: Tensor, seen: Swept) -> Tensor:
-        """Images (b t c h w): the mean of what is painted (b t c h w), of weight 1, and of what was swept, of weights that final tokens (b t h w d) say, times the share of views that see it."""
-        return self.kept_small(self.blend, painted, tokens, seen.colors, seen.share)
+    def composite(self, rendered: Tensor, tokens: Tensor, seen: SweepVolume) -> Tensor:
+        """Images (b t c h w): the mean of what is rendered (b t c h w), of weight 1, and of what was found, of weights that final tokens (b t h w d) say, times the share of views that see it."""
+        return self.kept_small(self.blend, rendered, tokens, seen.colors, seen.share)
 
     def kept_small(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         return checkpoint(function, *tensors, use_reentrant = False) if self.checkpointing and torch.is_grad_enabled() else function(*tensors)
@@ -105,15 +105,15 @@ class Sweep(Module):
         patches = rearrange(parts, 'b t e c (h p) (w q) -> b t h w e (p q c)', p = self.patch_size, q = self.patch_size)
         return self.to_tokens(F.gelu(self.of_depth(patches)).flatten(-2))
 
-    def blend(self, painted: Tensor, tokens: Tensor, colors: Tensor, share: Tensor) -> Tensor:
+    def blend(self, rendered: Tensor, tokens: Tensor, colors: Tensor, share: Tensor) -> Tensor:
         weights = rearrange(self.to_weights(tokens), 'b t h w (p q e) -> b t e 1 (h p) (w q)', p = self.patch_size, q = self.patch_size)
         weights = weights.clamp(max = MOST_LOG_WEIGHT).exp() * share
-        return (painted + (weights * colors).sum(dim = 2)) / (1 + weights.sum(dim = 2))
+        return (rendered + (weights * colors).sum(dim = 2)) / (1 + weights.sum(dim = 2))
 
 
 @in_float32
-def swept(images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, is_known: Tensor | None, directions: Tensor, origins: Tensor, *, depths: int, nearest: float) -> Swept:
-    """images, cameras, is_known: as `Photos`. directions: (b t 3 h w), unit. origins: (b t 3). Views are looked up one after the other, which bounds the memory."""
+def sweep_volume(images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, is_known: Tensor | None, directions: Tensor, origins: Tensor, *, depths: int, nearest: float) -> SweepVolume:
+    """images, cameras, is_known: as `SourceViews`. directions: (b t 3 h w), unit. origins: (b t 3). Views are looked up one after the other, which bounds the memory."""
     b, v, c, *_ = images.shape
     _, t, _, height, _ = directions.shape
     is_known = torch.ones(b, v, dtype = torch.bool, device = images.device) if is_known is None else is_known.to(images.device)
@@ -149,4 +149,4 @@ def swept(images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, is_known:
     color = total / share.clamp(min = TINY)
     variance = reduce(total_squared / share.clamp(min = TINY) - color.square(), 'b c k n -> b 1 k n', 'mean')
     spread = variance.clamp(min = LEAST_SPREAD ** 2).sqrt()
-    return Swept(*(rearrange(each, 'b c (t e) (h w) -> b t e c h w', t = t, h = height) for each in (color, spread, share)))
+    return SweepVolume(*(rearrange(each, 'b c (t e) (h w) -> b t e c h w', t = t, h = height) for each in (color, spread, share)))

@@ -15,7 +15,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, in_reference
-from lvsm_pytorch.lvsm.conditioning.rotary import cos_and_sin, turned
+from lvsm_pytorch.lvsm.conditioning.rotary import apply_rotary, cos_and_sin
 from lvsm_pytorch.precision import at_least_float32, in_float32, without_autocast
 
 
@@ -79,10 +79,10 @@ def parts(at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def placed(x: Tensor, matrix: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """The first half of (b n heads dim_head) by the matrices (b n 4 4), four and four, the second turned. In float32, and back in the dtype of x."""
+    """The first half of (b n heads dim_head) by the matrices (b n 4 4), four and four, the second by rotary embedding. In float32, and back in the dtype of x."""
     with without_autocast(x.device.type):
         projective, rotary = at_least_float32(x).chunk(2, dim = -1)
         matrix, cos, sin = (t.to(projective.dtype) for t in (matrix, cos, sin))
         projective = projective.unflatten(-1, (-1, 4)).flatten(2, 3) @ matrix.mT
-        rotary = turned(rotary, cos, sin)
+        rotary = apply_rotary(rotary, cos, sin)
         return torch.cat((projective.reshape(rotary.shape), rotary), dim = -1).to(x.dtype)
