@@ -159,15 +159,15 @@ def prepare(work: Work, implementation: Implementation, device, seed_folder: Pat
         with torch.no_grad(), autocast():
             scene = model.encode(images, rays)
 
-        render = torch.compile(model.render) if implementation.compile else model.render
+        function = torch.compile(model.render) if implementation.compile else model.render
         arguments = (scene, target_rays)
     else:
-        render = torch.compile(model) if implementation.compile else model
+        function = torch.compile(model) if implementation.compile else model
         arguments = (images, rays, target_rays)
 
     def render() -> None:
         with torch.no_grad(), autocast():
-            render(*arguments)
+            function(*arguments)
 
     return render, parameters
 
