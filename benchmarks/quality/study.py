@@ -51,7 +51,7 @@ def scenes(first: int, count: int) -> tuple[Tensor, Cameras]:
 def batch_of(images: Tensor, cameras: Cameras, which: Tensor, views: Tensor) -> Batch:
     """Of scenes `which` (b) the views (b n), inputs first, in the frame of the inputs and with the unit of all these scenes."""
     index = which.unsqueeze(1), views
-    inputs, targets = normalize_poses(cameras.camera_to_world[index][:, :INPUTS], cameras.camera_to_world[index][:, INPUTS:], unit = SyntheticSource.UNIT)
+    inputs, targets, _ = normalize_poses(cameras.camera_to_world[index][:, :INPUTS], cameras.camera_to_world[index][:, INPUTS:], unit = SyntheticSource.UNIT)
     assert targets is not None
     return Views(images[index], Cameras(torch.cat((inputs, targets), dim = 1), cameras.intrinsics[index]), [f'scene {number}' for number in which.tolist()]).batch(INPUTS)
 

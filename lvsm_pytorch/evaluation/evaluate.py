@@ -30,7 +30,6 @@ from lvsm_pytorch.evaluation.robustness import by_inputs, in_moved_worlds
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.geometry.view_selection import evenly
-from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights, num_inputs_of
 from lvsm_pytorch.output_dir import prepare_output_dir
@@ -147,7 +146,7 @@ def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig)
 # what is evaluated
 
 def load_model(config: EvaluateConfig) -> LVSM:
-    model = that_takes(LVSM.from_pretrained(config.model), config.image_size or 0)
+    model = LVSM.from_pretrained(config.model)
     size = config.image_size or model.max_image_size
 
     if size % model.patch_size != 0:

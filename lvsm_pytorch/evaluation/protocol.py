@@ -14,8 +14,8 @@ from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.scene import unit_of_set
 from lvsm_pytorch.evaluation.index import Entry, views_of
 from lvsm_pytorch.evaluation.metrics import BLURS, copied_input, gaussian_blur, score
-from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.normalization import move_poses, normalize_poses
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.lvsm.model import LVSM
 
 
@@ -48,7 +48,7 @@ class Protocol(NamedTuple):
         if self.frame == 'inputs' and unit is None:
             unit = unit_of_set(scene)
 
-        inputs, targets = normalize_poses(poses[:num_inputs], poses[num_inputs:], protocol = 'inputs' if self.frame == 'inputs' else 'inputs_and_further', unit = unit)
+        inputs, targets, _ = normalize_poses(poses[:num_inputs], poses[num_inputs:], protocol = 'inputs' if self.frame == 'inputs' else 'inputs_and_further', unit = unit)
         assert targets is not None
         return torch.cat((inputs, targets))
 
@@ -56,7 +56,8 @@ class Protocol(NamedTuple):
     def render(self, batch: Batch) -> Tensor:
         """The targets (1 t 3 h w), on the CPU."""
         device = next(self.model.parameters()).device
-        inputs, targets = (Cameras(*(t.to(device) for t in part)) for part in zip(*(t.tensor_split((batch.input_images.shape[1],), dim = 1) for t in batch.cameras), strict = True))
+        num_inputs, cameras = batch.input_images.shape[1], batch.cameras.to(device)
+        inputs, targets = cameras[:, :num_inputs], cameras[:, num_inputs:]
         scene = self.model.encode(batch.input_images.to(device), batch.input_rays.to(device), cameras = inputs)
         return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.chunk_size).cpu()
 

@@ -11,8 +11,7 @@ from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
 from lvsm_pytorch.evaluation.index import Entry
 from lvsm_pytorch.evaluation.metrics import score
 from lvsm_pytorch.evaluation.protocol import Protocol
-from lvsm_pytorch.geometry.cameras import Cameras, pose
-from lvsm_pytorch.geometry.normalization import move_poses
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses, pose
 from lvsm_pytorch.geometry.view_selection import camera_distance, farthest_point_sampling
 
 MOTIONS, FARTHEST = 3, 1.

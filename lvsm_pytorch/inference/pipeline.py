@@ -14,12 +14,12 @@ from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.execution import in_eval_mode
 from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics
-from lvsm_pytorch.geometry.normalization import move_poses, normalization
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
-from lvsm_pytorch.lvsm.sequence import whole_patches
+from lvsm_pytorch.lvsm.views import chunks, whole_patches
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def synthesize(
     images: the v photos, each (c h w) in [0, 1] and of any size.
     cameras: of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3), in pixels of each photo as it is.
     target_cameras: camera_to_world (t 4 4) in the same world and intrinsics (t 3 3) in pixels of `size`; or one camera, (4 4) and (3 3).
-    size: (height, width) of the views in pixels, up to the model's `max_image_size`; it need be no multiple of `patch_size`.
+    size: (height, width) of the views in pixels; it need be no multiple of `patch_size`. Larger than `max_image_size` gets a warning.
     input_size: (height, width) that photos are resized and cropped to, in the middle, their intrinsics with them. Left out, it is the
         size that the model was trained for, or else its `max_image_size` squared.
     pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was
@@ -61,16 +61,14 @@ def synthesize(
 
     if not several:
         check_target_cameras(target_cameras, size, several)
-        target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
+        target_cameras = target_cameras[None]
 
     scene = encode_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
-    parts = scene.views(target_cameras, size, chunk_size = chunk_size)
-    num_views = len(target_cameras.camera_to_world)
-    views = torch.empty(0)
+    views = images[0].new_empty(len(target_cameras), model.channels, *size, dtype = torch.float32)
+    parts = scene.render(target_cameras, size, chunk_size = chunk_size)
 
-    for start, part in zip(with_bar(range(0, num_views, max(chunk_size, 1)), progress), parts, strict = True):
-        views = part.new_empty(num_views, *part.shape[1:]) if start == 0 else views
-        views[start:start + len(part)] = part
+    for some, part in zip(with_bar(list(chunks(len(target_cameras), max(chunk_size, 1))), progress), parts, strict = True):
+        views[some] = part
 
     return views if several else views[0]
 
@@ -88,7 +86,7 @@ class EncodedPhotos(NamedTuple):
     device: torch.device
 
     @torch.no_grad()
-    def views(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
+    def render(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
         """What cameras (t ...) see, `chunk_size` views (n c h w) at a time: no more are in memory.
 
         cameras: as the target cameras of `synthesize`. size: (height, width) in pixels.
@@ -101,26 +99,22 @@ class EncodedPhotos(NamedTuple):
 
         check_target_cameras(cameras, size, several = True)
         device = next(self.model.parameters()).device
-        poses, intrinsics = (t.to(device, dtype = torch.float32) for t in (self.moved(cameras.camera_to_world), cameras.intrinsics))
+        cameras = cameras.to('cpu', torch.float64).transform(self.world).to(device, torch.float32)    # a CPU has float64
 
         # on a larger canvas, of which the pixels that `size` has are kept
 
         height, width = size
         canvas = canvas_for(self.model, size)
         top, left = ((longer - shorter) // 2 for longer, shorter in zip(canvas, size, strict = True))
-        intrinsics = crop_intrinsics(intrinsics, -top, -left)
+        cameras = Cameras(cameras.camera_to_world, crop_intrinsics(cameras.intrinsics, -top, -left))[None]
 
-        for start in range(0, len(poses), chunk_size):
-            chunk = Cameras(poses[start:start + chunk_size], intrinsics[start:start + chunk_size])
-            rays = plucker_rays(*chunk, canvas).unsqueeze(0)
+        for some in chunks(cameras.camera_to_world.shape[1], chunk_size):
+            chunk = cameras[:, some]
 
             with in_eval_mode(self.model):
-                views = self.model.render(self.scene, rays, cameras = Cameras(*(t.unsqueeze(0) for t in chunk)))
+                views = self.model.render(self.scene, plucker_rays(*chunk, image_size = canvas), cameras = chunk)
 
             yield views[0, ..., top:top + height, left:left + width].to(self.device)
-
-    def moved(self, camera_to_world: Tensor) -> Tensor:
-        return move_poses(self.world, camera_to_world.cpu().double())  # a CPU has float64
 
 
 @torch.no_grad()
@@ -132,8 +126,9 @@ def encode_photos(
     input_size: tuple[int, int] | None = None,
     pose_frame: Literal['inputs', 'given'] | None = None,
     unit: float | None = None,
+    input_attends_target: bool | None = None,
 ) -> EncodedPhotos:
-    """Photos, read once to be seen from anywhere, any number of times. Arguments and errors are those of `synthesize`."""
+    """Photos, encoded once to be rendered from anywhere, any number of times. Arguments and errors are those of `synthesize`, and of `LVSM.encode`."""
     check_photos(model, images, cameras)
     input_size = default_size(model) if input_size is None else input_size
     check_sizes(model, input_size = input_size)
@@ -145,19 +140,18 @@ def encode_photos(
 
     fitted = [resize_and_crop(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(images[0].device), strict = True)]
     photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
-    poses = cameras.camera_to_world.cpu().double()
+    cameras = Cameras(cameras.camera_to_world.cpu().double(), intrinsics)
     frame, world = frame_of(model, pose_frame)
 
     if world is None:
         unit = model.trained_for.unit if unit is None and model.trained_for is not None else unit
-        world = normalization(poses, unit = unit) if frame == 'inputs' else torch.eye(4, dtype = torch.float64)
+        world = normalize_poses(cameras.camera_to_world, unit = unit).similarity if frame == 'inputs' else torch.eye(4, dtype = torch.float64)
 
     device = next(model.parameters()).device
-    poses, intrinsics, photos = (t.to(device, dtype = torch.float32) for t in (move_poses(world, poses), intrinsics, photos))
-    rays = plucker_rays(poses, intrinsics, input_size)
+    cameras, photos = cameras.transform(world).to(device, torch.float32)[None], photos.to(device, torch.float32)[None]
 
     with in_eval_mode(model):
-        scene = model.encode(photos.unsqueeze(0), rays.unsqueeze(0), cameras = Cameras(poses.unsqueeze(0), intrinsics.unsqueeze(0)))
+        scene = model.encode(photos, plucker_rays(*cameras, image_size = input_size), cameras = cameras, input_attends_target = input_attends_target)
 
     return EncodedPhotos(model, scene, world, images[0].device)
 
@@ -170,7 +164,7 @@ def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool)
 
 def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) of whole patches that cover `size`. Attention that sees cameras sees their intrinsics by the shape of the image, and views
-    of another shape than in training are half a decibel worse: for it the canvas is of that shape, where the model takes one so large."""
+    of another shape than in training are half a decibel worse: for it the canvas is of that shape."""
     covering = size
 
     if model.camera_encoding != 'plucker' and model.trained_for is not None:
@@ -179,8 +173,7 @@ def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
         covering = tuple(max(length, math.ceil(trained_length * scale - 1e-6)) for length, trained_length in zip(size, trained, strict = True))
 
     height, width = (whole_patches(length, model.patch_size) for length in covering)
-    fits = max(height, width) <= model.max_image_size
-    return (height, width) if fits else (whole_patches(size[0], model.patch_size), whole_patches(size[1], model.patch_size))
+    return height, width
 
 
 def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:
@@ -235,12 +228,11 @@ def check_camera_values(images_size: tuple[int, ...], **poses_and_intrinsics: Te
 
 def check_sizes(model: LVSM, **sizes: tuple[int, int]) -> None:
     for name, size in sizes.items():
-        if len(size) != 2 or not all(isinstance(length, int) and 0 < whole_patches(length, model.patch_size) <= model.max_image_size for length in size):
-            fail(name, f'must be (height, width) in pixels, up to max_image_size {model.max_image_size}', size,
-                 'No weight depends on max_image_size: LVSM.from_pretrained(folder, max_image_size = ...) takes a larger one.')
+        if len(size) != 2 or not all(isinstance(length, int) and length > 0 for length in size):
+            fail(name, 'must be (height, width) in pixels', size, f'For example {default_size(model)}.')
 
 
-def with_bar(steps: range, progress: bool):
+def with_bar(steps: list[slice], progress: bool):
     if not progress:
         return steps
 

@@ -20,7 +20,6 @@ from lvsm_pytorch.inference.paths import Path3D, read_path
 from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
 from lvsm_pytorch.inference.scenes import data_of, inputs_of, scene_of, scenes_of, unit_for
 from lvsm_pytorch.inference.video import write_video
-from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights
 from lvsm_pytorch.output_dir import prepare_output_dir
@@ -76,7 +75,7 @@ def render_frames(config: RenderConfig, out: Path) -> Film:
     files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
 
     if not all(file.exists() for file in files):
-        model = that_takes(model, max(way.size)).to(pick_device(config.device))
+        model = model.to(pick_device(config.device))
         photos = encode_photos(model, [view.load() for view in seen], cameras, input_size = input_size, unit = unit_for(model, scene))
         write_frames(config, photos, way, files)
 
@@ -106,12 +105,12 @@ def write_frames(config: RenderConfig, photos: EncodedPhotos, way: Path3D, files
     from tqdm import tqdm
 
     left = [number for number, file in enumerate(files) if not file.exists()]
-    cameras = Cameras(*(t[left] for t in way.cameras))
+    cameras = way.cameras[left]
 
     with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
         numbers = iter(left)
 
-        for chunk in photos.views(cameras, way.size, chunk_size = config.chunk_size):
+        for chunk in photos.render(cameras, way.size, chunk_size = config.chunk_size):
             for view in chunk:
                 save_image(view, files[next(numbers)])
                 bar.update()

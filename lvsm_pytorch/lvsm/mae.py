@@ -12,9 +12,9 @@ from einops import rearrange
 from torch import Generator, Tensor, nn
 from torch.nn import Module
 
-from lvsm_pytorch.checks import check_floating, check_shape, make_valid_mask
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.lvsm.validation import check_tokens_alone, validated_inputs
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm.model import LVSM
@@ -62,6 +62,8 @@ class MAE(Module):
         if not isinstance(lvsm, Module) or not hasattr(lvsm, 'tokens'):
             fail('lvsm', 'must be an LVSM', type(lvsm).__name__, 'Wrap the model itself: MAE(LVSM(...)).')
 
+        check_tokens_alone(lvsm)
+
         if not 0 < frac_masked < 1:
             fail('frac_masked', 'must be above 0 and below 1', frac_masked, 'A half is usual.')
 
@@ -99,19 +101,10 @@ class MAE(Module):
         Returns the loss; (loss, MAELossBreakdown); (loss, ImageAndRayRecon); or (loss, (MAELossBreakdown, ImageAndRayRecon)).
         Errors: ValueError as in `LVSM.tokens`, and for fewer than two views.
         """
-        check_floating(images = images, rays = rays)
-        sizes = check_shape('b v c h w', dict(c = self.lvsm.channels), images = images)
-
-        if sizes['v'] < 2:
-            fail('images', 'must have at least two views, of which one is masked', sizes['v'], 'Pass more views of each scene.')
-
-        valid_mask = make_valid_mask(sizes, at_least = 2, num_images = num_images)
-
-        if valid_mask is None:
-            valid_mask = torch.ones(sizes['b'], sizes['v'], dtype = torch.bool)
-
+        views = validated_inputs(self.lvsm, images, rays, num_images, cameras, min_views = 2)
+        valid_mask = torch.ones(images.shape[:2], dtype = torch.bool) if views.valid_mask is None else views.valid_mask
         image_mask, ray_mask = self.draw_masks(valid_mask.to(images.device), generator)
-        tokens = self.lvsm.tokens(images, rays, image_mask = image_mask, ray_mask = ray_mask, num_images = num_images, cameras = cameras)
+        tokens = self.lvsm.masked_tokens(views.without_rays(ray_mask), image_mask)
 
         pred_images = self.lvsm.decode(tokens)
         pred_rays = rearrange(self.to_rays(tokens), 'b v h w (p q c) -> b v c (h p) (w q)', p = self.lvsm.patch_size, q = self.lvsm.patch_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from torch import Tensor
 from torch.nn import Module
 
@@ -62,7 +62,6 @@ class CameraWrapper(Module):
 
         Errors: ValueError for wrong shapes, and for a K of a real view that can't be inverted.
         """
-        check_floating(input_images = input_images)
         sizes = check_shape('b v c h w', dict(c = self.lvsm.channels), input_images = input_images)
         several = isinstance(target_intrinsic_rotation, Tensor) and target_intrinsic_rotation.ndim == 4
         valid_mask = make_valid_mask(sizes, num_input_images = num_input_images)
@@ -83,9 +82,6 @@ class CameraWrapper(Module):
             target_uniform_points = target_uniform_points,
         )
 
-        if not several:
-            target_cameras = Cameras(*(rearrange(t, 'b ... -> b 1 ...') for t in target_cameras))
-
         return self.lvsm(
             input_images = input_images,
             input_rays = input_rays,
@@ -94,7 +90,7 @@ class CameraWrapper(Module):
             num_input_images = num_input_images,
             return_loss_breakdown = return_loss_breakdown,
             return_embed = return_embed,
-            cameras = Cameras(*(torch.cat(both, dim = 1) for both in zip(input_cameras, target_cameras, strict = True))),
+            cameras = Cameras.cat((input_cameras, target_cameras if several else target_cameras[:, None]), dim = 1),
         )
 
 
@@ -133,7 +129,6 @@ class MAECameraWrapper(Module):
 
         Errors: ValueError for wrong shapes, and for a K of a real view that can't be inverted.
         """
-        check_floating(images = images)
         sizes = check_shape('b v c h w', dict(c = self.mae.lvsm.channels), images = images)
         valid_mask = make_valid_mask(sizes, num_images = num_images)
 

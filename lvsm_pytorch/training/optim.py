@@ -18,7 +18,7 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     blocks: list[nn.Parameter] = []
 
     if config.optimizer == 'muon':
-        blocks = [p for name, p in model.named_parameters() if 'decoder.' in name and p.ndim == 2]
+        blocks = [p for name, p in model.named_parameters() if 'transformer.' in name and p.ndim == 2]
 
     of_muon = set(blocks)
     others = [p for p in model.parameters() if p not in of_muon]

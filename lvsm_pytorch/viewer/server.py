@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import lru_cache
 from io import StringIO
-from math import ceil, sqrt
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,11 +28,9 @@ from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_t
 from lvsm_pytorch.geometry.trajectories import interpolate_poses, looked_at, up_of
 from lvsm_pytorch.inference.scenes import data_of, scene_of, scenes_of
 from lvsm_pytorch.inference.video import write_video
-from lvsm_pytorch.lvsm.changed import changed
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, num_inputs_of
-from lvsm_pytorch.lvsm.sequence import whole_patches
-from lvsm_pytorch.viewer.session import WIDEST, ResolutionController, Stage, ViewerCamera
+from lvsm_pytorch.viewer.session import ResolutionController, Stage, ViewerCamera
 
 # a camera that has not moved for so long rests
 
@@ -71,12 +68,11 @@ class Viewer:
     def __init__(self, config: ViewConfig):
         viser = viser_library()
         self.config = config
-        trained = LVSM.from_pretrained(config.model).to(pick_device(config.device))
-        self.trained, size = trained.input_attends_target, default_size(trained)
-        self.models = both_modes(trained)
+        self.model = LVSM.from_pretrained(config.model).to(pick_device(config.device))
+        size = default_size(self.model)
         self.scenes = scenes_of(data_of(config.model, config.data), size[0])
         self.lock = threading.Lock()
-        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.models, scene_of(self.scenes, number), size, self.lock))
+        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.model, scene_of(self.scenes, number), size, self.lock))
         self.stage(config.scene)
         self.visits: dict[int, Visit] = {}
 
@@ -105,12 +101,6 @@ class Viewer:
         self.server.stop()
 
 
-def both_modes(model: LVSM) -> dict[bool, LVSM]:
-    """Of the same weights, by whether inputs see the target. They take wide windows."""
-    widest = whole_patches(ceil(sqrt(WIDEST) * max(default_size(model))), model.patch_size)
-    return {attends: changed(model, max_image_size = max(widest, model.max_image_size), input_attends_target = attends) for attends in (True, False)}
-
-
 class Visit:
     """One visitor: what they have set, and the thread that renders for them."""
 
@@ -118,7 +108,7 @@ class Visit:
         self.viewer = viewer
         self.client = client
         self.stage = viewer.stage(viewer.config.scene)
-        self.resolution = ResolutionController(viewer.models[viewer.trained].patch_size)
+        self.resolution = ResolutionController(viewer.model.patch_size)
         self.recorded: list[ViewerCamera] = []
         self.asked, self.ended = threading.Event(), threading.Event()
         self.drawing, self.filming = threading.RLock(), threading.Lock()    # viser calls back in many threads
@@ -146,11 +136,11 @@ class Visit:
 
     def make_controls(self) -> None:
         gui, scenes = self.client.gui, len(self.viewer.scenes)
-        trained = next(name for name, attends in MODES.items() if attends == self.viewer.trained)
+        trained = next(name for name, attends in MODES.items() if attends == self.viewer.model.input_attends_target)
         self.status = gui.add_markdown('')
         self.scene = gui.add_number('Scene', self.viewer.config.scene, min = 0, max = scenes - 1, step = 1, visible = scenes > 1)
         most = self.stage.most_inputs
-        self.count = gui.add_slider('Photos seen', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.models[self.viewer.trained]), most))
+        self.count = gui.add_slider('Photos seen', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.model), most))
         self.mode = gui.add_dropdown('Mode', list(MODES), initial_value = trained, hint = f'Weights fit both; these were trained with: {trained}.')
         self.frusta_shown = gui.add_checkbox('Cameras', True)
 
@@ -184,7 +174,7 @@ class Visit:
             self.draw_frusta()
 
     def go_to(self, camera_to_world: Tensor) -> None:
-        """The visitor's camera turns around what the photos camera at."""
+        """The visitor's camera turns around what the photos look at."""
         centre, camera = camera_to_world[:3, 3], self.client.camera
         distance = (looked_at(self.stage.shown) - centre).norm()
 
@@ -222,14 +212,14 @@ class Visit:
         return ViewerCamera(pose(rotation, torch.tensor(camera.position, dtype = torch.float32)), camera.fov, camera.aspect)
 
     def render_on(self) -> None:
-        """Until the visitor leaves. What can't be rendered is told, and the next camera may be better."""
+        """Until the visitor leaves. What can't be rendered is told, and the next view may be better."""
         while not self.ended.is_set():
             self.asked.wait()
             self.asked.clear()
             self.telling(self.render_look)()
 
     def render_look(self) -> None:
-        """The newest camera, small; and whole, when no newer one has come for a while."""
+        """The newest view, small; and whole, when no newer one has come for a while."""
         stage, camera = self.stage, self.camera()
         whole = stage.whole_size(camera)
         small = self.resolution.size(whole)

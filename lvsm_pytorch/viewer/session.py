@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.data import Scene, View, cameras_of
-from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.normalization import move_poses, normalization
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.trajectories import interpolate_poses
 from lvsm_pytorch.geometry.view_selection import camera_distance, spacings
 from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
 from lvsm_pytorch.inference.scenes import some_inputs, unit_for
 from lvsm_pytorch.lvsm.model import LVSM
-from lvsm_pytorch.lvsm.sequence import whole_patches
+from lvsm_pytorch.lvsm.views import whole_patches
 
 # a view that takes longer is rendered smaller while the camera moves
 
@@ -50,17 +50,17 @@ class Nearest(NamedTuple):
 
 
 class Stage:
-    """models: of the same weights, by whether inputs see the target. scene: to walk around in. size: (height, width) of photos as the model reads
+    """model: in either mode. scene: to walk around in. size: (height, width) of photos as the model reads
     them. lock: for one view at a time, whoever asks, of whichever scene.
 
     The shown world is that of the mean camera, with cameras about 1 apart, so that a browser's scene has the same size whatever the photos' unit.
     """
 
-    def __init__(self, models: dict[bool, LVSM], scene: Scene, size: tuple[int, int], lock: threading.Lock):
-        self.models = models
+    def __init__(self, model: LVSM, scene: Scene, size: tuple[int, int], lock: threading.Lock):
+        self.model = model
         self.scene = scene
         poses = cameras_of(scene.views).camera_to_world.double()
-        self.to_shown = normalization(poses)
+        self.to_shown = normalize_poses(poses).similarity
         self.shown = move_poses(self.to_shown, poses).float()
         self.most_inputs = min(MOST_INPUTS, len(scene.views))
         self.size = size
@@ -75,8 +75,8 @@ class Stage:
 
     def read_anew(self, count: int, input_attends_target: bool) -> EncodedPhotos:
         views = [self.scene.views[number] for number in self.inputs(count)]
-        model = self.models[input_attends_target]
-        return encode_photos(model, [view.load() for view in views], cameras_of(views), input_size = self.size, unit = unit_for(model, self.scene))
+        unit = unit_for(self.model, self.scene)
+        return encode_photos(self.model, [view.load() for view in views], cameras_of(views), input_size = self.size, unit = unit, input_attends_target = input_attends_target)
 
     @cached_property
     def fov(self) -> float:
@@ -106,10 +106,8 @@ class Stage:
 
     def render_camera(self, cameras: Cameras, number: int, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
         """As `render`, for one of several cameras, in the world of the photos."""
-        one = Cameras(*(t[number:number + 1] for t in cameras))
-
         with self.lock:
-            view, = self.read(count, input_attends_target).views(one, size)
+            view, = self.read(count, input_attends_target).render(cameras[number:number + 1], size)
 
         return view[0]
 

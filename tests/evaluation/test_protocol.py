@@ -15,7 +15,7 @@ from lvsm_pytorch.evaluation.index import Entry
 from lvsm_pytorch.evaluation.metrics import BLURS, blurred_mean, copied_input, score
 from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
 from lvsm_pytorch.evaluation.robustness import NUMBERS_OF_INPUTS, by_inputs, context_of, in_moved_worlds
-from lvsm_pytorch.geometry.normalization import normalization, normalize_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
@@ -59,25 +59,25 @@ def test_inputs_come_first_as_the_index_has_them():
 
 def test_poses_are_normalised_by_the_name():
     scene = video()
-    inputs, targets = normalize_poses(poses_of(scene)[:2], poses_of(scene)[2:])
+    inputs, targets, _ = normalize_poses(poses_of(scene)[:2], poses_of(scene)[2:])
     assert torch.allclose(protocol().batch(scene, ENTRY).cameras.camera_to_world[0], torch.cat((inputs, targets)), atol = 1e-5)
-    inputs, targets = normalize_poses(poses_of(scene)[:2], poses_of(scene)[2:], protocol = 'inputs_and_further')
+    inputs, targets, _ = normalize_poses(poses_of(scene)[:2], poses_of(scene)[2:], protocol = 'inputs_and_further')
     assert torch.allclose(protocol(frame = 'inputs_and_targets').batch(scene, ENTRY).cameras.camera_to_world[0], torch.cat((inputs, targets)), atol = 1e-5)
 
     # the unit that a model was trained with, that of its scene, or else that of all photos of a set
 
     model = tiny_model()
     model.trained_for = TrainedFor('inputs', (16, 16), 2, unit = 3.)
-    expected, _ = normalize_poses(poses_of(scene)[:2], unit = 3.)
+    expected, _, _ = normalize_poses(poses_of(scene)[:2], unit = 3.)
     assert torch.allclose(protocol(model).batch(scene, ENTRY).cameras.camera_to_world[0, :2], expected, atol = 1e-5)
 
-    world = normalization(poses_of(scene))
+    world = normalize_poses(poses_of(scene)).similarity
     model.trained_for = TrainedFor('scene', (16, 16), 2, world = world.tolist())
-    own, _ = normalize_poses(poses_of(scene))
+    own, _, _ = normalize_poses(poses_of(scene))
     assert torch.allclose(protocol(model, frame = 'scene').batch(scene, ENTRY).cameras.camera_to_world[0], own, atol = 1e-5)
 
     photos = replace(scene, is_video = False)
-    _, of_set = normalize_poses(cameras_of(scene.views).camera_to_world, poses_of(scene)[:2])
+    _, of_set, _ = normalize_poses(cameras_of(scene.views).camera_to_world, poses_of(scene)[:2])
     apart = protocol().batch(photos, ENTRY).cameras.camera_to_world[0, :2, :3, 3].diff(dim = 0).norm()
     assert apart == pytest.approx(float(of_set[:, :3, 3].diff(dim = 0).norm()), rel = 1e-4)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import known_cameras, random_rotation, tiny_model
@@ -32,7 +34,7 @@ def model_of(**changes):
 def test_photos_that_fit_are_rendered_as_by_forward(mode):
     model = model_of(input_attends_target = mode)
     images, cameras, targets = photos()
-    poses, target_poses = normalize_poses(cameras.camera_to_world, targets.camera_to_world)
+    poses, target_poses, _ = normalize_poses(cameras.camera_to_world, targets.camera_to_world)
     expected = model(images[None], plucker_rays(poses, cameras.intrinsics, SIZE)[None], plucker_rays(target_poses, targets.intrinsics, SIZE)[None])[0]
 
     views = synthesize(model, images, cameras, targets, SIZE)
@@ -67,7 +69,7 @@ def test_where_the_world_is_and_how_it_is_measured_changes_nothing():
         poses = cameras.camera_to_world.clone()
         poses[:, :3, :3] = rotation @ poses[:, :3, :3]
         poses[:, :3, 3] = scale * (poses[:, :3, 3] @ rotation.T + shift)
-        return cameras._replace(camera_to_world = poses)
+        return replace(cameras, camera_to_world = poses)
 
     assert (synthesize(model, images, moved(cameras), moved(targets), SIZE) - expected).abs().max() < 1e-4
 
@@ -144,7 +146,7 @@ def test_photos_of_any_size_see_the_same():
     intrinsics[1, 1, 2] += 6
 
     expected = synthesize(model, small, cameras, targets, SIZE)
-    views = synthesize(model, [large[0], taller, large[2]], cameras._replace(intrinsics = intrinsics), targets, SIZE)
+    views = synthesize(model, [large[0], taller, large[2]], replace(cameras, intrinsics = intrinsics), targets, SIZE)
     assert (views - expected).abs().max() < 0.02
 
     wrong = synthesize(model, [large[0], taller, large[2]], cameras, targets, SIZE)
@@ -193,12 +195,12 @@ def with_nan(t):
     (lambda a: dict(images = [(image * 255).byte() for image in a['images']]), r'images\[0\]: must be floating point.*Divide it by 255'),
     (lambda a: dict(images = [image.movedim(0, -1) for image in a['images']]), r'images\[0\]: .*channels seem to come last'),
     (lambda a: dict(images = a['images'][:2]), 'camera_to_world: .*It needs a camera for each photo'),
-    (lambda a: dict(cameras = a['cameras']._replace(intrinsics = a['cameras'].intrinsics[:2])), 'intrinsics: .*It needs a camera for each photo'),
-    (lambda a: dict(cameras = a['cameras']._replace(camera_to_world = with_nan(a['cameras'].camera_to_world))), 'camera_to_world: must be finite'),
-    (lambda a: dict(cameras = a['cameras']._replace(intrinsics = a['cameras'].intrinsics / 50)), r'intrinsics: must be in pixels of images of 16 × 24.*fractions of the image'),
-    (lambda a: dict(target_cameras = a['target_cameras']._replace(intrinsics = a['target_cameras'].intrinsics / 50)), r'target_intrinsics: must be in pixels'),
-    (lambda a: dict(target_cameras = a['target_cameras']._replace(intrinsics = a['target_cameras'].intrinsics[:1])), 'target_intrinsics: must have shape'),
-    (lambda a: dict(target_cameras = a['target_cameras']._replace(camera_to_world = a['target_cameras'].camera_to_world[None])), 'target_camera_to_world: must have shape'),
+    (lambda a: dict(cameras = replace(a['cameras'], intrinsics = a['cameras'].intrinsics[:2])), 'intrinsics: .*It needs a camera for each photo'),
+    (lambda a: dict(cameras = replace(a['cameras'], camera_to_world = with_nan(a['cameras'].camera_to_world))), 'camera_to_world: must be finite'),
+    (lambda a: dict(cameras = replace(a['cameras'], intrinsics = a['cameras'].intrinsics / 50)), r'intrinsics: must be in pixels of images of 16 × 24.*fractions of the image'),
+    (lambda a: dict(target_cameras = replace(a['target_cameras'], intrinsics = a['target_cameras'].intrinsics / 50)), r'target_intrinsics: must be in pixels'),
+    (lambda a: dict(target_cameras = replace(a['target_cameras'], intrinsics = a['target_cameras'].intrinsics[:1])), 'target_intrinsics: must have shape'),
+    (lambda a: dict(target_cameras = replace(a['target_cameras'], camera_to_world = a['target_cameras'].camera_to_world[None])), 'target_camera_to_world: must have shape'),
     (lambda a: dict(size = (40, 24)), r'size: must be \(height, width\).*max_image_size 32.*No weight depends on'),
     (lambda a: dict(size = (16, 0)), r'size: must be \(height, width\)'),
     (lambda a: dict(size = (16.5, 8)), r'size: must be \(height, width\)'),

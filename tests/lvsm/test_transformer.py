@@ -48,8 +48,8 @@ def test_checkpointing_is_no_part_of_the_network(tmp_path):
     model = tiny_model(gradient_checkpointing = True)
     model.save_pretrained(tmp_path)
     assert 'gradient_checkpointing' not in model.config
-    assert type(model).from_pretrained(tmp_path).decoder.gradient_checkpointing is False
-    assert type(model).from_pretrained(tmp_path, gradient_checkpointing = True).decoder.gradient_checkpointing is True
+    assert type(model).from_pretrained(tmp_path).transformer.gradient_checkpointing is False
+    assert type(model).from_pretrained(tmp_path, gradient_checkpointing = True).transformer.gradient_checkpointing is True
 
 
 def test_a_copy_of_a_checkpointed_model_computes_with_its_own_weights():

@@ -202,7 +202,7 @@ def test_norms_have_no_weight_decay(trained):
 def test_the_model_is_as_the_config_says():
     model = model_of(TrainConfig(**{**TINY, 'input_attends_target': False, 'gradient_checkpointing': True}))
     assert not model.input_attends_target
-    assert model.decoder.gradient_checkpointing
+    assert model.transformer.gradient_checkpointing
     assert model_of(TrainConfig(**TINY)).input_attends_target
     assert source_of(TrainConfig(**TINY)).frame == 'inputs'
     assert model_of(TrainConfig(pose_frame = 'inputs', **TINY)).trained_for == ('inputs', (16, 16), 2, None, None)

@@ -12,8 +12,7 @@ from conftest import tiny_model
 
 from lvsm_pytorch import synthesize
 from lvsm_pytorch.data import cameras_of, synthetic_scene
-from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.normalization import move_poses
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 from lvsm_pytorch.viewer.session import SECONDS_A_VIEW, ResolutionController, Stage, ViewerCamera
 
