@@ -27,7 +27,7 @@ cameras: Cameras = cameras_of(scene.views)
 images: list[Tensor] = [view.load() for view in scene.views]
 views: Tensor = synthesize(model, images, cameras, cameras, size = (64, 64))
 seen: EncodedPhotos = encode_photos(model, images, cameras)
-parts: list[Tensor] = [part.cpu() for part in seen.views(cameras, (64, 64))]
+parts: list[Tensor] = [part.cpu() for part in seen.render(cameras, (64, 64))]
 inputs, targets, _ = normalize_poses(cameras.camera_to_world, cameras.camera_to_world)
 rays: Tensor = plucker_rays(inputs, cameras.intrinsics, (64, 64))
 encoded: EncodedScene = model.encode(torch.rand(1, 2, 3, 64, 64), rays)

@@ -64,6 +64,7 @@ def synthesize(
         target_cameras = target_cameras[None]
 
     scene = encode_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
+    check_sizes(model, size = size)
     views = images[0].new_empty(len(target_cameras), model.channels, *size, dtype = torch.float32)
     parts = scene.render(target_cameras, size, chunk_size = chunk_size)
 

@@ -45,8 +45,7 @@ class LVSM(Pretrained, Module):
     """The paper's network.
 
     dim: width of a token.
-    max_image_size: height and width in pixels that images have by default; a multiple of `patch_size`. No weight depends on it: larger
-        images get a warning.
+    max_image_size: height and width in pixels that images have by default; a multiple of `patch_size`. More pixels get a warning: no weight depends on it.
     patch_size: height and width of a patch, in pixels.
     depth: number of transformer blocks.
     heads: attention heads, `dim // dim_head` by default.

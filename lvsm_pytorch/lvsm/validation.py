@@ -107,8 +107,8 @@ def check_size(model: LVSM, name: str, sizes: dict[str, int]) -> None:
     if min(height, width) == 0 or height % model.patch_size != 0 or width % model.patch_size != 0:
         fail(name, f'must have height and width that are multiples of patch_size {model.patch_size}', f'{height} × {width}', 'Resize or crop the images, and make their rays for the new size.')
 
-    if max(height, width) > model.max_image_size:
-        warn_once(model, f'{name} of {height} × {width} pixels are larger than max_image_size {model.max_image_size} of the model, which may not have learnt from any so large')
+    if height * width > model.max_image_size ** 2:
+        warn_once(model, f'{name} of {height} × {width} are more pixels than those of max_image_size {model.max_image_size}, and the model may not have learnt from so many')
 
 
 def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: int) -> None:

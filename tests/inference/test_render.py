@@ -164,6 +164,7 @@ def test_mistakes_are_named(here, changes, message):
         render(config(here, **changes))
 
 
+@pytest.mark.filterwarnings('ignore:target_rays of 48 × 80')
 def test_a_path_of_another_size_is_rendered(here):
     """As `lvsm view` writes it of a wide window: larger than any image that the model was made for."""
     path = dict(camera_to_world = [torch.eye(4).tolist()] * 2, intrinsics = [[60., 0., 40.], [0., 60., 21.], [0., 0., 1.]], size = [42, 80])
@@ -177,7 +178,8 @@ def test_larger_frames_do_not_change_how_photos_are_read(here, monkeypatch):
     read = render_module.encode_photos
     monkeypatch.setattr(render_module, 'encode_photos', lambda *told, **options: sizes.append(options['input_size']) or read(*told, **options))
     tiny_model(max_image_size = 32).save_pretrained(here / 'bare')
-    render(config(here, model = here / 'bare', height = 48, width = 48, frames = 1))
+    with pytest.warns(UserWarning, match = 'target_rays of 48 × 48 are more pixels'):
+        render(config(here, model = here / 'bare', height = 48, width = 48, frames = 1))
     assert sizes == [(32, 32)]
 
 

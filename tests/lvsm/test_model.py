@@ -530,7 +530,7 @@ def test_larger_images_are_taken_with_a_warning():
     """Once: no weight depends on the size."""
     model = tiny_model(max_image_size = 16)
     images, rays = known_views(B, V, size = (16, 24))
-    with pytest.warns(UserWarning, match = r'input_images of 16 × 24 pixels are larger than max_image_size 16'):
+    with pytest.warns(UserWarning, match = r'input_images of 16 × 24 are more pixels than those of max_image_size 16'):
         views = model(images, rays, rays)
     other = tiny_model(max_image_size = 32)
     other.load_state_dict(model.state_dict())

@@ -19,7 +19,7 @@ from lvsm_pytorch.configs.config import ViewConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 from lvsm_pytorch.viewer import server as view_module
-from lvsm_pytorch.viewer.server import Viewer, both_modes, view
+from lvsm_pytorch.viewer.server import Viewer, view
 
 # what viser and its server of websockets leave to the garbage collector
 
@@ -264,20 +264,11 @@ def test_a_film_is_of_the_scene_that_it_was_begun_in_and_one_at_a_time(browser, 
     viewer.stop()
 
 
-def test_both_modes_have_the_same_weights_and_take_wide_windows(run):
-    for model in (tiny_model(), tiny_model(input_attends_target = False), tiny_model(decoder_kwargs = dict(attn_qk_norm = False))):
-        modes = both_modes(model)
-        assert sorted(modes) == [False, True]
-        assert all(modes[attends].input_attends_target == attends for attends in modes)
-        assert modes[True].to_pixels.weight.data_ptr() == modes[False].to_pixels.weight.data_ptr()
-
-
 def test_a_model_that_does_not_say_what_it_was_trained_for_is_used_at_its_own_size(run):
     tiny_model(max_image_size = 32).save_pretrained(run / 'bare')
     viewer = Viewer(config(run, model = run / 'bare', data = None))
     assert viewer.stage(0).size == (32, 32)
     assert viewer.stage(0).scene.views[0].load().shape == (3, 32, 32)
-    assert viewer.models[True].max_image_size > 32
     viewer.stop()
 
 
