@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
-from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig, RenderConfig, TrainConfig, ViewConfig
+from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig, PoseConfig, RenderConfig, TrainConfig, ViewConfig
 from lvsm_pytorch.configs.yaml import CONFIG, load_config, load_run_config
 
 
@@ -31,7 +31,22 @@ def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -
     return run
 
 
-def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int = 8, pairs: int = 12) -> Callable[[], object]:
+def pose_photos(photos: Path, out: Path, /, options: PoseConfig = PoseConfig()) -> Callable[[], object]:  # noqa: B008, which is frozen
+    """Find the poses of photos, or of a video, and write them as a COLMAP model that the other commands read. What was cut goes on.
+
+    Args:
+        photos: A folder of photos, or a video.
+        out: A new folder for images, sparse/0 and cameras.png; or one that this command wrote.
+    """
+    def run() -> object:
+        from lvsm_pytorch.evaluation.pose import pose
+
+        return pose(photos, out, options)
+
+    return run
+
+
+def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int = 8, pairs: int = 12, pose: bool = False) -> Callable[[], object]:
     """Print what a dataset holds, check its cameras against its pictures, and draw them.
 
     Args:
@@ -39,11 +54,12 @@ def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int 
         out: The picture: cameras with thumbnails, from a side and from above, and epipolar lines of a pair of photos.
         scenes: Most scenes to look at; they are spread over the dataset.
         pairs: Most pairs of photos of a scene to match.
+        pose: Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them.
     """
     def run() -> object:
         from lvsm_pytorch.evaluation.inspection import inspect
 
-        return inspect(data, out, scenes = scenes, pairs = pairs)
+        return inspect(data, out, scenes = scenes, pairs = pairs, pose = pose)
 
     return run
 
@@ -164,7 +180,7 @@ def main() -> None:
         from tyro.extras import subcommand_cli_from_dict
 
         base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
-        commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'inspect': inspect_cameras, 'import-official': import_official}
+        commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'pose': pose_photos, 'inspect': inspect_cameras, 'import-official': import_official}
         subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.', config = (OmitArgPrefixes,))()
     except ImportError as error:
         told = 'pip install' in str(error)

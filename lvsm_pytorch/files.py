@@ -13,10 +13,11 @@ from zipfile import is_zipfile
 PARTIAL = '.partial'
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Calls `write` with a temporary path beside `path` (with the same ending), then puts the file in place in one step.
 
-    The file is on the disk, and not just on its way there, before it takes the name of the one before.
+    durable: the file is on the disk, and not just on its way there, before it takes the name of the one before. Waiting for the disk takes longer
+        than many small files that can be made again are worth; where the power fails, such a file may be left empty.
     Errors: OSError where it can't be written; what was there before is as it was.
     """
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}')
@@ -27,8 +28,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.chmod(rights)  # as any new file has them: safetensors lets nobody else read its own
 
-        with open(temporary, 'rb') as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(temporary, 'rb') as file:
+                os.fsync(file.fileno())
 
         os.replace(temporary, path)
     except Exception as error:

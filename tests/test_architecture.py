@@ -14,7 +14,8 @@ PACKAGE = Path(lvsm_pytorch.__file__).parent
 
 # each room may import from itself and from those before it
 
-LAYERS = ['base', 'configs', 'geometry', 'lvsm', 'data', 'evaluation', 'training', 'inference', 'viewer', 'cli']
+LAYERS = ['base', 'configs', 'geometry', 'lvsm', 'data', 'pipeline', 'evaluation', 'training', 'inference', 'viewer', 'cli']
+PIPELINE = 'lvsm_pytorch.inference.pipeline'    # photos and cameras in, views out: what is evaluated, and what the rest of its room stands on
 CLI = {'cli', '__main__', '__init__'}
 CORE = {'torch', 'einops', 'einx', 'x_transformers'}
 
@@ -29,6 +30,9 @@ MODULES = {module_of(path): path for path in PACKAGE.rglob('*.py')}
 
 def room_of(module: str) -> str:
     parts = module.split('.')[1:]
+
+    if module == PIPELINE:
+        return 'pipeline'
 
     if len(parts) <= 1 and (not parts or parts[0] in CLI):
         return 'cli'

@@ -21,6 +21,8 @@ class TrainConfig:
     data: Path | None = None
     """Posed photos: a folder with a transforms.json, a COLMAP model, RealEstate10K chunks or the LVSM authors' JSON files, or with such
     folders. Of one scene every eighth view by name is held out, of several every eighth scene. Left out: built-in synthetic scenes without end."""
+    pose: bool = False
+    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
     out: Path = Path('lvsm-run')
     """Folder of the run: config.yaml, the model (config.json, model.safetensors), the best one in best/, states to go on from in states/,
     metrics.jsonl, comparison.png."""
@@ -165,25 +167,35 @@ class EvaluateConfig:
 
     model: Path
     """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
-    data: Path | None = None
-    """Posed photos in any format that `lvsm train` takes; of a folder with `train` and `test`, the latter. Left out: those of the run, or built-in
-    scenes that it has not seen. Of the run's own scenes, without an index, those that it held out."""
+    data: tuple[Path, ...] | None = None
+    """Posed photos in any format that `lvsm train` takes, one folder or several, each a set or a folder of sets; of a folder with `train` and
+    `test`, the latter. Left out: those of the run, or built-in scenes that it has not seen. Of the run's own scenes, without an index, those that
+    it held out."""
+    pose: bool = False
+    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
+    protocol: Literal['index', 'nearest'] | None = None
+    """index: the views that an evaluation index names. nearest: of each set every eighth photo by name is held out, and rendered from the nearest
+    of the others by distance and angle, beside a classical plane sweep. Left out: nearest for sets of photos without an index, else index."""
     index: Path | None = None
-    """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out: as `lvsm make-index` makes one,
-    with as many inputs as the model was trained with."""
+    """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out, of videos: as `lvsm make-index`
+    makes one, with as many inputs as the model was trained with."""
+    num_inputs: tuple[int, ...] | None = None
+    """Of the protocol nearest: input views, or several numbers of them to compare. Left out: as many as the model was trained with, or else 3."""
+    max_views: int | None = None
+    """Of the protocol nearest: so many held-out views of each set at most, the first by name. Left out: all."""
     out: Path | None = None
     """Folder for report.json, index.html and what was found of each scene. Left out: MODEL/evaluation, or solids-128-evaluation here."""
     image_size: int | None = None
     """Height and width that photos are resized and cropped to. Left out: as the model was trained."""
-    resize_filter: Filter = 'lanczos'
-    """lanczos is the field's (pixelSplat's), bicubic that of `lvsm train`."""
+    resize_filter: Filter | None = None
+    """lanczos is the field's (pixelSplat's), bicubic that of `lvsm train` and `synthesize`. Left out: lanczos by an index, bicubic from the nearest."""
     pose_frame: Frame | None = None
     """World of the rays. inputs: the mean input camera's. inputs_and_targets: that of all views, the protocol of the LVSM authors for their
     weights. scene: the one that a model of one scene was trained in. Left out: as the model was trained; of the authors' weights, theirs."""
     lpips: Literal['vgg', 'alex'] | None = None
     """Network of LPIPS, whose weights torchvision downloads; the field's is vgg. Left out: no LPIPS."""
     robustness_scenes: int = 16
-    """So many scenes, spread over the index, are also seen in a moved world, and from fewer and more inputs. 0: none."""
+    """Of the protocol index: so many scenes, spread over the index, are also seen in a moved world, and from fewer and more inputs. 0: none."""
     chunk_size: int = 4
     """Views that are rendered together: the more, the more memory."""
     allow_missing: bool = False
@@ -199,6 +211,18 @@ class EvaluateConfig:
             if getattr(self, name) < least:
                 fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')
 
+        if isinstance(self.data, str | Path):
+            fail('data', 'must be a tuple of folders', repr(self.data), 'Of one folder, write (folder,).')
+
+        if self.num_inputs is not None and (not self.num_inputs or min(self.num_inputs) < 1):
+            fail('num_inputs', 'must be numbers of at least 1', self.num_inputs, 'Left out, it is as the model was trained.')
+
+        if self.max_views is not None and self.max_views < 1:
+            fail('max_views', 'must be at least 1', self.max_views, 'Left out, all held-out views are evaluated.')
+
+        if self.protocol == 'nearest' and self.index is not None:
+            fail('index', 'must be left out with the protocol nearest, which chooses views by itself', self.index, 'Leave out --protocol to evaluate by the index.')
+
         if self.image_size is not None and self.image_size < 1:
             fail('image_size', 'must be at least 1', self.image_size, 'Left out, it is as the model was trained.')
 
@@ -211,6 +235,8 @@ class RenderConfig:
     """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
     data: Path | None = None
     """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or a built-in scene that it was not."""
+    pose: bool = False
+    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
     path: str = 'interpolate'
     """interpolate: from one input camera to the next. orbit: around what they look at, as far as they stand around it. held-out: the views that
     were held out, beside the truth, with their figures. Or a JSON file: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the
@@ -281,6 +307,8 @@ class ViewConfig:
     """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
     data: Path | None = None
     """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or built-in scenes that it was not."""
+    pose: bool = False
+    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
     scene: int = 0
     """Number of the scene that is shown first, where there are several."""
     out: Path = Path('lvsm-view')
@@ -291,3 +319,34 @@ class ViewConfig:
     """Port to serve at, or the next one that is free."""
     device: str = 'auto'
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+
+
+@dataclass(frozen = True)
+class PoseConfig:
+    """How poses of photos, or of frames of a video, are found."""
+
+    frames: int = 100
+    """Of a video: most frames. They are the sharpest of even windows of time."""
+    image_size: int = 1600
+    """Longer side of the photos at most, in pixels, while features are found and in what is written."""
+    features: int = 4096
+    """Most features of a photo. Matching takes time by their square."""
+    matching: Literal['auto', 'exhaustive', 'sequential'] = 'auto'
+    """exhaustive: every photo with every other. sequential: with those that are near in time, or by name. auto: sequential for a video and for
+    more than 200 photos."""
+    cameras: Literal['auto', 'one', 'each'] = 'auto'
+    """Which photos share focal length and distortion. auto: those of one size and, by EXIF, of one lens. one: those of one size. each: none."""
+    seed: int = 0
+    """Of what is drawn: on one machine, the same seed gives the same poses."""
+    threads: int | None = None
+    """Threads for features and matches. Left out: one for each core."""
+    overwrite: bool = False
+    """Throw away what this command wrote into the folder, and begin anew."""
+
+    def check(self) -> None:
+        """Errors: ValueError for values out of range."""
+        for name, least in dict(frames = 3, image_size = 64, features = 64, threads = 1).items():
+            value = getattr(self, name)
+
+            if value is not None and value < least:
+                fail(name, f'must be at least {least}', value, 'Left out, it has a default that works.')

@@ -10,6 +10,8 @@ from lvsm_pytorch.data.formats.colmap import read_colmap, write_colmap
 from lvsm_pytorch.data.formats.lvsm_json import read_lvsm, write_lvsm
 from lvsm_pytorch.data.formats.transforms_json import read_transforms, write_transforms
 from lvsm_pytorch.data.loading import can_have_workers, training_views
+from lvsm_pytorch.data.pose_folder import Posed
+from lvsm_pytorch.data.posing import find_poses
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
 from lvsm_pytorch.data.sources import Batch, DatasetSource, SceneSource, Source, SyntheticSource, Views
@@ -22,6 +24,7 @@ __all__ = [
     'Chunks',
     'Dataset',
     'DatasetSource',
+    'Posed',
     'Problems',
     'Scene',
     'SceneSource',
@@ -34,6 +37,7 @@ __all__ = [
     'Views',
     'cameras_of',
     'can_have_workers',
+    'find_poses',
     'has_split',
     'hold_out',
     'open_dataset',

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from lvsm_pytorch.data.formats.chunks import Chunks
 from lvsm_pytorch.data.formats.colmap import model_folder, read_colmap
 from lvsm_pytorch.data.formats.lvsm_json import lvsm_files, read_lvsm
 from lvsm_pytorch.data.formats.transforms_json import read_transforms, transforms_files
+from lvsm_pytorch.data.photo_files import describe_unposed, posed_folder
 from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.scene import EVERY, Scene
 from lvsm_pytorch.data.synthetic import synthetic_scene
@@ -126,16 +128,26 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
     Errors: ValueError for what is in none of them.
     """
     path = Path(path)
-    problems = Problems() if problems is None else problems
+    found = find_dataset(path, Problems() if problems is None else problems)
+
+    if found is None and (loose := describe_unposed(path)) is not None:
+        command = f'lvsm pose {quote(str(path))} {quote(str(posed_folder(path)))}'
+        fail('data', f'must have poses: be {KNOWN}', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
+
+    if found is None:
+        there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'
+        fail('data', f'must be {KNOWN}', f'{path}: {there}', 'Is it the folder above, or below?')
+
+    return found
+
+
+def find_dataset(path: Path, problems: Problems) -> Dataset | None:
+    """As `open_dataset`, with None for what is no dataset."""
     found = recognised(path, problems)
 
     if found is None and path.is_dir():
         inner = [each for folder in folders_in(path) if (each := recognised(folder, problems)) is not None]
         found = Concat(inner, problems) if inner else None
-
-    if found is None:
-        there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'
-        fail('data', f'must be {KNOWN}', f'{path}: {there}', 'Is it the folder above, or below?')
 
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,16 +38,21 @@ def load_image(source: Path | bytes, name: str = '') -> Tensor:
     import numpy as np
 
     with opened(source, name) as file:
-        if file.mode.startswith(('I', 'F')):
-            fail('image', 'must have 8 bits a channel', f'{name or source} of mode {file.mode}', 'Convert it to 8 bits.', BadView)
-
-        if file.has_transparency_data:
-            image = file.convert('RGBA')
-            image = image_library().alpha_composite(image_library().new('RGBA', image.size, 'white'), image).convert('RGB')
-        else:
-            image = file.convert('RGB')
+        image = to_rgb(file, str(name or source))
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+def to_rgb(file: Any, name: str) -> Any:
+    """A Pillow image in RGB: transparency on white, grey and palettes as colours. name: for messages. Errors: BadView for more than 8 bits a channel."""
+    if file.mode.startswith(('I', 'F')):
+        fail('image', 'must have 8 bits a channel', f'{name} of mode {file.mode}', 'Convert it to 8 bits.', BadView)
+
+    if file.has_transparency_data:
+        image = file.convert('RGBA')
+        return image_library().alpha_composite(image_library().new('RGBA', image.size, 'white'), image).convert('RGB')
+
+    return file.convert('RGB')
 
 
 def image_size(source: Path | bytes) -> tuple[int, int]:
@@ -68,11 +73,11 @@ def opened(source: Path | bytes, name: str = ''):
         raise BadView(f'image: must be a readable image file, but got {name or source}: {error}. Replace it, or take it out of the scene.') from error
 
 
-def save_image(image: Tensor, path: Path) -> None:
-    """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says."""
+def save_image(image: Tensor, path: Path, *, durable: bool = True) -> None:
+    """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says. durable: as of `write_whole`."""
     check_shape('3 h w', image = image)
     pixels = to_pixels(image)
-    write_whole(path, lambda temporary: image_library().fromarray(pixels).save(temporary))
+    write_whole(path, lambda temporary: image_library().fromarray(pixels).save(temporary), durable = durable)
 
 
 def to_pixels(image: Tensor):

@@ -8,34 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from lvsm_pytorch.configs.config import EvaluateConfig, Frame, TrainConfig
 from lvsm_pytorch.configs.yaml import config_beside
-from lvsm_pytorch.data import Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
+from lvsm_pytorch.data import BadView, Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
+from lvsm_pytorch.data.dataset import Concat
+from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.index import Index, make_index, read_index
+from lvsm_pytorch.evaluation.photo_sets import evaluate_photo_sets
 from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
+from lvsm_pytorch.evaluation.records import PAGE, REPORT, SCENES, processes_of, read_record, record_path, size_of, versions
 from lvsm_pytorch.evaluation.report import baselines, summary, table, write_page
 from lvsm_pytorch.evaluation.robustness import by_inputs, in_moved_worlds
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.geometry.view_selection import evenly
 from lvsm_pytorch.lvsm.model import LVSM
-from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights, num_inputs_of
+from lvsm_pytorch.lvsm.pretrained import hash_of_weights, num_inputs_of
 from lvsm_pytorch.output_dir import prepare_output_dir
 from lvsm_pytorch.packaged import folder_for
 
-REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
+BUILT_IN = 'built-in scenes'
 NUM_SYNTHETIC = 64
 
 
@@ -47,13 +46,43 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     evaluation in the folder, and for scenes that are missing where that is not allowed: then after all others were evaluated and reported,
     unless their names alone tell it.
     """
+    config.check()
+    config = with_poses(config)
+    model = load_model(config)
+    problems = Problems()
+    datasets = datasets_of(config, model, problems)
+
+    if is_nearest(config, datasets):
+        return evaluate_photo_sets(config, model, datasets, problems)
+
+    return evaluate_by_index(config, model, Concat(list(datasets.values()), problems) if len(datasets) > 1 else next(iter(datasets.values())), problems)
+
+
+def is_nearest(config: EvaluateConfig, datasets: dict[str, Dataset]) -> bool:
+    """Of what has no index, sets of photos are evaluated from the nearest views; videos and built-in scenes by an index that is made."""
+    if config.protocol is not None:
+        return config.protocol == 'nearest'
+
+    if config.index is not None or BUILT_IN in datasets:
+        return False
+
+    found = (is_video(dataset, number) for dataset in datasets.values() for number in range(len(dataset)))
+    return not next((each for each in found if each is not None), False)
+
+
+def is_video(dataset: Dataset, number: int) -> bool | None:
+    """None for a scene that can't be read, which is reported later."""
+    try:
+        return dataset[number].is_video
+    except BadView:
+        return None
+
+
+def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, problems: Problems) -> dict[str, Any]:
+    """`evaluate`, of the views that an index names, or that one names which is made here."""
     from tqdm import tqdm
 
-    config.check()
-    model = load_model(config)
     frame = frame_of(model, config)
-    problems = Problems()
-    dataset = dataset_of(config, model, problems)
     index = read_index(config.index) if config.index is not None else make_index(dataset, num_inputs = num_inputs_of(model), frame_distances = frame_distances_of(config))
     numbers = {dataset.name(number): number for number in range(len(dataset))}
     entries = {name: entry for name, entry in index.items() if entry is not None}
@@ -71,7 +100,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
         processes.wait_for_everyone()
         device = processes.device if config.device == 'auto' else pick_device(config.device)
-        protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter, frame, config.chunk_size)
+        protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter or 'lanczos', frame, config.chunk_size)
         similarity = lpips_of(config.lpips, device) if config.lpips is not None else None
 
         def found_of(name: str) -> dict[str, Any]:
@@ -122,22 +151,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return report
 
 
-@contextmanager
-def processes_of(config: EvaluateConfig) -> Iterator[Any]:
-    """As many as a launcher has started."""
-    from accelerate import PartialState
-
-    processes = PartialState(cpu = config.device == 'cpu')
-
-    try:
-        yield processes
-    finally:
-        # accelerate remembers them for as long as Python runs
-
-        processes.destroy_process_group()
-        PartialState._reset_state()
-
-
 def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig) -> None:
     if missing and not config.allow_missing:
         fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {dict(list(missing.items())[:3])}', 'Is the index of this dataset? --allow-missing reports on the others.')
@@ -155,35 +168,34 @@ def load_model(config: EvaluateConfig) -> LVSM:
     return model
 
 
-def size_of(model: LVSM, config: EvaluateConfig) -> tuple[int, int]:
-    if config.image_size is not None:
-        return config.image_size, config.image_size
-
-    return default_size(model)
-
-
 def frame_distances_of(config: EvaluateConfig) -> tuple[int, int]:
     """Of an index that is made: as the run was trained, or else the paper's."""
     told = config_beside(config.model) or TrainConfig()
     return told.min_frame_distance, told.max_frame_distance
 
 
-def dataset_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> Dataset:
+def datasets_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> dict[str, Dataset]:
+    """By folder: those that are named, or else the run's; of scenes that the run was trained with, without an index, the held-out ones. Or else built-in scenes."""
     run = config_beside(config.model)
     own = None if run is None else run.data
-    data = config.data or own
+    folders = config.data or (() if own is None else (own,))
 
-    if data is not None:
-        dataset = open_test(data, problems)
-        was_trained_with = own is not None and own.resolve() == data.resolve() and not has_split(data) and len(dataset) > 1
+    if not folders:
+        size, _ = size_of(model, config)
+        return {BUILT_IN: synthetic_dataset(NUM_SYNTHETIC, size, problems)}
+
+    datasets = {str(folder): open_test(folder, problems) for folder in folders}
+
+    for folder in folders:
+        dataset = datasets[str(folder)]
+        was_trained_with = own is not None and own.resolve() == folder.resolve() and not has_split(folder) and len(dataset) > 1
 
         if was_trained_with and config.index is not None:
             warnings.warn('the run was trained with these data: of the scenes of the index, those that it did not hold out are not new to it. Left out, --index has held-out ones alone', stacklevel = 2)
+        elif was_trained_with:
+            datasets[str(folder)] = split_scenes(dataset).held_out
 
-        return split_scenes(dataset).held_out if was_trained_with and config.index is None else dataset
-
-    size, _ = size_of(model, config)
-    return synthetic_dataset(NUM_SYNTHETIC, size, problems)
+    return datasets
 
 
 def frame_of(model: LVSM, config: EvaluateConfig) -> Frame:
@@ -214,31 +226,11 @@ def settings_of(config: EvaluateConfig, model: LVSM, frame: Frame, index: Index)
         weights = hash_of_weights(model),
         index = hashlib.sha256(config.index.read_bytes() if config.index is not None else listed.encode()).hexdigest(),
         index_file = None if config.index is None else str(config.index),
-        data = None if config.data is None else str(config.data),
+        data = None if config.data is None else [str(folder) for folder in config.data],
         image_size = list(size_of(model, config)),
-        resize_filter = config.resize_filter,
+        resize_filter = config.resize_filter or 'lanczos',
         pose_frame = frame,
         lpips_network = config.lpips,
         robustness_scenes = config.robustness_scenes,
     )
 
-
-def versions() -> dict[str, str]:
-    found = dict(python = platform.python_version())
-
-    for name in ('lvsm-pytorch', 'torch', 'torchmetrics', 'torchvision', 'pillow'):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-
-    return found
-
-
-def read_record(out: Path, name: str) -> dict[str, Any]:
-    """What was found of a scene, or why it is missing: a scene that could not be read before may be whole now."""
-    path = record_path(out, name)
-    return json.loads(path.read_text(encoding = 'utf-8')) if path.exists() else dict(scene = name, missing = 'was not evaluated yet')
-
-
-def record_path(out: Path, name: str) -> Path:
-    """Names may have any letters."""
-    return out / SCENES / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.json'

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.data import Problems, Scene, cameras_of, open_dataset
+from lvsm_pytorch.data.posing import posed_data
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.epipolar import Compared, compare, fundamental
 from lvsm_pytorch.files import write_whole
@@ -21,11 +22,12 @@ class Inspected(NamedTuple):
     compared: Compared
 
 
-def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12) -> list[Inspected]:
+def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bool = False) -> list[Inspected]:
     """Prints the figures of each scene and draws the first.
 
     data: posed photos in any format that `open_dataset` takes. out: the picture.
     scenes: most scenes to look at, spread over the dataset. pairs: most pairs of photos of a scene to match.
+    pose: find the poses of loose photos first, as `with_poses` does.
     Errors: ValueError for what is no dataset, or all bad.
     """
     from tqdm import tqdm
@@ -35,6 +37,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12) -> list[
             fail(name, 'must be at least 1', value, 'Left out, it has a default that works.')
 
     problems = Problems()
+    data = posed_data(data) if pose else data
     dataset = open_dataset(data, problems)
     numbers = list(range(0, len(dataset), max(len(dataset) // scenes, 1)))[:scenes]
     print(f'{data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}' + (f', of which {len(numbers)} are looked at' if len(numbers) < len(dataset) else ''))

@@ -13,7 +13,7 @@ from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
 from lvsm_pytorch.data.images import resize_and_crop
 from lvsm_pytorch.data.scene import unit_of_set
 from lvsm_pytorch.evaluation.index import Entry, views_of
-from lvsm_pytorch.evaluation.metrics import BLURS, copied_input, gaussian_blur, score
+from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, score
 from lvsm_pytorch.geometry.cameras import Cameras, move_poses
 from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.lvsm.model import LVSM
@@ -63,16 +63,11 @@ class Protocol(NamedTuple):
 
 
 def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], list[float]] | None = None) -> dict[str, Any]:
-    """Figures of each view, and of the baselines beside it; of the blurred mean, for each blur."""
-    found, copy = score(pred, batch.target_images), copied_input(batch)
-    mean = batch.input_images.mean(dim = 1)
-    blurs = [score(gaussian_blur(mean, sigma * mean.shape[-2]).unsqueeze(1).expand_as(batch.target_images), batch.target_images) for sigma in BLURS]
+    """Figures of each view, and of the baselines beside it."""
+    found, copy, blur = score(pred, batch.target_images), copied_input(batch), blurred_mean(batch)
     lpips = {} if similarity is None else dict(lpips = similarity(pred[0], batch.target_images[0]))
-    return dict(
-        psnr = found.psnr.tolist(), ssim = found.ssim.tolist(), **lpips,
-        copy_psnr = copy.psnr.tolist(), copy_ssim = copy.ssim.tolist(),
-        blur_psnr = [each.psnr.tolist() for each in blurs], blur_ssim = [each.ssim.tolist() for each in blurs],
-    )
+    scores = {'': found, 'copy_': copy, 'blur_': blur}
+    return {f'{name}{figure}': values.tolist() for name, each in scores.items() for figure, values in each._asdict().items()} | lpips
 
 
 def lpips_of(network: Literal['vgg', 'alex'], device: torch.device) -> Callable[[Tensor, Tensor], list[float]]:

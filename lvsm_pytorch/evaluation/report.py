@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lvsm_pytorch.data.images import image_library, to_pixels
 from lvsm_pytorch.data.sources import Batch
-from lvsm_pytorch.evaluation.metrics import BLURS
 from lvsm_pytorch.files import write_whole
 
 Record = dict[str, Any]
@@ -47,12 +46,8 @@ def summary(records: list[Record]) -> dict[str, Any]:
 
 
 def baselines(records: list[Record]) -> dict[str, dict[str, float]]:
-    """Of the baselines that need no model; the blur is the one that is best over all scenes."""
-    best = max(range(len(BLURS)), key = lambda blur: mean(mean(record['blur_psnr'][blur]) for record in records))
-    return dict(
-        copy = dict(psnr = mean_of(records, 'copy_psnr'), ssim = mean_of(records, 'copy_ssim')),
-        blur = {figure: mean(mean(record[f'blur_{figure}'][best]) for record in records) for figure in ('psnr', 'ssim')},
-    )
+    """Of what needs no model; the blur is the one that is best for each scene."""
+    return {name: {figure: mean_of(records, f'{name}_{figure}') for figure in ('psnr', 'ssim')} for name in ('copy', 'blur')}
 
 
 def mean_of(records: list[Record], figure: str) -> float:
@@ -101,7 +96,7 @@ def write_page(path: Path, report: dict[str, Any], render: Callable[[str], tuple
     """One file with its pictures in it. render: by the name of a scene, what was seen and asked for, and the views (1 t 3 h w)."""
     cells = ''.join(f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>' for row in rows_of(report))
     parts = [
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Evaluation</title><style>{STYLE}</style>',
+        page_head('Evaluation', STYLE),
         f'<h1>Evaluation</h1><table><tr><th></th><th>PSNR</th><th>SSIM</th><th>LPIPS</th></tr>{cells}</table>',
         *(f'<p>{escape(remark)}</p>' for remark in remarks_of(report)),
     ]
@@ -110,9 +105,16 @@ def write_page(path: Path, report: dict[str, Any], render: Callable[[str], tuple
         parts.append(f'<h2>{group.capitalize()}</h2>' if records else '')
         parts += [section(record, *render(record['scene'])) for record in records]
 
-    told = {name: report[name] for name in ('weights', 'index', 'index_file', 'data', 'image_size', 'resize_filter', 'pose_frame', 'versions')}
-    parts.append('<h2>How</h2><table>' + ''.join(f'<tr><td>{name}</td><td><code>{escape(str(value))}</code></td></tr>' for name, value in told.items()) + '</table></html>')
+    parts.append(settings_table({name: report[name] for name in ('weights', 'index', 'index_file', 'data', 'image_size', 'resize_filter', 'pose_frame', 'versions')}) + '</html>')
     write_whole(path, lambda temporary: temporary.write_text('\n'.join(parts), encoding = 'utf-8'))
+
+
+def page_head(title: str, style: str) -> str:
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>{style}</style>'
+
+
+def settings_table(settings: dict[str, Any]) -> str:
+    return '<h2>How</h2><table>' + ''.join(f'<tr><td>{name}</td><td><code>{escape(str(value))}</code></td></tr>' for name, value in settings.items()) + '</table>'
 
 
 def section(record: Record, batch: Batch, pred: Tensor) -> str:

@@ -19,6 +19,19 @@ def pairwise_distances(centres: Tensor) -> Tensor:
     return torch.cdist(centres, centres, compute_mode = 'donot_use_mm_for_euclid_dist')
 
 
+def nearest_views(camera_to_world: Tensor, target: Tensor, count: int) -> list[int]:
+    """Numbers of so many cameras (n 4 4) that are nearest to the target camera (4 4), the nearest first.
+
+    By the distance of the centres over its median, plus the angle between the optical axes over its median; both medians are over the n cameras.
+    """
+    poses, target = camera_to_world.double(), target.double()
+    distance = (poses[:, :3, 3] - target[:3, 3]).norm(dim = -1)
+    angle = (poses[:, :3, 2] @ target[:3, 2]).clamp(-1, 1).acos()
+    # a median of almost 0 says that centres, or axes, are the same: then they don't count
+    both = distance / distance.median().clamp(min = 1e-12) + angle / angle.median().clamp(min = 1e-3)
+    return both.argsort(stable = True)[:count].tolist()
+
+
 def spacings(centres: Tensor) -> Tensor:
     """Distances (n) from camera centres (n 3) to the nearest other one, infinite where there is none."""
     return pairwise_distances(centres).fill_diagonal_(torch.inf).amin(dim = 1)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lvsm_pytorch.configs.config import RenderConfig
 from lvsm_pytorch.data import Scene, View, cameras_of
 from lvsm_pytorch.data.images import resize_and_crop, save_image
+from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.evaluation.metrics import baselines, figures, render_batch, score, table
 from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.execution import pick_device
@@ -41,6 +42,8 @@ def render(config: RenderConfig) -> list[Path]:
 
     Errors: ValueError for a folder that is no model, data and paths that can't be read, and other frames in the folder.
     """
+    config = with_poses(config)
+
     if config.path == HELD_OUT:
         return render_held_out(config)
 
@@ -74,12 +77,17 @@ def render_frames(config: RenderConfig, out: Path) -> Film:
     prepare_output_dir(out, FRAMES, settings, overwrite = config.overwrite)
     files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
 
-    if not all(file.exists() for file in files):
+    if not all(map(is_there, files)):
         model = model.to(pick_device(config.device))
         photos = encode_photos(model, [view.load() for view in seen], cameras, input_size = input_size, unit = unit_for(model, scene))
         write_frames(config, photos, way, files)
 
     return Film(files, way.fps, seen)
+
+
+def is_there(frame: Path) -> bool:
+    """An empty file is what a failure of the power may leave."""
+    return frame.is_file() and frame.stat().st_size > 0
 
 
 def hash_of(cameras: Cameras) -> str:
@@ -104,7 +112,7 @@ def write_frames(config: RenderConfig, photos: EncodedPhotos, way: Path3D, files
     """Those that are not there yet."""
     from tqdm import tqdm
 
-    left = [number for number, file in enumerate(files) if not file.exists()]
+    left = [number for number, file in enumerate(files) if not is_there(file)]
     cameras = way.cameras[left]
 
     with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
@@ -112,7 +120,7 @@ def write_frames(config: RenderConfig, photos: EncodedPhotos, way: Path3D, files
 
         for chunk in photos.render(cameras, way.size, chunk_size = config.chunk_size):
             for view in chunk:
-                save_image(view, files[next(numbers)])
+                save_image(view, files[next(numbers)], durable = False)
                 bar.update()
 
 
@@ -128,7 +136,7 @@ def render_held_out(config: RenderConfig) -> list[Path]:
     files = [out / f'{Path(name).with_suffix("").as_posix().replace("/", "_")}.png' for name in held_out.names]
 
     for file, views in tqdm(list(zip(files, pred, strict = True)), unit = 'view'):
-        save_image(views[0], file)
+        save_image(views[0], file, durable = False)
 
     save_comparison(out / 'comparison.png', held_out, pred)
     print(table(figures(model = score(pred, held_out.target_images), **baselines(held_out)._asdict())))

@@ -16,6 +16,7 @@ import torch
 from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.configs.yaml import CONFIG, save_config
 from lvsm_pytorch.data import Problems, Source, Views, training_views
+from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.metrics import table
 from lvsm_pytorch.execution import pick_device
@@ -48,6 +49,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         fail('resume', 'must be left out where the run is thrown away', 'overwrite too', 'Say one of --resume and --overwrite.')
 
     config.check()
+    config = with_poses(config)
     check_trackers(config)
     warm_up_mkl()
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lvsm_pytorch.configs.config import ViewConfig
 from lvsm_pytorch.data.images import save_image, to_pixels
+from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, write_json
 from lvsm_pytorch.geometry.cameras import pose
@@ -67,7 +68,7 @@ class Viewer:
 
     def __init__(self, config: ViewConfig):
         viser = viser_library()
-        self.config = config
+        self.config = config = with_poses(config)
         self.model = LVSM.from_pretrained(config.model).to(pick_device(config.device))
         size = default_size(self.model)
         self.scenes = scenes_of(data_of(config.model, config.data), size[0])
@@ -283,7 +284,7 @@ class Visit:
                 if self.ended.is_set():
                     return
 
-                save_image(stage.render_camera(cameras, number, size, count, attends), frame)
+                save_image(stage.render_camera(cameras, number, size, count, attends), frame, durable = False)
                 self.say_recorded(f'{number + 1} of {len(frames)} frames')
 
             write_video(frames, film, FPS)

@@ -43,6 +43,26 @@ def test_the_blurred_mean_is_the_best_of_its_blurs():
     assert blurred_mean(noise).psnr.mean() == pytest.approx(psnr(torch.full_like(noise.target_images, 0.5), noise.target_images).mean().item(), abs = 0.1)
 
 
+def test_the_copy_is_chosen_for_each_target_and_scored_once():
+    views = batch(v = 3, t = 2)
+    copied = copied_input(views)
+    all_pairs = score(views.input_images.unsqueeze(2).expand(-1, -1, 2, -1, -1, -1), views.target_images.unsqueeze(1).expand(-1, 3, -1, -1, -1, -1))
+    psnrs, ssims = (values.view(3, 3, 2) for values in all_pairs)
+    best = psnrs.argmax(dim = 1, keepdim = True)
+    assert torch.allclose(copied.psnr, psnrs.gather(1, best).flatten())
+    assert torch.allclose(copied.ssim, ssims.gather(1, best).flatten(), atol = 1e-5)
+
+
+def test_a_blur_is_a_convolution_of_which_edges_are_repeated():
+    images, sigma = torch.rand(2, 3, 12, 20), 3.
+    x = torch.arange(-9, 10)
+    kernel = torch.exp(-(x / sigma) ** 2 / 2)
+    kernel = kernel / kernel.sum()
+    padded = torch.nn.functional.pad(images, (9, 9, 9, 9), mode = 'replicate')
+    expected = torch.nn.functional.conv2d(padded.view(6, 1, 30, 38), (kernel[:, None] * kernel)[None, None]).view(2, 3, 12, 20)
+    assert torch.allclose(gaussian_blur(images, sigma), expected, atol = 1e-6)
+
+
 def test_a_blur_keeps_the_mean_and_spreads_a_point():
     flat = torch.full((1, 3, 20, 20), 0.3)
     assert torch.allclose(gaussian_blur(flat, 4.), flat)

@@ -70,11 +70,11 @@ def test_frames_that_are_there_are_not_rendered_again(here, monkeypatch):
     whole = [load_image(file) for file in render(config(here, out = here / 'whole'))]
     saved = []
 
-    def save_some(image, path):
+    def save_some(image, path, **options):
         saved.append(path.name)
         if len(saved) == 4:
             raise KeyboardInterrupt
-        save_image(image, path)
+        save_image(image, path, **options)
 
     monkeypatch.setattr(render_module, 'save_image', save_some)
     with pytest.raises(KeyboardInterrupt):
@@ -85,10 +85,23 @@ def test_frames_that_are_there_are_not_rendered_again(here, monkeypatch):
     assert all((load_image(file) - frame).abs().max() < 0.005 for file, frame in zip(files, whole, strict = True))
     render(config(here))
     assert len(saved) == 8
+
+    # a file that a failure of the power has left empty is no frame
+
+    files[2].write_bytes(b'')
+    assert (load_image(render(config(here))[2]) - whole[2]).abs().max() < 0.005
+    assert saved.pop() == '00002.png'
     with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*inputs'):
         render(config(here, inputs = (0, 1)))
     render(config(here, inputs = (0, 1), overwrite = True))
     assert len(saved) == 15
+
+
+def test_frames_do_not_wait_for_the_disk(here, monkeypatch):
+    waits = []
+    monkeypatch.setattr('os.fsync', waits.append)
+    assert len(render(config(here, video = 'none'))) == 7
+    assert len(waits) == 1    # of the settings
 
 
 @pytest.mark.parametrize('path', ['interpolate', 'orbit', 'file'])

@@ -1,0 +1,202 @@
+"""Poses of photos by pycolmap on the CPU, in stages: features, matches, a model, and that model undistorted to pinhole cameras.
+
+Every stage goes on where it was cut: features and matches are in COLMAP's database, the others in folders that are renamed when they are whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lvsm_pytorch.data.formats.colmap import pycolmap
+
+# one focal length and one coefficient of radial distortion: what a few photos of a phone can tell
+
+CAMERA_MODEL = 'SIMPLE_RADIAL'
+
+# of frames in time: matched with so many that follow; with those 2, 4, 8 .. frames later; and of so many frames, one with all other such, for loops
+
+OVERLAP = 10
+LOOP_EVERY = 5
+
+# pairs that are matched by one call, and photos of a block of pairs, whose features are read once
+
+PAIRS_AT_ONCE = 64
+BLOCK = 8
+
+JPEG_QUALITY = 95
+
+
+class Group(NamedTuple):
+    """Photos of one camera. size: (height, width). focal: in pixels, None where it is unknown."""
+    names: tuple[str, ...]
+    size: tuple[int, int]
+    focal: float | None
+
+
+class Effort(NamedTuple):
+    """How features are found and matched. num_features: most of a photo.
+
+    thorough: for few photos from far apart. Fainter features count, are described by ellipses, and are matched again along epipolar lines; a
+        photo is placed by fewer of them. It takes several times as long, and is wrong more often.
+    """
+    num_features: int
+    thorough: bool = False
+
+
+class Found(NamedTuple):
+    """A model. names: of the photos that were placed. num_points: triangulated. error: mean reprojection error in pixels. focals: of the cameras, in pixels."""
+    names: tuple[str, ...]
+    num_points: int
+    error: float
+    focals: tuple[float, ...]
+
+
+@contextmanager
+def quiet() -> Iterator[Any]:
+    """pycolmap that logs nothing; what goes wrong is an exception, or seen by what is missing."""
+    colmap = pycolmap()
+    before = colmap.logging.minloglevel
+    colmap.logging.minloglevel = 3
+
+    try:
+        yield colmap
+    finally:
+        colmap.logging.minloglevel = before
+
+
+def add_photos(database: Path, photos: Path, groups: Sequence[Group]) -> None:
+    """Makes the database with photos and their cameras, in order, so that their numbers in it are always the same."""
+    with quiet() as colmap:
+        partial = database.with_suffix('.new')
+        partial.unlink(missing_ok = True)
+        colmap.Database.open(partial).close()
+
+        for group in groups:
+            options = colmap.ImageReaderOptions()
+            options.camera_model = CAMERA_MODEL
+
+            if group.focal is not None:
+                height, width = group.size
+                options.camera_params = f'{group.focal},{width / 2},{height / 2},0'
+
+            colmap.import_images(partial, photos, camera_mode = colmap.CameraMode.SINGLE, image_names = list(group.names), options = options)
+
+        partial.rename(database)
+
+
+def find_features(database: Path, photos: Path, names: Sequence[str], effort: Effort, *, threads: int, progress: Any) -> None:
+    """Finds the features of those photos that have none yet."""
+    with quiet() as colmap:
+        options = colmap.FeatureExtractionOptions()
+        options.num_threads = threads
+        options.use_gpu = False
+        options.sift.max_num_features = effort.num_features
+        options.sift.peak_threshold = 0.001 if effort.thorough else 0.0033  # COLMAP's 0.0067 is for photos with more to find
+        options.sift.estimate_affine_shape = effort.thorough
+
+        with colmap.Database.open(database) as opened:
+            numbers = {name: opened.read_image_with_name(name).image_id for name in names}
+            missing = [name for name in names if not (opened.exists_keypoints(numbers[name]) and opened.exists_descriptors(numbers[name]))]
+
+        progress.update(len(names) - len(missing))
+
+        for start in range(0, len(missing), 2 * threads):
+            some = missing[start:start + 2 * threads]
+            colmap.extract_features(database, photos, image_names = some, extraction_options = options, device = colmap.Device.cpu)
+            progress.update(len(some))
+
+
+def exhaustive_pairs(count: int) -> list[tuple[int, int]]:
+    """All pairs of so many photos, by blocks of photos."""
+    return sorted(combinations(range(count), 2), key = lambda pair: (pair[0] // BLOCK, pair[1] // BLOCK, pair))
+
+
+def sequential_pairs(count: int) -> list[tuple[int, int]]:
+    """Pairs of photos that follow each other, with ever fewer of those farther apart, and of those where a loop may close."""
+    steps = {*range(1, OVERLAP + 1), *(2 ** power for power in range(count.bit_length()))}
+    near = {(first, first + step) for first in range(count) for step in steps if first + step < count}
+    return sorted(near | set(combinations(range(0, count, LOOP_EVERY), 2)))
+
+
+def match(database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]], effort: Effort, *, seed: int, threads: int, progress: Any) -> None:
+    """Matches those pairs (numbers of `names`) that are not matched yet, and keeps what agrees with one geometry."""
+    with quiet() as colmap:
+        matching, pairing, verification = colmap.FeatureMatchingOptions(), colmap.ImportedPairingOptions(), colmap.TwoViewGeometryOptions()
+        matching.num_threads = threads
+        matching.use_gpu = False
+        matching.guided_matching = effort.thorough
+        matching.sift.max_ratio = 0.85 if effort.thorough else 0.8
+        verification.ransac.random_seed = seed
+        pairing.match_list_path = database.with_suffix('.pairs')
+
+        with colmap.Database.open(database) as opened:
+            numbers = [opened.read_image_with_name(name).image_id for name in names]
+            missing = [(first, second) for first, second in pairs if not opened.exists_two_view_geometry(numbers[first], numbers[second])]
+
+        progress.update(len(pairs) - len(missing))
+
+        for start in range(0, len(missing), PAIRS_AT_ONCE):
+            some = missing[start:start + PAIRS_AT_ONCE]
+            pairing.match_list_path.write_text(''.join(f'{names[first]} {names[second]}\n' for first, second in some), encoding = 'utf-8')
+            colmap.match_image_pairs(database, matching_options = matching, pairing_options = pairing, verification_options = verification, device = colmap.Device.cpu)
+            progress.update(len(some))
+
+
+def reconstruct(database: Path, photos: Path, model: Path, effort: Effort, *, seed: int, placed: Callable[[int], object]) -> None:
+    """Writes the largest model that COLMAP finds into the folder `model`, which stays empty where it finds none.
+
+    placed: called with how many photos were placed just now. One thread, so that the same seed gives the same model.
+    """
+    with quiet() as colmap:
+        options = colmap.IncrementalPipelineOptions()
+        options.num_threads = 1
+        options.random_seed = seed
+        options.min_model_size = 3
+        options.max_num_models = 10
+
+        if effort.thorough:
+            options.mapper.init_min_num_inliers = 50
+            options.mapper.abs_pose_min_num_inliers = 15
+
+        work, partial = model.with_name(f'{model.name}-all'), model.with_name(f'{model.name}-new')
+
+        for folder in (work, partial):
+            shutil.rmtree(folder, ignore_errors = True)
+            folder.mkdir()
+
+        found = colmap.incremental_mapping(
+            database, photos, work, options = options, initial_image_pair_callback = lambda: placed(2), next_image_callback = lambda: placed(1),
+        )
+        largest = max(found.values(), key = lambda each: (each.num_reg_images(), each.num_points3D()), default = None)
+
+        if largest is not None:
+            largest.write(partial)
+
+        shutil.rmtree(work)
+        partial.rename(model)
+
+
+def read_model(model: Path) -> Found | None:
+    """What `reconstruct` wrote, None where it found nothing."""
+    if not any(model.iterdir()):
+        return None
+
+    with quiet() as colmap:
+        found = colmap.Reconstruction(model)
+        names = tuple(sorted(image.name for image in found.images.values() if image.has_pose))
+        return Found(names, found.num_points3D(), found.compute_mean_reprojection_error(), tuple(float(camera.params[0]) for camera in found.cameras.values()))
+
+
+def undistort(model: Path, photos: Path, out: Path, *, threads: int) -> None:
+    """Writes the photos of a model as those of pinhole cameras into the folder `out`: `images`, and the model in `sparse`."""
+    with quiet() as colmap:
+        partial = out.with_name(f'{out.name}-new')
+        shutil.rmtree(partial, ignore_errors = True)
+        partial.mkdir()
+        colmap.undistort_images(partial, model, photos, output_type = 'COLMAP', jpeg_quality = JPEG_QUALITY, num_threads = threads)
+        partial.rename(out)

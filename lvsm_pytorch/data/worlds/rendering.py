@@ -1,0 +1,122 @@
+"""Procedural worlds to learn from, ray traced in torch: rooms, grounds, single things, façades and land from above.
+
+A world is a function of its seed alone, so that there is no end of them and none has to be stored. `scenery.py` says what is in a
+world, this file renders what cameras see of it, by `tracing.py` and `shading.py`, all of a batch of worlds at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from torch import Tensor
+
+from lvsm_pytorch.data.worlds.objects import MAX_PRIMITIVES
+from lvsm_pytorch.data.worlds.scenery import MAX_VIEWS, World, make_world, stacked
+from lvsm_pytorch.data.worlds.shading import make_shadows, shade, surface_table
+from lvsm_pytorch.data.worlds.tracing import Hits, trace
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry import Cameras
+
+# rays shaded at once: as many as fit a CPU's cache, or a GPU's appetite
+RAYS_AT_ONCE = 32768
+RAYS_AT_ONCE_ON_GPU = 2 ** 22
+
+
+class RenderedWorlds(NamedTuple):
+    """s worlds, seen in v views each.
+
+    images: (s v 3 h w) in [0, 1].
+    cameras: (s v ...), OpenCV axes, intrinsics in pixels.
+    distance: (s v h w), from the camera centre along the ray of a pixel to the first surface; infinite for sky.
+    """
+    images: Tensor
+    cameras: Cameras
+    distance: Tensor
+
+
+def render_worlds(seeds: Sequence[int], *, num_views: int, image_size: int, device: torch.device | str | None = None) -> RenderedWorlds:
+    """Renders worlds.
+
+    seeds: the worlds, by number. num_views: views of each, at most 32; the first so many of one list.
+    image_size: height and width in pixels. device: where rays are traced; what is random doesn't depend on it.
+
+    Errors: ValueError for arguments out of range.
+    """
+    if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2 ** 63 for seed in seeds):
+        fail('seeds', 'must be one or more integers from 0', seeds, 'Pass for example range(8).')
+
+    if not 1 <= num_views <= MAX_VIEWS:
+        fail('num_views', f'must be from 1 to {MAX_VIEWS}', num_views, 'Take more worlds for more pictures.')
+
+    if image_size < 1:
+        fail('image_size', 'must be at least 1', image_size, 'Pass for example 128.')
+
+    with torch.no_grad():
+        device = torch.device('cpu' if device is None else device)
+        world = stacked([make_world(seed) for seed in seeds], device)
+        cameras = make_cameras(world, num_views, image_size)
+        return render(world, cameras, image_size)
+
+
+def make_cameras(world: World, num_views: int, image_size: int) -> Cameras:
+    """The first cameras (s v ...) of worlds."""
+    camera_to_world, focal, principal, _ = (t[:, :num_views] for t in world.views)
+    intrinsics = torch.eye(3, device = focal.device).repeat(*focal.shape, 1, 1)
+    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal * image_size
+    intrinsics[..., :2, 2] = principal * image_size
+    return Cameras(camera_to_world, intrinsics)
+
+
+def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
+    """Pictures of worlds (s), seen by cameras (s v). A ray goes through each pixel's centre and corners; where all of these hit one surface, that at the centre will do."""
+    s, v = cameras.intrinsics.shape[:2]
+    size = image_size
+    centers = trace(world.primitives, world.shell, cameras.camera_to_world, cameras.intrinsics, size, 0.5)
+    corners = trace(world.primitives, world.shell, cameras.camera_to_world, cameras.intrinsics, size + 1, 0.)
+    near = [corners.surface[:, :, row:row + size, column:column + size] for row in (0, 1) for column in (0, 1)]
+    edge = torch.stack([surface != centers.surface for surface in near]).any(dim = 0)
+    padded = F.pad(edge, (1, 1, 1, 1))
+    needed = padded[:, :, 1:, 1:] | padded[:, :, :-1, 1:] | padded[:, :, 1:, :-1] | padded[:, :, :-1, :-1]
+
+    # colours of all centres, and of those corners that are needed
+
+    table, shadows = surface_table(world), make_shadows(world)
+
+    def colors_of(hits: Hits, needed: Tensor, first: float) -> Tensor:
+        index = needed.flatten().nonzero().squeeze(-1)
+        distance, surface, height, width = hits.distance.flatten(), hits.surface.flatten(), *needed.shape[2:]
+        colors = torch.zeros(needed.numel(), 3, device = needed.device)
+
+        for some in index.split(RAYS_AT_ONCE if needed.device.type == 'cpu' else RAYS_AT_ONCE_ON_GPU):
+            pixel = some % (height * width)
+            seen = shade(world, cameras, table, shadows, Hits(distance[some], surface[some]), some // (height * width), pixel % width + first, pixel // width + first)
+            colors[some] = seen.clamp(0, 1.5)
+
+        return rearrange(colors, '(s v h w) c -> s v c h w', s = s, v = v, h = height)
+
+    images = colors_of(centers, torch.ones_like(edge), 0.5)
+    around = colors_of(corners, needed, 0.)
+    mean_around = sum(around[..., row:row + size, column:column + size] for row in (0, 1) for column in (0, 1)) / 4
+    images = torch.where(edge.unsqueeze(2), (images + mean_around) / 2, images)
+
+    # exposure by the first picture, as far as a camera's goes, then each view's own error
+
+    mean = reduce(images[:, 0], 's c h w -> s', 'mean').clamp(min = 0.02)
+    wanted = world.lighting.brightness / mean
+    exposure = torch.where(wanted < 1, wanted.pow(0.35), wanted.pow(0.7)).clamp(0.6, 2.2)
+    gain = rearrange(exposure, 's -> s 1 1') * world.views.gain[:, :v]
+    images = images * rearrange(gain, 's v c -> s v c 1 1')
+
+    # highlights are rolled off from 0.8 on
+
+    images = torch.where(images > 0.8, 1 - 0.2 * torch.exp(-(images - 0.8) / 0.2), images).clamp(0, 1)
+
+    # a ray that leaves through a face of sky meets nothing
+
+    is_sky = F.pad(world.is_sky, (MAX_PRIMITIVES, 0)).gather(1, centers.surface.flatten(1)).view_as(edge)
+    distance = torch.where(is_sky, torch.inf, centers.distance)
+    return RenderedWorlds(images, cameras, distance)

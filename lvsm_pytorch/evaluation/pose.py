@@ -1,0 +1,34 @@
+"""The command `lvsm pose`: poses of loose photos or a video, and whether they agree with the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lvsm_pytorch.configs.config import PoseConfig
+from lvsm_pytorch.data.pose_folder import Posed
+from lvsm_pytorch.data.posing import find_poses
+from lvsm_pytorch.evaluation.inspection import inspect
+
+PICTURE = 'cameras.png'
+
+
+def pose(photos: Path, out: Path, config: PoseConfig | None = None) -> Posed:
+    """Finds poses by `find_poses`, prints what was placed and what was not, and checks the cameras by `inspect`, whose picture is `out/cameras.png`.
+
+    Args:
+        photos: A folder of photos, or a video.
+        out: A new or empty folder, or one that this function wrote.
+        config: Left out, the defaults.
+
+    Errors: as `find_poses`. Where packages for the check are missing, it is left out, which is printed.
+    """
+    found = find_poses(photos, out, config)
+    print(found.report())
+
+    try:
+        inspect(found.out, found.out / PICTURE)
+    except ImportError as error:
+        print(f'the cameras are not checked: {error}')
+
+    print(f'next: lvsm render --model MODEL --data {found.out}')
+    return found

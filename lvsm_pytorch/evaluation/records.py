@@ -1,0 +1,66 @@
+"""What every evaluation does alike: processes share the scenes, and what was found of each is a file of its own, so that stopped work resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lvsm_pytorch.configs.config import EvaluateConfig
+from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.pretrained import default_size
+
+REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
+
+
+@contextmanager
+def processes_of(config: EvaluateConfig) -> Iterator[Any]:
+    """As many as a launcher has started."""
+    from accelerate import PartialState
+
+    processes = PartialState(cpu = config.device == 'cpu')
+
+    try:
+        yield processes
+    finally:
+        # accelerate remembers them for as long as Python runs
+
+        processes.destroy_process_group()
+        PartialState._reset_state()
+
+
+def size_of(model: LVSM, config: EvaluateConfig) -> tuple[int, int]:
+    if config.image_size is not None:
+        return config.image_size, config.image_size
+
+    return default_size(model)
+
+
+def versions() -> dict[str, str]:
+    found = dict(python = platform.python_version())
+
+    for name in ('lvsm-pytorch', 'torch', 'torchmetrics', 'torchvision', 'pillow'):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+
+    return found
+
+
+def read_record(out: Path, name: str) -> dict[str, Any]:
+    """What was found of a scene, or why it is missing: a scene that could not be read before may be whole now."""
+    path = record_path(out, name)
+    return json.loads(path.read_text(encoding = 'utf-8')) if path.exists() else dict(scene = name, missing = 'was not evaluated yet')
+
+
+def record_path(out: Path, name: str) -> Path:
+    return out / SCENES / f'{stem_of(name)}.json'
+
+
+def stem_of(name: str) -> str:
+    """Of the files of a scene, whose name may have any letters."""
+    return hashlib.sha256(name.encode()).hexdigest()[:24]

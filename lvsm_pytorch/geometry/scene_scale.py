@@ -1,0 +1,152 @@
+"""How far a scene is from its cameras, from the photos alone: the scale that a world is given before a model works in it.
+
+The world of a structure-from-motion model has an arbitrary unit. A model that was trained where the nearest things are at a distance of about 1
+needs a world where that holds. So for every pixel of a reference view the other views are compared along its ray (a plane sweep: Collins 1996, "A
+space-sweep approach to true multi-image matching") by normalised cross-correlation of small windows, the distance where they agree best is
+taken, and pixels count by how clearly one distance stands out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from lvsm_pytorch.checks import check_floating, check_shape
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras, scale_intrinsics
+from lvsm_pytorch.geometry.rays import pixel_grid
+from lvsm_pytorch.geometry.view_selection import pairwise_distances
+
+# images are compared at this size, in windows of so many pixels, at so many distances, log-uniform in units of the median baseline
+
+IMAGE_SIZE = 64
+WINDOW = 5
+NUM_DISTANCES = 48
+DISTANCES = 0.5, 200.
+
+# views are compared with so many neighbours, and the best of them count: a surface may be hidden from the others
+
+MAX_NEIGHBORS = 3
+BEST_NEIGHBORS = 2
+MAX_REFERENCES = 8
+
+# a match has at least this correlation and this variance of grey values in its window; distances whose correlation is so near to the best compete with it
+
+MIN_CORRELATION = 0.75
+MIN_VARIANCE = 3e-4
+MARGIN = 0.1
+NOISE = 2e-4
+
+# with less weight than that of so many unambiguous pixels there is no estimate
+
+MIN_WEIGHT = 5.
+
+
+class Matches(NamedTuple):
+    """distances: (n) from the camera centre along the rays of pixels, in units of the world. weights: (n), 0 where nothing matches, 1 where one distance alone does."""
+    distances: Tensor
+    weights: Tensor
+
+
+@torch.no_grad()
+def near_distance(images: Tensor, cameras: Cameras, *, quantile: float = 0.05) -> float | None:
+    """The distance from the cameras to what is near in the scene, in units of the world.
+
+    Args:
+        images: (v c h w) in [0, 1], the photos.
+        cameras: of the photos: camera_to_world (v 4 4) in any world, intrinsics (v 3 3) in pixels of `images`.
+        quantile: of the matched distances, from 0 to 1.
+
+    Returns:
+        The distance, or None where photos do not tell: a single one, cameras all in one place, or pictures that do not match.
+
+    Raises:
+        ValueError: for wrong shapes.
+    """
+    found = match_distances(images, cameras)
+
+    if found is None or float(found.weights.sum()) < MIN_WEIGHT:
+        return None
+
+    order = found.distances.argsort()
+    share = found.weights[order].cumsum(dim = 0) / found.weights.sum()
+    return float(found.distances[order][torch.searchsorted(share, share.new_tensor(quantile))])
+
+
+@torch.no_grad()
+def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
+    """Distances along the rays of all pixels of up to `MAX_REFERENCES` views, at `IMAGE_SIZE`². None without two cameras in different places. Arguments: as `near_distance`."""
+    check_floating(images = images)
+    sizes = check_shape('v c h w', images = images)
+    check_shape('v 4 4', sizes, camera_to_world = cameras.camera_to_world)
+    check_shape('v 3 3', sizes, intrinsics = cameras.intrinsics)
+
+    if sizes['v'] == 0:
+        fail('images', 'must have at least one photo', 'none', 'Pass the photos of the scene.')
+
+    # in float64, since worlds may be far from their origin
+
+    poses, intrinsics = cameras.camera_to_world.double().cpu(), cameras.intrinsics.double().cpu()
+    baselines = pairwise_distances(poses[:, :3, 3])
+    rounding = 1e-9 * poses[:, :3, 3].abs().max()
+    baselines = torch.where(baselines > rounding, baselines, torch.inf)
+    nearest = baselines.amin(dim = 1)
+    nearest = nearest[nearest.isfinite()]
+
+    if len(nearest) == 0:
+        return None
+
+    grey = F.interpolate(images.float().cpu(), (IMAGE_SIZE, IMAGE_SIZE), mode = 'area').mean(dim = 1, keepdim = True)
+    intrinsics = scale_intrinsics(intrinsics, (sizes['h'], sizes['w']), (IMAGE_SIZE, IMAGE_SIZE))
+    near, far = (math.log10(distance) for distance in DISTANCES)
+    distances = torch.logspace(near, far, NUM_DISTANCES, dtype = torch.float64) * nearest.median()
+    references = torch.linspace(0, sizes['v'] - 1, min(sizes['v'], MAX_REFERENCES)).round().long().tolist()
+    matches = [match_reference(reference, grey, poses, intrinsics, baselines, distances) for reference in references if baselines[reference].isfinite().any()]
+    return Matches(*(torch.cat(each) for each in zip(*matches, strict = True))) if matches else None
+
+
+def match_reference(reference: int, grey: Tensor, poses: Tensor, intrinsics: Tensor, baselines: Tensor, distances: Tensor) -> Matches:
+    """The pixels of one view, compared with its neighbours."""
+    neighbors = [index for index in baselines[reference].argsort()[:MAX_NEIGHBORS].tolist() if baselines[reference, index].isfinite()]
+    pixels = pixel_grid((IMAGE_SIZE, IMAGE_SIZE), dtype = poses.dtype).flatten(1)
+    directions = F.normalize(poses[reference, :3, :3] @ torch.linalg.inv(intrinsics[reference]) @ pixels, dim = 0)
+
+    mean = window_mean(grey[reference:reference + 1])
+    variance = (window_mean(grey[reference:reference + 1].square()) - mean.square()).clamp(min = 0)
+    scores = []
+
+    for index in neighbors:
+        # the point o + s d is at the pixel K Rᵀ (d + (o − c) / s) of the neighbor
+
+        project = intrinsics[index] @ poses[index, :3, :3].mT
+        offset = project @ (poses[reference, :3, 3] - poses[index, :3, 3])
+        pixel = project @ directions + offset[:, None] / distances[:, None, None]
+        place = pixel[:, :2] / pixel[:, 2:].clamp(min = 1e-6) / IMAGE_SIZE * 2 - 1
+        is_inside = (pixel[:, 2] > 1e-6) & (place.abs() <= 1).all(dim = 1)
+
+        grid = rearrange(place, 'e two (h w) -> e h w two', h = IMAGE_SIZE).float()
+        warped = F.grid_sample(grey[index].expand(len(distances), -1, -1, -1), grid, align_corners = False)
+        warped_mean = window_mean(warped)
+        covariance = window_mean(warped * grey[reference]) - warped_mean * mean
+        warped_variance = (window_mean(warped.square()) - warped_mean.square()).clamp(min = 0)
+        correlation = covariance / ((warped_variance + NOISE) * (variance + NOISE)).sqrt()
+
+        # windows whose brightness differs by more than exposure does are no match
+
+        score = correlation - (warped_mean - mean).abs()
+        scores.append(torch.where(is_inside, score.flatten(1), -1.))
+
+    score = torch.stack(scores).topk(min(BEST_NEIGHBORS, len(scores)), dim = 0).values.mean(dim = 0)
+    best, index = score.max(dim = 0)
+    competing = (score > best - MARGIN).sum(dim = 0)
+    is_match = (best > MIN_CORRELATION) & (index > 0) & (index < len(distances) - 1) & (variance.flatten() > MIN_VARIANCE)
+    return Matches(distances[index], is_match / competing)
+
+
+def window_mean(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, WINDOW, stride = 1, padding = WINDOW // 2, count_include_pad = False)
