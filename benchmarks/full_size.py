@@ -26,7 +26,7 @@ weights = random_weights(dim = 768, dim_head = 64, depth = 24, patch_size = 8)
 model = LVSM.from_official(weights)
 images = torch.rand(1, 2, 3, *SIZE)
 cameras = known_cameras(1, 3, size = SIZE)
-rays = plucker_rays(*cameras, SIZE)
+rays = plucker_rays(*cameras, image_size = SIZE)
 
 with torch.no_grad():
     model(images, rays[:, :2], rays[:, 2])

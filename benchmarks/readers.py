@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from lvsm_pytorch.data import Chunks, DatasetSource, Part, Problems, Scene, Split, synthetic_scene, write_chunks
+from lvsm_pytorch.data import Chunks, DatasetSource, Problems, Scene, Split, Subset, synthetic_scene, write_chunks
 from lvsm_pytorch.data.formats.chunks import bytes_of
 from lvsm_pytorch.data.images import load_image
 from lvsm_pytorch.files import read_tensors
@@ -81,7 +81,7 @@ def main() -> None:
 
         def samples() -> None:
             dataset = Chunks(folder, Problems())
-            part = Part(dataset, range(len(dataset)))
+            part = Subset(dataset, range(len(dataset)))
             source = DatasetSource(Split(part, part), num_inputs = 2, num_targets = 1, image_size = 256, frame_distances = (5, 30))
 
             for number in range(SAMPLES):

@@ -1,6 +1,6 @@
 """How long `lvsm view` takes for a move of the camera: python benchmarks/view.py [--model MODEL] [--seconds 10] [--picture PNG]
 
-A browser without a screen opens the page and drags the camera about. A move's latency is from when the server hears of it to when the painted
+A browser without a screen opens the page and drags the camera about. A move's latency is from when the server hears of it to when the rendered
 view is on its way back. Needs the extras train and view, playwright, and Chromium.
 """
 
@@ -22,7 +22,7 @@ from browser import SOFTWARE, chromium_path
 
 from lvsm_pytorch.configs.config import ViewConfig
 from lvsm_pytorch.viewer.server import Viewer, Visit
-from lvsm_pytorch.viewer.session import Look, Stage
+from lvsm_pytorch.viewer.session import Stage, ViewerCamera
 
 WINDOW: Any = dict(width = 1280, height = 720)
 STEP_BACK = 350
@@ -40,9 +40,9 @@ class TimedVisit(Visit):
     def hear(self, _: Any) -> None:
         self.heard = self.heard or time.perf_counter()
 
-    def paint(self, stage: Stage, look: Look, size: tuple[int, int]) -> None:
+    def render(self, stage: Stage, camera: ViewerCamera, size: tuple[int, int]) -> None:
         heard, self.heard = self.heard, None
-        super().paint(stage, look, size)
+        super().render(stage, camera, size)
 
         if heard is not None:
             self.answers.append((time.perf_counter() - heard, size))

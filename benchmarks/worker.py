@@ -159,15 +159,15 @@ def prepare(work: Work, implementation: Implementation, device, seed_folder: Pat
         with torch.no_grad(), autocast():
             scene = model.encode(images, rays)
 
-        paint = torch.compile(model.render) if implementation.compile else model.render
+        function = torch.compile(model.render) if implementation.compile else model.render
         arguments = (scene, target_rays)
     else:
-        paint = torch.compile(model) if implementation.compile else model
+        function = torch.compile(model) if implementation.compile else model
         arguments = (images, rays, target_rays)
 
     def render() -> None:
         with torch.no_grad(), autocast():
-            paint(*arguments)
+            function(*arguments)
 
     return render, parameters
 
@@ -199,7 +199,7 @@ def plain(work: Work, images, rays, target_images, target_rays) -> Callable[[], 
     def origin_and_direction(rays):
         return rays[3:], rays[:3]
 
-    def paint(scene: int, target: int):
+    def render(scene: int, target: int):
         return plain_lvsm(weights, images[scene], [origin_and_direction(each) for each in rays[scene]], origin_and_direction(target_rays[scene, target]), work.patch_size)
 
     def run() -> None:
@@ -210,7 +210,7 @@ def plain(work: Work, images, rays, target_images, target_rays) -> Callable[[], 
 
             for scene in range(work.batch):
                 for target in range(work.targets):
-                    view = paint(scene, target)
+                    view = render(scene, target)
 
                     if work.job == 'train':
                         (view - target_images[scene, target]).square().mean().backward()

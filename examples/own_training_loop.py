@@ -21,7 +21,7 @@ optimizer = torch.optim.AdamW(model.parameters(), lr = 1e-3, betas = (0.9, 0.95)
 def batch(seeds):
     """Your data: posed images (b v 3 h w) in [0, 1], camera to world (b v 4 4) in OpenCV axes, intrinsics (b v 3 3) in pixels."""
     images, cameras = synthetic_scenes(seeds, num_views = INPUTS + TARGETS, image_size = SIZE)
-    inputs, targets = normalize_poses(cameras.camera_to_world[:, :INPUTS], cameras.camera_to_world[:, INPUTS:], unit = 3.)
+    inputs, targets, _ = normalize_poses(cameras.camera_to_world[:, :INPUTS], cameras.camera_to_world[:, INPUTS:], unit = 3.)
     rays = plucker_rays(torch.cat((inputs, targets), dim = 1), cameras.intrinsics, (SIZE, SIZE))
     views = images[:, :INPUTS], rays[:, :INPUTS], rays[:, INPUTS:], images[:, INPUTS:]
     return [each.to(device) for each in views]

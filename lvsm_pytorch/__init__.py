@@ -1,4 +1,4 @@
-"""LVSM, decoder-only: a transformer that reads a few posed photos and paints what a new camera sees."""
+"""LVSM, decoder-only: a transformer that reads a few posed photos and renders what a new camera sees."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ __all__ = [
     'MAE',
     'CameraWrapper',
     'Cameras',
+    'EncodedPhotos',
     'EncodedScene',
     'MAECameraWrapper',
     'PerceptualLoss',
-    'PhotosRead',
     'ShapeError',
+    'encode_photos',
     'plucker_rays',
-    'read_photos',
     'synthesize',
     'to_plucker_rays',
 ]
@@ -26,7 +26,7 @@ __all__ = [
 if TYPE_CHECKING:
     from lvsm_pytorch.errors import ShapeError
     from lvsm_pytorch.geometry import Cameras, plucker_rays, to_plucker_rays
-    from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos, synthesize
+    from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos, synthesize
     from lvsm_pytorch.lvsm import LVSM, MAE, CameraWrapper, MAECameraWrapper
     from lvsm_pytorch.lvsm.encoded import EncodedScene
     from lvsm_pytorch.lvsm.losses import PerceptualLoss
@@ -39,10 +39,10 @@ else:
         EncodedScene = 'lvsm.encoded',
         MAECameraWrapper = 'lvsm',
         PerceptualLoss = 'lvsm.losses',
-        PhotosRead = 'inference.pipeline',
+        EncodedPhotos = 'inference.pipeline',
         ShapeError = 'errors',
         plucker_rays = 'geometry',
-        read_photos = 'inference.pipeline',
+        encode_photos = 'inference.pipeline',
         synthesize = 'inference.pipeline',
         to_plucker_rays = 'geometry',
     )

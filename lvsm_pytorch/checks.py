@@ -89,7 +89,7 @@ def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = 
     return known
 
 
-def real_views(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor | None) -> Tensor | None:
+def make_valid_mask(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor | None) -> Tensor | None:
     """Which of the padded views are real, (b v) bool, from the one named count (b) of them; None where all are, as far as one may look.
 
     sizes: with b and v.

@@ -87,7 +87,7 @@ def view_scene(viewing: ViewConfig) -> Callable[[], object]:
 
 
 def render_views(rendering: RenderConfig) -> Callable[[], object]:
-    """Paint frames and a film along a path of cameras, or the views that were held out."""
+    """Render frames and a film along a path of cameras, or the views that were held out."""
     def run() -> object:
         from lvsm_pytorch.inference.render import render
 
@@ -97,7 +97,7 @@ def render_views(rendering: RenderConfig) -> Callable[[], object]:
 
 
 def evaluate_views(evaluation: EvaluateConfig) -> Callable[[], object]:
-    """Paint the views that an evaluation index names, and report how good they are."""
+    """Render the views that an evaluation index names, and report how good they are."""
     def run() -> object:
         from lvsm_pytorch.evaluation.evaluate import evaluate
 

@@ -41,7 +41,7 @@ def short(value: object) -> str:
     return text if len(text) <= MOST_LETTERS else f'{text[:12]}…'
 
 
-def claim(out: Path, parts: str | None, settings: dict[str, Any], *, overwrite: bool) -> None:
+def prepare_output_dir(out: Path, parts: str | None, settings: dict[str, Any], *, overwrite: bool) -> None:
     """Makes the folder, and in it one of the parts, if there are such.
 
     Args:

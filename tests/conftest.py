@@ -11,9 +11,9 @@ from lvsm_pytorch import LVSM
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.geometry.trajectories import look_at
-from lvsm_pytorch.training.reproducible import settle_vector_functions
+from lvsm_pytorch.training.reproducible import warm_up_mkl
 
-settle_vector_functions()
+warm_up_mkl()
 
 SHARED = Path(__file__).parents[2] / 'shared'
 
@@ -72,7 +72,7 @@ def known_cameras(*leading: int, size: tuple[int, int] = (16, 24)) -> Cameras:
 def known_views(b: int, v: int, *, size: tuple[int, int] = (16, 24), channels: int = 3) -> tuple[Tensor, Tensor]:
     """Images (b v c h w) and their rays (b v 6 h w)."""
     cameras = known_cameras(b, v, size = size)
-    return torch.rand(b, v, channels, *size), plucker_rays(*cameras, size)
+    return torch.rand(b, v, channels, *size), plucker_rays(*cameras, image_size = size)
 
 
 def random_rotation(*leading: int, dtype: torch.dtype = torch.float32) -> Tensor:

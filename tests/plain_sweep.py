@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from lvsm_pytorch.lvsm.conditioning.plane_sweep import LEAST_SPREAD, Swept
+from lvsm_pytorch.lvsm.conditioning.plane_sweep import LEAST_SPREAD, SweepVolume
 
 
-def plain_swept(images, cameras, target_directions, target_centres, depths, nearest, is_known = None) -> Swept:
+def plain_sweep_volume(images, cameras, target_directions, target_centres, depths, nearest, is_known = None) -> SweepVolume:
     """images: (b v c h w). cameras: (b v ...). target_directions: (b t 3 h w), target_centres: (b t 3). All in float64."""
     images, directions, centres = images.double(), target_directions.double(), target_centres.double()
     b, v, c, *_ = images.shape
@@ -38,7 +38,7 @@ def plain_swept(images, cameras, target_directions, target_centres, depths, near
                 spread[scene, target, depth] = variance.mean(0).sqrt().clamp(min = LEAST_SPREAD).reshape(1, height, width)
                 share[scene, target, depth] = (weights.sum(0) / len(views)).reshape(1, height, width)
 
-    return Swept(colors, spread, share)
+    return SweepVolume(colors, spread, share)
 
 
 def four_pixels(image, x, y):

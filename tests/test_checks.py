@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lvsm_pytorch.checks import check_floating, check_shape, real_views
+from lvsm_pytorch.checks import check_floating, check_shape, make_valid_mask
 from lvsm_pytorch.errors import ShapeError
 
 
@@ -50,9 +50,9 @@ def test_integers_are_told_what_to_do():
 
 
 def test_real_views_come_first():
-    is_real = real_views(dict(b = 3, v = 4), count = torch.tensor([1, 2, 4]))
-    assert is_real.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
-    assert real_views(dict(b = 3, v = 4), count = None) is None
-    assert real_views(dict(b = 2, v = 4), count = torch.tensor([4, 4])) is None  # a mask of nothing would cost time
+    valid_mask = make_valid_mask(dict(b = 3, v = 4), count = torch.tensor([1, 2, 4]))
+    assert valid_mask.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
+    assert make_valid_mask(dict(b = 3, v = 4), count = None) is None
+    assert make_valid_mask(dict(b = 2, v = 4), count = torch.tensor([4, 4])) is None  # a mask of nothing would cost time
     with pytest.raises(ValueError, match = 'count: must be from 2 to the number of views 4'):
-        real_views(dict(b = 1, v = 4), at_least = 2, count = torch.tensor([1]))
+        make_valid_mask(dict(b = 1, v = 4), at_least = 2, count = torch.tensor([1]))

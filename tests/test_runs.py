@@ -73,7 +73,7 @@ def test_a_folder_that_is_named_has_one_film_and_no_files_of_others(here):
 
 
 def test_a_second_report_goes_beside_the_first(here):
-    settings = dict(model = here / 'run', checks = 0, device = 'cpu', allow_missing = True)
+    settings = dict(model = here / 'run', robustness_scenes = 0, device = 'cpu', allow_missing = True)
     evaluate(EvaluateConfig(**settings))
     evaluate(EvaluateConfig(**settings, resize_filter = 'lanczos'))
     evaluate(EvaluateConfig(**settings))

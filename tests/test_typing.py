@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import lvsm_pytorch
-from lvsm_pytorch import LVSM, MAE, Cameras, CameraWrapper, EncodedScene, MAECameraWrapper, PerceptualLoss, PhotosRead, ShapeError, plucker_rays, read_photos, synthesize, to_plucker_rays
+from lvsm_pytorch import LVSM, MAE, Cameras, CameraWrapper, EncodedScene, MAECameraWrapper, PerceptualLoss, EncodedPhotos, ShapeError, plucker_rays, encode_photos, synthesize, to_plucker_rays
 from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.data import Scene, View, cameras_of, read_scene, synthetic_scene
 
@@ -26,12 +26,12 @@ view: View = scene.views[0]
 cameras: Cameras = cameras_of(scene.views)
 images: list[Tensor] = [view.load() for view in scene.views]
 views: Tensor = synthesize(model, images, cameras, cameras, size = (64, 64))
-seen: PhotosRead = read_photos(model, images, cameras)
-parts: list[Tensor] = [part.cpu() for part in seen.views(cameras, (64, 64))]
-inputs, targets = normalize_poses(cameras.camera_to_world, cameras.camera_to_world)
+seen: EncodedPhotos = encode_photos(model, images, cameras)
+parts: list[Tensor] = [part.cpu() for part in seen.render(cameras, (64, 64))]
+inputs, targets, _ = normalize_poses(cameras.camera_to_world, cameras.camera_to_world)
 rays: Tensor = plucker_rays(inputs, cameras.intrinsics, (64, 64))
 encoded: EncodedScene = model.encode(torch.rand(1, 2, 3, 64, 64), rays)
-painted: Tensor = model.render(encoded, rays)
+rendered: Tensor = model.render(encoded, rays)
 model.save_pretrained('folder', dtype = torch.float16)
 again: LVSM = LVSM.from_pretrained('solids-128', max_image_size = 256)
 wrapped: list[torch.nn.Module] = [MAE(model), CameraWrapper(model), MAECameraWrapper(MAE(model)), PerceptualLoss.with_random_weights()]

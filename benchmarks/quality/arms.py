@@ -48,7 +48,7 @@ CACHEABLE = dict(input_attends_target = False)
 GATED = dict(decoder_kwargs = dict(ff_glu = True))
 VALUE_RESIDUAL = dict(decoder_kwargs = dict(add_value_residual = True, learned_value_residual_mix = True))
 PROPE = dict(camera_encoding = 'prope')
-SWEPT = dict(sweep_depths = 16)
+SWEPT = dict(num_depth_planes = 16)
 
 ARMS = {
     arm.name: arm for arm in (
@@ -60,14 +60,14 @@ ARMS = {
         Arm('0.1.6, muon', network = 'seed', recipe = MUON),
         Arm('prope, 2e-3', options = PROPE, recipe = FAST),
         Arm('prope, muon', options = PROPE, recipe = MUON),
-        Arm('swept, muon', options = SWEPT, recipe = MUON),
-        Arm('swept prope', options = SWEPT | PROPE),
-        Arm('swept prope, 2e-3', options = SWEPT | PROPE, recipe = FAST),
-        Arm('swept prope, muon', options = SWEPT | PROPE, recipe = MUON),
-        Arm('cacheable swept prope, muon', options = SWEPT | PROPE | CACHEABLE, recipe = MUON),
-        Arm('cacheable swept prope, 3 targets, muon', options = SWEPT | PROPE | CACHEABLE, targets = 3, recipe = MUON),
-        Arm('gated swept prope, muon', options = SWEPT | PROPE | GATED, recipe = MUON),
-        Arm('swept prope, torch init, muon', options = SWEPT | PROPE, recipe = MUON, torch_init = True),
+        Arm('sweep, muon', options = SWEPT, recipe = MUON),
+        Arm('sweep prope', options = SWEPT | PROPE),
+        Arm('sweep prope, 2e-3', options = SWEPT | PROPE, recipe = FAST),
+        Arm('sweep prope, muon', options = SWEPT | PROPE, recipe = MUON),
+        Arm('cacheable sweep prope, muon', options = SWEPT | PROPE | CACHEABLE, recipe = MUON),
+        Arm('cacheable sweep prope, 3 targets, muon', options = SWEPT | PROPE | CACHEABLE, targets = 3, recipe = MUON),
+        Arm('gated sweep prope, muon', options = SWEPT | PROPE | GATED, recipe = MUON),
+        Arm('sweep prope, torch init, muon', options = SWEPT | PROPE, recipe = MUON, torch_init = True),
         Arm('value residual, 2e-3', options = VALUE_RESIDUAL, recipe = FAST),
     )
 }

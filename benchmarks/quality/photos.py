@@ -1,6 +1,6 @@
 """The same on real photos: one model for all sets of posed photos in a folder, each arm trained for equal time, judged by held-out views.
 
-python benchmarks/quality/photos.py OUT --data DIR [--arms 'paper, 2e-3' '0.1.6, 2e-3' 'cacheable swept prope, muon'] [--minutes 10] [--seed 0]
+python benchmarks/quality/photos.py OUT --data DIR [--arms 'paper, 2e-3' '0.1.6, 2e-3' 'cacheable sweep prope, muon'] [--minutes 10] [--seed 0]
 
 DIR: folders of posed photos, each one scene. Every eighth view of each by name is held out, seen from the two nearest training views.
 Equal time is a number of steps, by the seconds of a step as measured at the start, the arms taking turns. A run that is there already is
@@ -21,16 +21,16 @@ from study import remembered, seconds_a_step, train
 from torch import Generator, Tensor
 
 from lvsm_pytorch.data import Batch, SceneSource, open_dataset
-from lvsm_pytorch.evaluation.metrics import Score, guesses, score
+from lvsm_pytorch.evaluation.metrics import Score, baselines, score
 from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.training.reproducible import settle_vector_functions
+from lvsm_pytorch.training.reproducible import warm_up_mkl
 
 SIZES = dict(dim = 256, depth = 4, dim_head = 64, patch_size = 8)
 IMAGE_SIZE, INPUTS, BATCH_SIZE = 64, 2, 16
 LOOKS = 5
-COMPARED = ('paper', 'paper, 2e-3', '0.1.6', '0.1.6, 2e-3', 'cacheable swept prope, muon')
+COMPARED = ('paper', 'paper, 2e-3', '0.1.6', '0.1.6, 2e-3', 'cacheable sweep prope, muon')
 
 
 class Photos:
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument('--seed', type = int, default = 0)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents = True, exist_ok = True)
-    settle_vector_functions()
+    warm_up_mkl()
 
     photos = Photos(arguments.data)
     arms = [ARMS[name] for name in arguments.arms]
@@ -127,7 +127,7 @@ def main() -> None:
     seconds = remembered(arguments.out / 'seconds.json', arguments.arms, measure)
     steps = {name: round(arguments.minutes * 60 / each) for name, each in seconds.items()}
 
-    guessed = {name: guesses(batch) for name, batch in photos.held_out.items()}
+    guessed = {name: baselines(batch) for name, batch in photos.held_out.items()}
     results = {
         'better input, copied': found({name: each.copy for name, each in guessed.items()}),
         'blurred mean of the inputs': found({name: each.blur for name, each in guessed.items()}),

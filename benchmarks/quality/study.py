@@ -1,6 +1,6 @@
 """Which network sees sooner, and which recipe: all learn from one pool of built-in scenes, with the same batches, and are judged by others.
 
-python benchmarks/quality/study.py OUT [--arms 'paper' 'swept prope, muon' ...] [--seeds 0 1 2] [--steps 1000] [--equal-time]
+python benchmarks/quality/study.py OUT [--arms 'paper' 'sweep prope, muon' ...] [--seeds 0 1 2] [--steps 1000] [--equal-time]
 
 `arms.py` says what is compared. Views are of 32², two are seen; 16 scenes a step, from a pool of 512. The 128 held-out scenes are in no
 pool. All arms take the same steps, or with --equal-time as many as fit into the time of the first one's, with a schedule for so many.
@@ -30,12 +30,12 @@ from tqdm import tqdm
 
 from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
-from lvsm_pytorch.evaluation.metrics import figures, guesses, score
+from lvsm_pytorch.evaluation.metrics import baselines, figures, score
 from lvsm_pytorch.files import read_tensors, write_json, write_whole
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.normalization import normalize_poses
-from lvsm_pytorch.training.optim import is_worth_taking, optimizer_of, set_learning_rates
-from lvsm_pytorch.training.reproducible import settle_vector_functions
+from lvsm_pytorch.training.optim import is_step_accepted, optimizer_of, set_learning_rates
+from lvsm_pytorch.training.reproducible import warm_up_mkl
 
 IMAGE_SIZE, INPUTS, VIEWS = 32, 2, 8
 POOL, HELD_OUT, BATCH_SIZE = 512, 128, 16
@@ -51,7 +51,7 @@ def scenes(first: int, count: int) -> tuple[Tensor, Cameras]:
 def batch_of(images: Tensor, cameras: Cameras, which: Tensor, views: Tensor) -> Batch:
     """Of scenes `which` (b) the views (b n), inputs first, in the frame of the inputs and with the unit of all these scenes."""
     index = which.unsqueeze(1), views
-    inputs, targets = normalize_poses(cameras.camera_to_world[index][:, :INPUTS], cameras.camera_to_world[index][:, INPUTS:], unit = SyntheticSource.UNIT)
+    inputs, targets, _ = normalize_poses(cameras.camera_to_world[index][:, :INPUTS], cameras.camera_to_world[index][:, INPUTS:], unit = SyntheticSource.UNIT)
     assert targets is not None
     return Views(images[index], Cameras(torch.cat((inputs, targets), dim = 1), cameras.intrinsics[index]), [f'scene {number}' for number in which.tolist()]).batch(INPUTS)
 
@@ -127,7 +127,7 @@ def take_step(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, 
     """Whether it was taken."""
     network(batch, loss = True).backward()
     norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.max_grad_norm))
-    is_taken = is_worth_taking(norm, recipe)
+    is_taken = is_step_accepted(norm, recipe)
 
     if is_taken:
         optimizer.step()
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument('--equal-time', action = 'store_true')
     arguments = parser.parse_args()
     arguments.out.mkdir(parents = True, exist_ok = True)
-    settle_vector_functions()
+    warm_up_mkl()
 
     def measure(names: list[str]) -> dict[str, float]:
         arms = [ARMS[name] for name in names]
@@ -231,18 +231,18 @@ def main() -> None:
     first = seconds[arguments.arms[0]]
     steps = {name: round(arguments.steps * first / each) if arguments.equal_time else arguments.steps for name, each in seconds.items()}
 
-    found = figures(**guesses(held_out())._asdict())
+    found = figures(**baselines(held_out())._asdict())
     labels = {'better input, copied': 'copy', 'blurred mean of the inputs': 'blur'}
-    baselines = {label: {kind: found[f'{name}_{kind}'] for kind in ('psnr', 'ssim')} for label, name in labels.items()}
+    means = {label: {kind: found[f'{name}_{kind}'] for kind in ('psnr', 'ssim')} for label, name in labels.items()}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.arms}
 
     for seed in arguments.seeds:
         for name in arguments.arms:
             results[name].append(dict(run(ARMS[name], seed, steps[name], arguments.out), seconds_a_step = seconds[name]))
 
-        picture(arguments.out / 'curves.png', results, baselines)
+        picture(arguments.out / 'curves.png', results, means)
 
-    print('; '.join(f'{name}: {found["psnr"]:.2f} dB' for name, found in baselines.items()))
+    print('; '.join(f'{name}: {found["psnr"]:.2f} dB' for name, found in means.items()))
     print(table(results))
     print(f'look at {arguments.out / "curves.png"}')
 

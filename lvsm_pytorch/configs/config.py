@@ -71,10 +71,10 @@ class TrainConfig(Expanded):
 
     camera_encoding: Literal['plucker', 'prope'] = 'plucker'
     """plucker: the paper's network. prope: attention sees how cameras lie to each other, so that moving the world changes nothing."""
-    sweep_depths: int = 0
-    """Depths along the rays of a new view at which it is looked up what the inputs show there, to be taken over or painted over. 0: the
-    paper's network, which paints all."""
-    sweep_nearest: float = 0.5
+    num_depth_planes: int = 0
+    """Depths along the rays of a new view at which it is looked up what the inputs show there, to be composited with what it renders. 0: the
+    paper's network, which renders every pixel from tokens."""
+    near_plane: float = 0.5
     """The nearest of these depths, in units of the world of the rays: that of built-in scenes is 3 of theirs, that of photos 1.35 × how far
     cameras are from their mean."""
 
@@ -119,8 +119,8 @@ class TrainConfig(Expanded):
     """Steps between two looks at the held-out views; the model is saved then too."""
     save_every: int = 1000
     """Steps between two states to go on from."""
-    keep_states: int = 3
-    """So many of the last states are kept, and the one of the best look."""
+    keep_checkpoints: int = 3
+    """So many of the last checkpoints are kept, and that of the best validation."""
     tensorboard: bool = True
     """Write for TensorBoard: tensorboard --logdir OUT."""
     wandb: bool = False
@@ -134,18 +134,18 @@ class TrainConfig(Expanded):
         """Errors: ValueError for values out of range. Not in the constructor: the command line would cut the message short."""
         at_least_one = (
             'image_size', 'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'accumulate',
-            'log_every', 'evaluate_every', 'save_every', 'keep_states',
+            'log_every', 'evaluate_every', 'save_every', 'keep_checkpoints',
         )
 
         for name in at_least_one:
             if getattr(self, name) < 1:
                 fail(name, 'must be at least 1', getattr(self, name), 'Left out, it has a default that works.')
 
-        for name in ('sweep_depths', 'workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight'):
+        for name in ('num_depth_planes', 'workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight'):
             if (getattr(self, name) or 0) < 0:
                 fail(name, 'must be at least 0', getattr(self, name), 'Left out, it has a default that works.')
 
-        for name in ('sweep_nearest', 'learning_rate', 'muon_learning_rate', 'max_grad_norm', 'skip_grad_norm'):
+        for name in ('near_plane', 'learning_rate', 'muon_learning_rate', 'max_grad_norm', 'skip_grad_norm'):
             if not getattr(self, name) > 0:
                 fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
 
@@ -176,7 +176,7 @@ class TrainConfig(Expanded):
 
 @dataclass(frozen = True)
 class EvaluateConfig(Expanded):
-    """Paint the views that an index names, and say how good they are."""
+    """Render the views that an index names, and say how good they are."""
 
     model: Path
     """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
@@ -207,10 +207,10 @@ class EvaluateConfig(Expanded):
     weights. scene: the one that a model of one scene was trained in. Left out: as the model was trained; of the authors' weights, theirs."""
     lpips: Literal['vgg', 'alex'] | None = None
     """Network of LPIPS, whose weights torchvision downloads; the field's is vgg. Left out: no LPIPS."""
-    checks: int = 16
+    robustness_scenes: int = 16
     """Of the protocol index: so many scenes, spread over the index, are also seen in a moved world, and from fewer and more inputs. 0: none."""
-    views_at_once: int = 4
-    """Views that are painted together: the more, the more memory."""
+    chunk_size: int = 4
+    """Views that are rendered together: the more, the more memory."""
     allow_missing: bool = False
     """Report what there is, where scenes of the index are missing; else that is an error."""
     overwrite: bool = False
@@ -220,7 +220,7 @@ class EvaluateConfig(Expanded):
 
     def check(self) -> None:
         """Errors: ValueError for values out of range."""
-        for name, least in dict(views_at_once = 1, checks = 0).items():
+        for name, least in dict(chunk_size = 1, robustness_scenes = 0).items():
             if getattr(self, name) < least:
                 fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')
 
@@ -242,7 +242,7 @@ class EvaluateConfig(Expanded):
 
 @dataclass(frozen = True)
 class RenderConfig(Expanded):
-    """Paint what a camera sees that nobody held."""
+    """Render what a camera sees that nobody held."""
 
     model: Path
     """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
@@ -271,7 +271,7 @@ class RenderConfig(Expanded):
     video: Literal['mp4', 'gif', 'both', 'none'] = 'mp4'
     """What to make of the frames, beside PNG files."""
     chunk_size: int = 4
-    """Frames that are painted together: the more, the more memory."""
+    """Frames that are rendered together: the more, the more memory."""
     overwrite: bool = False
     """Throw away what is in --out, and begin anew."""
     device: str = 'auto'
@@ -314,7 +314,7 @@ class DemoConfig(Expanded):
 
 @dataclass(frozen = True)
 class ViewConfig(Expanded):
-    """Walk through a scene in the browser: move the camera, and the model paints what it sees."""
+    """Walk through a scene in the browser: move the camera, and the model renders what it sees."""
 
     model: Path = Path('solids-128')
     """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""

@@ -107,7 +107,7 @@ def synthetic_dataset(num_scenes: int, image_size: int, problems: Problems) -> S
     return Scenes('built-in synthetic scenes', [partial(synthetic_scene, seed, num_views = 12, image_size = image_size) for seed in range(num_scenes)], problems)
 
 
-class Part:
+class Subset:
     """Some scenes of a dataset, by their numbers in it."""
 
     def __init__(self, whole: Dataset, indices: Sequence[int]):
@@ -132,7 +132,7 @@ class Part:
         return self.whole.label(self.indices[index])
 
 
-class Joined:
+class Concat:
     """All scenes of several datasets, the first's first."""
 
     def __init__(self, datasets: Sequence[Dataset], problems: Problems):
@@ -189,7 +189,7 @@ def find_dataset(path: Path, problems: Problems) -> Dataset | None:
         folders = scene_folders(path)
         names = unique_names(path, folders)
         inner = [each for folder, name in zip(folders, names, strict = True) if (each := recognised(folder, problems, name)) is not None]
-        found = Joined(inner, problems) if inner else None
+        found = Concat(inner, problems) if inner else None
 
     return found
 
@@ -273,7 +273,7 @@ def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
 
     if has_split(path):
         test = open_dataset(path / 'test', problems)
-        return Split(open_dataset(path / 'train', problems), Part(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
+        return Split(open_dataset(path / 'train', problems), Subset(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
 
     return split_scenes(open_dataset(path, problems))
 
@@ -296,7 +296,7 @@ def split_scenes(dataset: Dataset) -> Split:
         fail('data', 'must have at least two scenes for some of them to be held out', len(dataset), 'Of a single scene, views are held out: `hold_out`.')
 
     held_out = list(range(0, len(dataset), EVERY))[:MOST_HELD_OUT]
-    return Split(Part(dataset, sorted(set(range(len(dataset))) - set(held_out))), Part(dataset, held_out))
+    return Split(Subset(dataset, sorted(set(range(len(dataset))) - set(held_out))), Subset(dataset, held_out))
 
 
 def shuffled_order(dataset: Dataset, epoch: int, seed: int, *, together: int = 8) -> list[int]:

@@ -14,7 +14,7 @@ from lvsm_pytorch.data.lazy_images import as_lazy
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.normalization import normalization, unit_of
+from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
 
 # of so many views, or scenes, one is held out
 
@@ -152,4 +152,4 @@ def check_pose(where: str, pose: Tensor) -> Tensor:
 
 def unit_of_set(scene: Scene) -> float | None:
     """The length that is 1 in training: of a set of photos by all of its cameras; None of a video, where inputs say it."""
-    return None if scene.is_video else unit_of(normalization(cameras_of(scene.views).camera_to_world))
+    return None if scene.is_video else unit_of(normalize_poses(cameras_of(scene.views).camera_to_world).similarity)

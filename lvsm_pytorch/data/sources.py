@@ -16,8 +16,8 @@ from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.normalization import move_poses, normalization, normalize_poses, unit_of
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.geometry.view_selection import camera_distance
 from lvsm_pytorch.seeds import seed_of
@@ -47,10 +47,10 @@ class Views(NamedTuple):
     names: list[str]
 
     def to(self, device: torch.device) -> Views:
-        return Views(self.images.to(device, non_blocking = True), Cameras(*(t.to(device, non_blocking = True) for t in self.cameras)), self.names)
+        return Views(self.images.to(device, non_blocking = True), self.cameras.to(device, non_blocking = True), self.names)
 
     def batch(self, num_inputs: int) -> Batch:
-        rays = plucker_rays(*self.cameras, (self.images.shape[-2], self.images.shape[-1]))
+        rays = plucker_rays(*self.cameras, image_size = (self.images.shape[-2], self.images.shape[-1]))
         (input_images, target_images), (input_rays, target_rays) = (t.tensor_split((num_inputs,), dim = 1) for t in (self.images, rays))
         return Batch(input_images, input_rays, target_images, target_rays, self.cameras, self.names)
 
@@ -90,14 +90,12 @@ class Source(ABC):
 
     def collate(self, samples: Sequence[Views]) -> Views:
         """Samples as one batch, in the frame of the rays."""
-        poses, intrinsics = (torch.cat(each) for each in zip(*(sample.cameras for sample in samples), strict = True))
+        cameras = Cameras.cat([sample.cameras for sample in samples])
 
         if self.frame == 'inputs':
-            inputs, targets = normalize_poses(poses[:, :self.num_inputs], poses[:, self.num_inputs:], unit = 1.)
-            assert targets is not None
-            poses = torch.cat((inputs, targets), dim = 1)
+            cameras = cameras.transform(normalize_poses(cameras.camera_to_world[:, :self.num_inputs], unit = 1.).similarity[:, None])
 
-        return Views(torch.cat([sample.images for sample in samples]), Cameras(poses, intrinsics), [name for sample in samples for name in sample.names])
+        return Views(torch.cat([sample.images for sample in samples]), cameras, [name for sample in samples for name in sample.names])
 
     def training_batch(self, step: int, batch_size: int) -> Batch:
         """The samples of a step of so many."""
@@ -143,9 +141,9 @@ class SceneSource(Source):
         # in float64: the scene may be far from the origin of its world
 
         poses = cameras_of(views).camera_to_world
-        self.world = normalization(poses[:self.num_training])
+        self.world = normalize_poses(poses[:self.num_training]).similarity
         self.unit = unit_of(self.world)
-        self.cameras = Cameras(move_poses(self.world, poses).float(), torch.stack(intrinsics))
+        self.cameras = Cameras(poses, torch.stack(intrinsics)).transform(self.world).to(torch.float32)
 
         # training views by their distance to each view, itself left out
 
@@ -177,7 +175,7 @@ class SceneSource(Source):
 
     def views(self, indices: Tensor) -> Views:
         """indices: (n), inputs first."""
-        return Views(self.images[indices].unsqueeze(0), Cameras(*(t[indices].unsqueeze(0) for t in self.cameras)), [self.names[int(indices[self.num_inputs])]])
+        return Views(self.images[indices].unsqueeze(0), self.cameras[indices][None], [self.names[int(indices[self.num_inputs])]])
 
 
 class DatasetSource(Source):
@@ -261,9 +259,7 @@ class DatasetSource(Source):
         """In the mean camera and the unit of the scene; of a video, in those of the inputs, since it may go on for long."""
         poses = cameras_of(scene.views).camera_to_world
         inputs = poses[indices[:self.num_inputs]] if scene.is_video else poses
-        _, normalized = normalize_poses(inputs, poses[indices])
-        assert normalized is not None
-        return normalized.float()
+        return move_poses(normalize_poses(inputs).similarity, poses[indices]).float()
 
 
 def warn_short(least: int) -> None:
@@ -325,9 +321,8 @@ class SyntheticSource(Source):
 
     def render_scene(self, seed: int) -> tuple[Tensor, Cameras]:
         images, cameras = synthetic_scenes([seed], num_views = self.num_views, image_size = self.image_size)
-        camera_to_world, intrinsics = (t[0] for t in cameras)
-        camera_to_world[:, :3, 3] /= self.UNIT
-        return images[0], Cameras(camera_to_world, intrinsics)
+        cameras.camera_to_world[..., :3, 3] /= self.UNIT
+        return images[0], cameras[0]
 
     def sample(self, number: int) -> Views:
         generator = self.generator(number)
@@ -341,4 +336,4 @@ class SyntheticSource(Source):
 
     def views(self, seed: int, indices: Tensor) -> Views:
         images, cameras = self.scene(seed)
-        return Views(images[indices].unsqueeze(0), Cameras(*(t[indices].unsqueeze(0) for t in cameras)), [f'scene {seed}'])
+        return Views(images[indices].unsqueeze(0), cameras[indices][None], [f'scene {seed}'])

@@ -74,7 +74,7 @@ def synthetic_scene(seed: int, *, num_views: int = 8, image_size: int = 64) -> S
     world, cameras = worlds_and_cameras([seed], num_views = num_views, image_size = image_size)
 
     def load(index: int) -> Tensor:
-        return render(world, Cameras(*(t[:, index:index + 1] for t in cameras)), image_size)[0, 0]
+        return render(world, cameras[:, index:index + 1], image_size)[0, 0]
 
     views = [View(f'{index:04d}', cameras.camera_to_world[0, index], cameras.intrinsics[0, index], partial(load, index)) for index in range(num_views)]
     return Scene(f'synthetic-{seed}', tuple(views))

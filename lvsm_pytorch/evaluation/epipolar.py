@@ -111,7 +111,7 @@ def compare(scene: Scene, *, num_pairs: int = 12, problems: Problems | None = No
         return distances.median().item() if len(distances) > 0 else float('nan')
 
     others = {name: median(Cameras(*mistake(poses, intrinsics))) for name, mistake in MISTAKES.items()}
-    shifted = median(given._replace(camera_to_world = poses[following]))
+    shifted = median(Cameras(poses[following], given.intrinsics))
     return Compared(Agreement(median(given), shifted, others, sum(len(each.points) for each in matches)), matches, given, photos, sizes)
 
 

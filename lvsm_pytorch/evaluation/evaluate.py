@@ -1,4 +1,4 @@
-"""Evaluation by the field's protocol: scenes and views that an index names, cut to a square, and PSNR, SSIM and LPIPS of what is painted.
+"""Evaluation by the field's protocol: scenes and views that an index names, cut to a square, and PSNR, SSIM and LPIPS of what is rendered.
 
 Every scene of the index is accounted for: evaluated, null in the index, or missing. Each is evaluated by itself, and what was found is
 a file of its own, so that many processes share the scenes, and what was stopped goes on.
@@ -17,7 +17,7 @@ from torch import Tensor
 from lvsm_pytorch.configs.config import EvaluateConfig, Frame, TrainConfig
 from lvsm_pytorch.configs.yaml import config_beside, data_beside
 from lvsm_pytorch.data import BadView, Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
-from lvsm_pytorch.data.dataset import Joined
+from lvsm_pytorch.data.dataset import Concat
 from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.index import Index, make_index, read_index
@@ -29,10 +29,9 @@ from lvsm_pytorch.evaluation.robustness import by_inputs, in_moved_worlds
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.geometry.view_selection import evenly
-from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import hash_of_weights, num_inputs_of
-from lvsm_pytorch.output_dir import beside, claim
+from lvsm_pytorch.output_dir import beside, prepare_output_dir
 from lvsm_pytorch.packaged import folder_for
 
 BUILT_IN = 'built-in scenes'
@@ -56,7 +55,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if is_nearest(config, datasets):
         return evaluate_photo_sets(config, model, datasets, problems)
 
-    return evaluate_by_index(config, model, Joined(list(datasets.values()), problems) if len(datasets) > 1 else next(iter(datasets.values())), problems)
+    return evaluate_by_index(config, model, Concat(list(datasets.values()), problems) if len(datasets) > 1 else next(iter(datasets.values())), problems)
 
 
 def is_nearest(config: EvaluateConfig, datasets: dict[str, Dataset]) -> bool:
@@ -89,7 +88,7 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
     entries = {name: entry for name, entry in index.items() if entry is not None}
     missing = {name: 'is not in the dataset' for name in entries if name not in numbers}
     wanted = [name for name in entries if name not in missing]
-    checked = set(spread(wanted, config.checks))
+    checked = set(spread(wanted, config.robustness_scenes))
     check_missing(missing, index, config)
 
     with processes_of(config) as processes:
@@ -98,23 +97,23 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
         out = config.out or (usual if config.overwrite else beside(usual, settings))
 
         if processes.is_main_process:
-            claim(out, SCENES, settings, overwrite = config.overwrite)
+            prepare_output_dir(out, SCENES, settings, overwrite = config.overwrite)
 
         processes.wait_for_everyone()
         device = processes.device if config.device == 'auto' else pick_device(config.device)
-        protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter or 'lanczos', frame, config.views_at_once)
+        protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter or 'lanczos', frame, config.chunk_size)
         similarity = lpips_of(config.lpips, device) if config.lpips is not None else None
 
         def found_of(name: str) -> dict[str, Any]:
             scene, entry = dataset[numbers[name]], entries[name]
             batch = protocol.batch(scene, entry)
-            pred = protocol.paint(batch)
+            pred = protocol.render(batch)
             found = judged(batch, pred, similarity)
             return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, batch, pred), by_inputs = by_inputs(protocol, scene, entry))
 
-        def painted(name: str) -> tuple[Batch, Tensor]:
+        def rendered(name: str) -> tuple[Batch, Tensor]:
             batch = protocol.batch(dataset[numbers[name]], entries[name])
-            return batch, protocol.paint(batch)
+            return batch, protocol.render(batch)
 
         own = wanted[processes.process_index::processes.num_processes]
         left = [name for name in own if 'missing' in read_record(out, name)]
@@ -143,7 +142,7 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
 
         if processes.is_main_process:
             write_json(out / REPORT, report)
-            write_page(out / PAGE, report, painted)
+            write_page(out / PAGE, report, rendered)
             print(table(report))
             print(f'{out / REPORT} has all figures; look at {out / PAGE}')
 
@@ -173,7 +172,7 @@ def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig)
 # what is evaluated
 
 def load_model(config: EvaluateConfig) -> LVSM:
-    model = that_takes(LVSM.from_pretrained(config.model), config.image_size or 0)
+    model = LVSM.from_pretrained(config.model)
     size = config.image_size or model.max_image_size
 
     if size % model.patch_size != 0:
@@ -244,6 +243,6 @@ def settings_of(config: EvaluateConfig, model: LVSM, frame: Frame, index: Index)
         resize_filter = config.resize_filter or 'lanczos',
         pose_frame = frame,
         lpips_network = config.lpips,
-        checks = config.checks,
+        robustness_scenes = config.robustness_scenes,
     )
 

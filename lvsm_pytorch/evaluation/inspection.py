@@ -15,7 +15,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.epipolar import Compared, compare, fundamental
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.trajectories import up_of
-from lvsm_pytorch.geometry.view_selection import apart, spacings
+from lvsm_pytorch.geometry.view_selection import pairwise_distances, spacings
 
 # in pictures, by which they are known again
 
@@ -101,7 +101,7 @@ def report(found: Inspected) -> str:
         f'\n{scene.name}: {len(scene.views)} view{"s" if len(scene.views) != 1 else ""}{" of a video" if scene.is_video else ""}',
         f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos looked at',
         f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
-        f'  baselines          {span(spacings(centres))} to the nearest view, {apart(centres).max():.3g} at most, in units of the dataset',
+        f'  baselines          {span(spacings(centres))} to the nearest view, {pairwise_distances(centres).max():.3g} at most, in units of the dataset',
         f'  epipolar distance  {checked.given:.2f} pixels in the median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
         f'  verdict            {checked.verdict}',
     ]

@@ -1,4 +1,4 @@
-"""How good views are, beside two guesses that need no model."""
+"""How good views are, beside two baselines that need no model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lvsm_pytorch.data.sources import Batch
 from lvsm_pytorch.execution import in_eval_mode
-from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.lvsm.losses import psnr
 from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.views import chunks
 
 # standard deviations of the blur, as fractions of the image's height
 
@@ -28,7 +28,7 @@ class Score(NamedTuple):
         return self.psnr.mean().item(), self.ssim.mean().item()
 
 
-class Guesses(NamedTuple):
+class Baselines(NamedTuple):
     """What needs no model. copy: the better input view. blur: the blurred mean of the inputs."""
     copy: Score
     blur: Score
@@ -48,21 +48,22 @@ def score(pred: Tensor, target: Tensor) -> Score:
 
 
 @torch.no_grad()
-def paint(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
-    """The targets of a batch as the model sees them, (b t 3 h w) on the CPU, painted in eval mode and `batch_size` scenes at a time."""
+def render_batch(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
+    """The targets of a batch as the model sees them, (b t 3 h w) on the CPU, rendered in eval mode and `batch_size` scenes at a time."""
     if len(batch.names) == 0 or batch.target_rays.shape[1] == 0:
         return torch.zeros_like(batch.target_images)
 
     device = next(model.parameters()).device
-    parts = zip(*(t.split(batch_size) for t in (batch.input_images, batch.input_rays, batch.target_rays, *batch.cameras)), strict = True)
-    on_device = ([t.to(device) for t in part] for part in parts)
+    views = batch.input_images, batch.input_rays, batch.target_rays
 
     with in_eval_mode(model):
-        return torch.cat([model(images, rays, target_rays, cameras = Cameras(*cameras)).cpu() for images, rays, target_rays, *cameras in on_device])
+        return torch.cat([
+            model(*(t[some].to(device) for t in views), cameras = batch.cameras[some].to(device)).cpu() for some in chunks(len(batch.names), batch_size)
+        ])
 
 
-def guesses(batch: Batch) -> Guesses:
-    return Guesses(copied_input(batch), blurred_mean(batch))
+def baselines(batch: Batch) -> Baselines:
+    return Baselines(copied_input(batch), blurred_mean(batch))
 
 
 def figures(**scores: Score) -> dict[str, float]:

@@ -23,7 +23,7 @@ from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, write_json
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import hash_of_weights
-from lvsm_pytorch.output_dir import beside, claim
+from lvsm_pytorch.output_dir import beside, prepare_output_dir
 from lvsm_pytorch.packaged import folder_for
 
 PICTURES = 'pictures'
@@ -51,7 +51,7 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
         out = config.out or (usual if config.overwrite else beside(usual, settings))
 
         if processes.is_main_process:
-            claim(out, SCENES, settings, overwrite = config.overwrite)
+            prepare_output_dir(out, SCENES, settings, overwrite = config.overwrite)
             make_folder(out / PICTURES)
 
         processes.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""One scene as the field evaluates it: views cut to a square, poses normalised by a name, what is painted, and how good it is."""
+"""One scene as the field evaluates it: views cut to a square, poses normalised by a name, what is rendered, and how good it is."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
 from lvsm_pytorch.data.scene import unit_of_set
 from lvsm_pytorch.evaluation.index import Entry, views_of
 from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, score
-from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.normalization import move_poses, normalize_poses
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.lvsm.model import LVSM
 
 
 class Protocol(NamedTuple):
-    """model: that paints. size: (height, width) that photos are resized and cropped to, by `filter`. frame: the world of the rays. views_at_once: painted together."""
+    """model: that renders. size: (height, width) that photos are resized and cropped to, by `filter`. frame: the world of the rays. chunk_size: rendered together."""
     model: LVSM
     size: tuple[int, int]
     filter: Filter
     frame: Frame
-    views_at_once: int
+    chunk_size: int
 
     def batch(self, scene: Scene, entry: Entry) -> Batch:
         """Of b = 1. Errors: BadView for an image that can't be read, and for views that the scene doesn't have."""
@@ -47,17 +47,18 @@ class Protocol(NamedTuple):
         if self.frame == 'inputs' and unit is None:
             unit = unit_of_set(scene)
 
-        inputs, targets = normalize_poses(poses[:num_inputs], poses[num_inputs:], protocol = 'inputs' if self.frame == 'inputs' else 'inputs_and_further', unit = unit)
+        inputs, targets, _ = normalize_poses(poses[:num_inputs], poses[num_inputs:], protocol = 'inputs' if self.frame == 'inputs' else 'inputs_and_further', unit = unit)
         assert targets is not None
         return torch.cat((inputs, targets)).float()
 
     @torch.no_grad()
-    def paint(self, batch: Batch) -> Tensor:
+    def render(self, batch: Batch) -> Tensor:
         """The targets (1 t 3 h w), on the CPU."""
         device = next(self.model.parameters()).device
-        inputs, targets = (Cameras(*(t.to(device) for t in part)) for part in zip(*(t.tensor_split((batch.input_images.shape[1],), dim = 1) for t in batch.cameras), strict = True))
+        num_inputs, cameras = batch.input_images.shape[1], batch.cameras.to(device)
+        inputs, targets = cameras[:, :num_inputs], cameras[:, num_inputs:]
         scene = self.model.encode(batch.input_images.to(device), batch.input_rays.to(device), cameras = inputs)
-        return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.views_at_once).cpu()
+        return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.chunk_size).cpu()
 
 
 def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], list[float]] | None = None) -> dict[str, Any]:

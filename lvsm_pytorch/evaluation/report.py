@@ -92,8 +92,8 @@ def extremes(records: list[Record]) -> dict[str, list[Record]]:
     return {name: [record for record in group if record['scene'] not in shown and not shown.add(record['scene'])] for name, group in groups.items()}
 
 
-def write_page(path: Path, report: dict[str, Any], paint: Callable[[str], tuple[Batch, Tensor]]) -> None:
-    """One file with its pictures in it. paint: by the name of a scene, what was seen and asked for, and the views (1 t 3 h w)."""
+def write_page(path: Path, report: dict[str, Any], render: Callable[[str], tuple[Batch, Tensor]]) -> None:
+    """One file with its pictures in it. render: by the name of a scene, what was seen and asked for, and the views (1 t 3 h w)."""
     cells = ''.join(f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>' for row in rows_of(report))
     parts = [
         page_head('Evaluation', STYLE),
@@ -103,7 +103,7 @@ def write_page(path: Path, report: dict[str, Any], paint: Callable[[str], tuple[
 
     for group, records in extremes(report['per_scene']).items():
         parts.append(f'<h2>{group.capitalize()}</h2>' if records else '')
-        parts += [section(record, *paint(record['scene'])) for record in records]
+        parts += [section(record, *render(record['scene'])) for record in records]
 
     parts.append(settings_table({name: report[name] for name in ('weights', 'index', 'index_file', 'data', 'image_size', 'resize_filter', 'pose_frame', 'versions')}) + '</html>')
     write_whole(path, lambda temporary: temporary.write_text('\n'.join(parts), encoding = 'utf-8'))
@@ -118,13 +118,13 @@ def settings_table(settings: dict[str, Any]) -> str:
 
 
 def section(record: Record, batch: Batch, pred: Tensor) -> str:
-    """The inputs of a scene; then for each target what was painted, the truth, and how far apart they are."""
+    """The inputs of a scene; then for each target what was rendered, the truth, and how far apart they are."""
     inputs = ''.join(figure(image, f'input {number + 1}') for number, image in enumerate(batch.input_images[0]))
     rows = [f'<div class="row">{inputs}</div>']
 
     for number, (view, truth) in enumerate(zip(pred[0], batch.target_images[0], strict = True)):
-        painted = figure(view, f'painted, {record["psnr"][number]:.2f} dB, SSIM {record["ssim"][number]:.3f}')
-        rows.append(f'<div class="row">{painted}{figure(truth, "truth")}{figure(error_map(view, truth), f"difference, yellow from {BRIGHTEST} on")}</div>')
+        rendered = figure(view, f'rendered, {record["psnr"][number]:.2f} dB, SSIM {record["ssim"][number]:.3f}')
+        rows.append(f'<div class="row">{rendered}{figure(truth, "truth")}{figure(error_map(view, truth), f"difference, yellow from {BRIGHTEST} on")}</div>')
 
     return f'<h3>{escape(record["scene"])}: {mean(record["psnr"]):.2f} dB</h3>' + ''.join(rows)
 

@@ -11,9 +11,8 @@ from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
 from lvsm_pytorch.evaluation.index import Entry
 from lvsm_pytorch.evaluation.metrics import score
 from lvsm_pytorch.evaluation.protocol import Protocol
-from lvsm_pytorch.geometry.cameras import Cameras, pose
-from lvsm_pytorch.geometry.normalization import move_poses
-from lvsm_pytorch.geometry.view_selection import camera_distance, spread_out
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses, pose
+from lvsm_pytorch.geometry.view_selection import camera_distance, farthest_point_sampling
 from lvsm_pytorch.seeds import seed_of
 
 MOTIONS, FARTHEST = 3, 1.
@@ -24,7 +23,7 @@ def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[st
     """How much views change when the world that the model is told of is turned, and shifted by 1 unit: mean absolute difference in 256ths of a
     colour; PSNR there, and before. All are means over some motions, which depend on the scene's name alone.
 
-    batch: of one scene. before: its views, as they were painted (1 t 3 h w).
+    batch: of one scene. before: its views, as they were rendered (1 t 3 h w).
     """
     name, = batch.names
     generator = Generator().manual_seed(seed_of(name))
@@ -36,7 +35,7 @@ def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[st
         offset = torch.randn(3, generator = generator, dtype = torch.float64)
         motion = pose(rotation * torch.linalg.det(rotation), offset / offset.norm() * FARTHEST)
         poses = move_poses(motion, batch.cameras.camera_to_world.double()).float()
-        after = protocol.paint(Views(images, Cameras(poses, batch.cameras.intrinsics), batch.names).batch(batch.input_images.shape[1]))
+        after = protocol.render(Views(images, Cameras(poses, batch.cameras.intrinsics), batch.names).batch(batch.input_images.shape[1]))
         changes.append(float((after - before).abs().mean() * 256))
         psnrs.append(float(score(after, batch.target_images).psnr.mean()))
 
@@ -55,7 +54,7 @@ def by_inputs(protocol: Protocol, scene: Scene, entry: Entry) -> dict[int, float
 
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # that it was trained with another number is what this is about
-                found[count] = float(score(protocol.paint(batch), batch.target_images).psnr.mean())
+                found[count] = float(score(protocol.render(batch), batch.target_images).psnr.mean())
 
     return found
 
@@ -77,5 +76,5 @@ def context_of(scene: Scene, entry: Entry, count: int) -> tuple[int, ...]:
 
     others = [number for number in numbers if number not in (*entry.context, *entry.target)]
     pool = [number for number in others if min(entry.context) < number < max(entry.context)] if scene.is_video else sorted(others, key = from_targets)[:max(NUMBERS_OF_INPUTS)]
-    taken = spread_out(distance, [places[number] for number in entry.context], [places[number] for number in pool], count)
+    taken = farthest_point_sampling(distance, [places[number] for number in entry.context], [places[number] for number in pool], count)
     return tuple(sorted(numbers[place] for place in taken))

@@ -4,9 +4,9 @@ Axes are OpenCV's (x right, y down, z forward), pixel centres lie at +0.5, sizes
 dimensions unless they say otherwise, are differentiable, and compute in float32 (or float64) whatever autocast says.
 """
 
-from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics, scale_intrinsics
+from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics, move_poses, scale_intrinsics
 from lvsm_pytorch.geometry.conventions import colmap_to_opencv, opencv_to_colmap, opencv_to_opengl, opengl_to_opencv
-from lvsm_pytorch.geometry.normalization import NormalizedPoses, move_poses, normalization, normalize_poses
+from lvsm_pytorch.geometry.normalization import NormalizedPoses, normalize_poses
 from lvsm_pytorch.geometry.rays import pixel_grid, plucker_rays, to_plucker_rays
 from lvsm_pytorch.geometry.trajectories import interpolate_poses, look_at, orbit_poses
 
@@ -18,7 +18,6 @@ __all__ = [
     'interpolate_poses',
     'look_at',
     'move_poses',
-    'normalization',
     'normalize_poses',
     'opencv_to_colmap',
     'opencv_to_opengl',

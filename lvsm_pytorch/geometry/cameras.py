@@ -6,7 +6,9 @@ function takes any leading dimensions, is differentiable, and computes in float3
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -16,14 +18,53 @@ from lvsm_pytorch.checks import check_shape
 from lvsm_pytorch.errors import fail
 
 
-class Cameras(NamedTuple):
-    """Pinhole cameras, as they travel beside their rays.
+@dataclass(frozen = True, eq = False)
+class Cameras:
+    """Pinhole cameras. They unpack into (camera_to_world, intrinsics); an index is one of the leading dimensions, of both.
 
     camera_to_world: (... 4 4), OpenCV axes, in the world frame of the rays.
     intrinsics: (... 3 3), in pixels of the image at hand.
     """
     camera_to_world: Tensor
     intrinsics: Tensor
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.camera_to_world, self.intrinsics))
+
+    def __len__(self) -> int:
+        return len(self.camera_to_world)
+
+    def __getitem__(self, index: Any) -> Cameras:
+        """Of cameras (n ...) those at an index, a slice, a mask or a tuple of such, as tensors have them. None and ... count leading dimensions alone."""
+        index = index if isinstance(index, tuple) else (index,)
+        whole = index if Ellipsis in index else (*index, Ellipsis)
+        return self.map(lambda t: t[(*whole, slice(None), slice(None))])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Cameras:
+        """Both tensors through a function that keeps their last two dimensions."""
+        return Cameras(function(self.camera_to_world), function(self.intrinsics))
+
+    def to(self, *args: Any, **kwargs: Any) -> Cameras:
+        """On another device or of another dtype, as `Tensor.to`."""
+        return self.map(lambda t: t.to(*args, **kwargs))
+
+    def transform(self, similarity: Tensor) -> Cameras:
+        """In a world that is moved by a similarity (... 4 4): `move_poses`."""
+        return Cameras(move_poses(similarity, self.camera_to_world), self.intrinsics)
+
+    @staticmethod
+    def cat(cameras: Sequence[Cameras], dim: int = 0) -> Cameras:
+        """Along one of the leading dimensions, counted from the first."""
+        return Cameras(torch.cat([each.camera_to_world for each in cameras], dim), torch.cat([each.intrinsics for each in cameras], dim))
+
+
+def move_poses(similarity: Tensor, camera_to_world: Tensor) -> Tensor:
+    """Poses (... 4 4) in a world that is moved by a similarity (4 4) or (... 4 4): its upper left 3 × 3 is a rotation times a scale. Axes stay of length 1."""
+    check_shape('... 4 4', similarity = similarity)
+    check_shape('... 4 4', camera_to_world = camera_to_world)
+    moved = similarity @ camera_to_world
+    scale = similarity[..., :3, :3].norm(dim = -2).mean(dim = -1)[..., None, None]
+    return pose(moved[..., :3, :3] / scale, moved[..., :3, 3])
 
 
 def checked_size(**named: tuple[int, int]) -> tuple[int, int]:

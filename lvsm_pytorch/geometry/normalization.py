@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,12 @@ from lvsm_pytorch.precision import in_float32
 
 
 class NormalizedPoses(NamedTuple):
-    """inputs: (... v 4 4). further: (... t 4 4), or None where none were given. Both in the normalised frame."""
+    """inputs: (... v 4 4). further: (... t 4 4), or None where none were given. Both in the normalised frame.
+    similarity: (... 4 4), from the world that the poses were in to the normalised one, for `move_poses` and `Cameras.transform`.
+    """
     inputs: Tensor
     further: Tensor | None
+    similarity: Tensor
 
 
 # pose normalisation
@@ -71,26 +74,9 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
         moved = einsum(rotation, camera_to_world[..., :3, 3] - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
         return pose(turned, moved / scale[..., None, None])
 
-    return NormalizedPoses(normalized(inputs), None if further is None else normalized(further))
-
-
-def move_poses(similarity: Tensor, camera_to_world: Tensor) -> Tensor:
-    """Poses (... 4 4) in a world that is turned, scaled and shifted by (4 4): its upper left 3 × 3 is a rotation times a scale. Axes stay of length 1."""
-    check_shape('4 4', similarity = similarity)
-    check_shape('... 4 4', camera_to_world = camera_to_world)
-    moved = einsum(similarity, camera_to_world, 'i j, ... j k -> ... i k')
-    scale = similarity[:3, :3].norm(dim = 0).mean()
-    return pose(moved[..., :3, :3] / scale, moved[..., :3, 3])
-
-
-def normalization(inputs: Tensor, **options: Any) -> Tensor:
-    """What `normalize_poses` does to a world, as a similarity (4 4) for `move_poses`. inputs: (v 4 4); options: protocol and unit."""
-    probes = torch.eye(4, dtype = inputs.dtype, device = inputs.device).repeat(2, 1, 1)
-    probes[1, 0, 3] = 1.
-    _, moved = normalize_poses(inputs, probes, **options)
-    assert moved is not None
-    scale = (moved[1, :3, 3] - moved[0, :3, 3]).norm()
-    return pose(moved[0, :3, :3] * scale, moved[0, :3, 3])
+    scale = scale.expand(centre.shape[:-1])
+    similarity = pose(rotation.mT / scale[..., None, None], -einsum(rotation, centre, '... j i, ... j -> ... i') / scale[..., None])
+    return NormalizedPoses(normalized(inputs), None if further is None else normalized(further), similarity)
 
 
 def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ taken, and pixels count by how clearly one distance stands out.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from lvsm_pytorch.checks import check_floating, check_shape
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras, scale_intrinsics
 from lvsm_pytorch.geometry.rays import pixel_grid
-from lvsm_pytorch.geometry.view_selection import apart
+from lvsm_pytorch.geometry.view_selection import pairwise_distances
 
 # images are compared at this size, in windows of so many pixels, at so many distances, log-uniform in units of the median baseline
 
@@ -91,7 +92,7 @@ def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
     # in float64, since worlds may be far from their origin
 
     poses, intrinsics = cameras.camera_to_world.double().cpu(), cameras.intrinsics.double().cpu()
-    baselines = apart(poses[:, :3, 3])
+    baselines = pairwise_distances(poses[:, :3, 3])
     rounding = 1e-9 * poses[:, :3, 3].abs().max()
     baselines = torch.where(baselines > rounding, baselines, torch.inf)
     nearest = baselines.amin(dim = 1)
@@ -102,7 +103,8 @@ def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
 
     grey = F.interpolate(images.float().cpu(), (IMAGE_SIZE, IMAGE_SIZE), mode = 'area').mean(dim = 1, keepdim = True)
     intrinsics = scale_intrinsics(intrinsics, (sizes['h'], sizes['w']), (IMAGE_SIZE, IMAGE_SIZE))
-    distances = torch.logspace(*(torch.tensor(DISTANCES).log10().tolist()), NUM_DISTANCES, dtype = torch.float64) * nearest.median()
+    near, far = (math.log10(distance) for distance in DISTANCES)
+    distances = torch.logspace(near, far, NUM_DISTANCES, dtype = torch.float64) * nearest.median()
     references = torch.linspace(0, sizes['v'] - 1, min(sizes['v'], MAX_REFERENCES)).round().long().tolist()
     matches = [match_reference(reference, grey, poses, intrinsics, baselines, distances) for reference in references if baselines[reference].isfinite().any()]
     return Matches(*(torch.cat(each) for each in zip(*matches, strict = True))) if matches else None

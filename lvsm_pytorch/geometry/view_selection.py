@@ -9,12 +9,12 @@ from torch import Tensor
 def camera_distance(camera_to_world: Tensor) -> Tensor:
     """How far apart cameras (n 4 4) are, (n n): between centres, in units of the median distance, plus the angle between their views in radians."""
     centres, forward = camera_to_world[:, :3, 3], camera_to_world[:, :3, 2]
-    distance = apart(centres)
+    distance = pairwise_distances(centres)
     angle = (forward @ forward.mT).clamp(-1, 1).acos()
     return distance / distance.median().clamp(min = 1e-12) + angle
 
 
-def apart(centres: Tensor) -> Tensor:
+def pairwise_distances(centres: Tensor) -> Tensor:
     """Distances (n n) between camera centres (n 3). Not by products of matrices, which lose all digits of a world far from its origin."""
     return torch.cdist(centres, centres, compute_mode = 'donot_use_mm_for_euclid_dist')
 
@@ -34,7 +34,7 @@ def nearest_views(camera_to_world: Tensor, target: Tensor, count: int) -> list[i
 
 def spacings(centres: Tensor) -> Tensor:
     """Distances (n) from camera centres (n 3) to the nearest other one, infinite where there is none."""
-    return apart(centres).fill_diagonal_(torch.inf).amin(dim = 1)
+    return pairwise_distances(centres).fill_diagonal_(torch.inf).amin(dim = 1)
 
 
 def evenly(length: int, count: int) -> list[int]:
@@ -42,7 +42,7 @@ def evenly(length: int, count: int) -> list[int]:
     return [round(length * part / max(count - 1, 1)) for part in range(count)]
 
 
-def spread_out(distance: Tensor, taken: list[int], pool: list[int], count: int) -> list[int]:
+def farthest_point_sampling(distance: Tensor, taken: list[int], pool: list[int], count: int) -> list[int]:
     """Those that are taken and, until there are so many or none is left, of a pool the farthest from all of them. distance: (n n)."""
     taken, left = list(taken), [number for number in pool if number not in taken]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from lvsm_pytorch.configs.config import DemoConfig, RenderConfig
 from lvsm_pytorch.data import SyntheticSource
 from lvsm_pytorch.data.images import load_image, save_image
-from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
+from lvsm_pytorch.evaluation.metrics import baselines, figures, render_batch, score, table
 from lvsm_pytorch.evaluation.pictures import GAP, joined, save_comparison
 from lvsm_pytorch.execution import pick_device
-from lvsm_pytorch.inference.render import Film, shot
+from lvsm_pytorch.inference.render import Film, render_frames
 from lvsm_pytorch.inference.video import write_video
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
@@ -38,7 +38,7 @@ def show(config: DemoConfig) -> list[Path]:
     print(f'{NUM_COMPARED} scenes that {SOLIDS} has never seen')
     print(table(found))
 
-    films = [shot(RenderConfig(
+    films = [render_frames(RenderConfig(
         model = Path(SOLIDS), path = 'orbit', scene = scene, frames = config.frames, device = config.device, overwrite = True,
     ), config.out / f'scene-{scene}') for scene in config.scenes]
     seen = [strip(film) for film in films]
@@ -56,13 +56,13 @@ def show(config: DemoConfig) -> list[Path]:
 
 
 def compare(model: LVSM, path: Path) -> dict[str, float]:
-    """Views beside the truth, and figures: of the model, and of guesses that need none."""
+    """Views beside the truth, and figures: of the model, and of baselines that need none."""
     assert model.trained_for is not None
     source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = default_size(model)[0])
     batch = source.held_out(NUM_COMPARED).batch(source.num_inputs)
-    pred = paint(model, batch, batch_size = 4)
+    pred = render_batch(model, batch, batch_size = 4)
     save_comparison(path, batch, pred, max_rows = NUM_SHOWN)
-    return figures(model = score(pred, batch.target_images), **guesses(batch)._asdict())
+    return figures(model = score(pred, batch.target_images), **baselines(batch)._asdict())
 
 
 def strip(film: Film) -> Tensor:

@@ -17,12 +17,12 @@ from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.execution import in_eval_mode
 from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics
-from lvsm_pytorch.geometry.normalization import move_poses, normalization
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
-from lvsm_pytorch.lvsm.sequence import whole_patches
+from lvsm_pytorch.lvsm.views import chunks, whole_patches
 
 
 @torch.no_grad()
@@ -41,11 +41,11 @@ def synthesize(
 ) -> Tensor:
     """What the target cameras see of the scene on the photos.
 
-    model: in either mode; it paints in eval mode, on its own device, and is left as it was.
+    model: in either mode; it renders in eval mode, on its own device, and is left as it was.
     images: the v photos, each (c h w) in [0, 1] and of any size; or paths of image files, which are made small while they are read.
     cameras: of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3), in pixels of each photo as it is.
     target_cameras: camera_to_world (t 4 4) in the same world and intrinsics (t 3 3) in pixels of `size`; or one camera, (4 4) and (3 3).
-    size: (height, width) of the views in pixels, up to the model's `max_image_size`; it need be no multiple of `patch_size`.
+    size: (height, width) of the views in pixels; it need be no multiple of `patch_size`. Larger than `max_image_size` gets a warning.
     input_size: (height, width) that photos are resized and cropped to, in the middle, their intrinsics with them. Left out, it is the
         size that the model was trained for, or else its `max_image_size` squared.
     pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was
@@ -64,25 +64,23 @@ def synthesize(
 
     if not several:
         check_target_cameras(target_cameras, size, several)
-        target_cameras = Cameras(*(t.unsqueeze(0) for t in target_cameras))
+        target_cameras = target_cameras[None]
 
     check_sizes(model, size = size)
-    scene = read_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
-    parts = scene.views(target_cameras, size, chunk_size = chunk_size)
-    num_views = len(target_cameras.camera_to_world)
-    views = torch.empty(num_views, model.channels, *size, device = scene.device)
+    scene = encode_photos(model, images, cameras, input_size = input_size, pose_frame = pose_frame, unit = unit)
+    views = torch.empty(len(target_cameras), model.channels, *size, device = scene.device)
+    parts = scene.render(target_cameras, size, chunk_size = chunk_size)
 
-    for start, part in zip(with_bar(range(0, num_views, max(chunk_size, 1)), progress), parts, strict = True):
-        views = views.to(part.dtype)
-        views[start:start + len(part)] = part
+    for some, part in zip(with_bar(list(chunks(len(target_cameras), max(chunk_size, 1))), progress), parts, strict = True):
+        views[some] = part
 
     return views if several else views[0]
 
 
-class PhotosRead(NamedTuple):
+class EncodedPhotos(NamedTuple):
     """Photos as a model has read them, to be seen from anywhere.
 
-    model: that has read them, and paints. scene: what it knows of them.
+    model: that has read them, and renders. scene: what it knows of them.
     world: the similarity (4 4), float64, from the world of their cameras to that of the rays.
     device: of the photos, where views go.
     """
@@ -92,7 +90,7 @@ class PhotosRead(NamedTuple):
     device: torch.device
 
     @torch.no_grad()
-    def views(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
+    def render(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
         """What cameras (t ...) see, `chunk_size` views (n c h w) at a time: no more are in memory.
 
         cameras: as the target cameras of `synthesize`. size: (height, width) in pixels.
@@ -105,30 +103,26 @@ class PhotosRead(NamedTuple):
 
         check_target_cameras(cameras, size, several = True)
         device = next(self.model.parameters()).device
-        poses, intrinsics = (t.to(device, dtype = torch.float32) for t in (self.moved(cameras.camera_to_world), cameras.intrinsics))
+        cameras = cameras.to('cpu', torch.float64).transform(self.world).to(device, torch.float32)    # a CPU has float64
 
         # on a larger canvas, of which the pixels that `size` has are kept
 
         height, width = size
         canvas = canvas_for(self.model, size)
         top, left = ((longer - shorter) // 2 for longer, shorter in zip(canvas, size, strict = True))
-        intrinsics = crop_intrinsics(intrinsics, -top, -left)
+        cameras = Cameras(cameras.camera_to_world, crop_intrinsics(cameras.intrinsics, -top, -left))[None]
 
-        for start in range(0, len(poses), chunk_size):
-            chunk = Cameras(poses[start:start + chunk_size], intrinsics[start:start + chunk_size])
-            rays = plucker_rays(*chunk, canvas).unsqueeze(0)
+        for some in chunks(cameras.camera_to_world.shape[1], chunk_size):
+            chunk = cameras[:, some]
 
             with in_eval_mode(self.model):
-                views = self.model.render(self.scene, rays, cameras = Cameras(*(t.unsqueeze(0) for t in chunk)))
+                views = self.model.render(self.scene, plucker_rays(*chunk, image_size = canvas), cameras = chunk)
 
             yield views[0, ..., top:top + height, left:left + width].to(self.device)
 
-    def moved(self, camera_to_world: Tensor) -> Tensor:
-        return move_poses(self.world, camera_to_world.cpu().double())  # a CPU has float64
-
 
 @torch.no_grad()
-def read_photos(
+def encode_photos(
     model: LVSM,
     images: Sequence[Tensor | str | Path] | Tensor,
     cameras: Cameras,
@@ -136,8 +130,9 @@ def read_photos(
     input_size: tuple[int, int] | None = None,
     pose_frame: Literal['inputs', 'given'] | None = None,
     unit: float | None = None,
-) -> PhotosRead:
-    """Photos, read once to be seen from anywhere, any number of times. Arguments and errors are those of `synthesize`."""
+    input_attends_target: bool | None = None,
+) -> EncodedPhotos:
+    """Photos, encoded once to be rendered from anywhere, any number of times. Arguments and errors are those of `synthesize`, and of `LVSM.encode`."""
     check_photos(model, images, cameras)
     device_of_photos = next((image.device for image in images if isinstance(image, Tensor)), torch.device('cpu'))
     input_size = default_size(model) if input_size is None else input_size
@@ -150,21 +145,20 @@ def read_photos(
 
     fitted = [fit(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(device_of_photos), strict = True)]
     photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
-    poses = cameras.camera_to_world.cpu().double()
+    cameras = Cameras(cameras.camera_to_world.cpu().double(), intrinsics)
     frame, world = frame_of(model, pose_frame)
 
     if world is None:
         unit = model.trained_for.unit if unit is None and model.trained_for is not None else unit
-        world = normalization(poses, unit = unit) if frame == 'inputs' else torch.eye(4, dtype = torch.float64)
+        world = normalize_poses(cameras.camera_to_world, unit = unit).similarity if frame == 'inputs' else torch.eye(4, dtype = torch.float64)
 
     device = next(model.parameters()).device
-    poses, intrinsics, photos = (t.to(device, dtype = torch.float32) for t in (move_poses(world, poses), intrinsics, photos))
-    rays = plucker_rays(poses, intrinsics, input_size)
+    cameras, photos = cameras.transform(world).to(device, torch.float32)[None], photos.to(device, torch.float32)[None]
 
     with in_eval_mode(model):
-        scene = model.encode(photos.unsqueeze(0), rays.unsqueeze(0), cameras = Cameras(poses.unsqueeze(0), intrinsics.unsqueeze(0)))
+        scene = model.encode(photos, plucker_rays(*cameras, image_size = input_size), cameras = cameras, input_attends_target = input_attends_target)
 
-    return PhotosRead(model, scene, world, device_of_photos)
+    return EncodedPhotos(model, scene, world, device_of_photos)
 
 
 def fit(image: Tensor | str | Path, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -183,7 +177,7 @@ def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool)
 
 def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) of whole patches that cover `size`. Attention that sees cameras sees their intrinsics by the shape of the image, and views
-    of another shape than in training are half a decibel worse: for it the canvas is of that shape, where the model takes one so large."""
+    of another shape than in training are half a decibel worse: for it the canvas is of that shape."""
     covering = size
 
     if model.camera_encoding != 'plucker' and model.trained_for is not None:
@@ -192,8 +186,7 @@ def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
         covering = tuple(max(length, math.ceil(trained_length * scale - 1e-6)) for length, trained_length in zip(size, trained, strict = True))
 
     height, width = (whole_patches(length, model.patch_size) for length in covering)
-    fits = max(height, width) <= model.max_image_size
-    return (height, width) if fits else (whole_patches(size[0], model.patch_size), whole_patches(size[1], model.patch_size))
+    return height, width
 
 
 def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:
@@ -289,12 +282,11 @@ def check_camera_values(images_size: tuple[int, ...], **poses_and_intrinsics: Te
 
 def check_sizes(model: LVSM, **sizes: tuple[int, int]) -> None:
     for name, size in sizes.items():
-        if len(size) != 2 or not all(isinstance(length, int) and 0 < whole_patches(length, model.patch_size) <= model.max_image_size for length in size):
-            fail(name, f'must be (height, width) in pixels, up to max_image_size {model.max_image_size}', size,
-                 'No weight depends on max_image_size: LVSM.from_pretrained(folder, max_image_size = ...) takes a larger one.')
+        if len(size) != 2 or not all(isinstance(length, int) and length > 0 for length in size):
+            fail(name, 'must be (height, width) in pixels', size, f'For example {default_size(model)}.')
 
 
-def with_bar(steps: range, progress: bool):
+def with_bar(steps: list[slice], progress: bool):
     if not progress:
         return steps
 

@@ -11,20 +11,19 @@ from lvsm_pytorch.configs.config import RenderConfig
 from lvsm_pytorch.data import Scene, View, cameras_of
 from lvsm_pytorch.data.images import resized_intrinsics, save_image
 from lvsm_pytorch.data.posing import with_poses
-from lvsm_pytorch.evaluation.metrics import figures, guesses, paint, score, table
+from lvsm_pytorch.evaluation.metrics import baselines, figures, render_batch, score, table
 from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import check_free
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation, orbit
 from lvsm_pytorch.inference.paths import Path3D, read_path
-from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos
+from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
 from lvsm_pytorch.inference.scenes import FittedViews, data_of, inputs_of, scene_of, scenes_of, unit_for
 from lvsm_pytorch.inference.video import write_video
-from lvsm_pytorch.lvsm.changed import that_takes
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights
-from lvsm_pytorch.output_dir import SETTINGS, beside, claim
+from lvsm_pytorch.output_dir import SETTINGS, beside, prepare_output_dir
 from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.training.runs import load_run, source_of
 
@@ -39,7 +38,7 @@ class Film(NamedTuple):
 
 
 def render(config: RenderConfig) -> list[Path]:
-    """Writes frames and films, or held-out views, and returns their files. Frames that are there already are not painted again.
+    """Writes frames and films, or held-out views, and returns their files. Frames that are there already are not rendered again.
 
     Errors: ValueError for a folder that is no model, data and paths that can't be read, and other frames in the folder.
     """
@@ -48,7 +47,7 @@ def render(config: RenderConfig) -> list[Path]:
     if config.path == HELD_OUT:
         return render_held_out(config)
 
-    film = shot(config, config.out)
+    film = render_frames(config, config.out)
     out = film.frames[0].parent.parent
     endings = dict(mp4 = ['mp4'], gif = ['gif'], both = ['mp4', 'gif'], none = [])[config.video]
     files = [out / f'{Path(config.path).stem}.{ending}' for ending in endings]
@@ -60,8 +59,8 @@ def render(config: RenderConfig) -> list[Path]:
     return files + film.frames
 
 
-def shot(config: RenderConfig, out: Path | None) -> Film:
-    """Paints the frames of a path into a folder; those that are there already are not painted again. out: None for a folder of the model's, or one beside what is there."""
+def render_frames(config: RenderConfig, out: Path | None) -> Film:
+    """Renders the frames of a path into a folder; those that are there already are not rendered again. out: None for a folder of the model's, or one beside what is there."""
     config.check()
     model = LVSM.from_pretrained(config.model)
     input_size = default_size(model)
@@ -72,18 +71,18 @@ def shot(config: RenderConfig, out: Path | None) -> Film:
     inputs = inputs_of(config, model, photos)
     seen = [scene.views[number] for number in inputs]
     cameras = cameras_of(seen)
-    way = way_of(config, scene, seen[0], cameras, input_size, data)
+    way = build_path(config, scene, seen[0], cameras, input_size, data)
     settings = dict(
         weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
         path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
     )
-    out = claimed(config, out, FRAMES, settings)
+    out = output_dir_of(config, out, FRAMES, settings)
     files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
 
     if not all(map(is_there, files)):
-        model = that_takes(model, max(way.size)).to(pick_device(config.device))
-        known = read_photos(model, *photos.of(inputs), input_size = input_size, unit = unit_for(model, scene))
-        paint_frames(config, known, way, files)
+        model = model.to(pick_device(config.device))
+        known = encode_photos(model, *photos.of(inputs), input_size = input_size, unit = unit_for(model, scene))
+        write_frames(config, known, way, files)
 
     return Film(files, way.fps, seen)
 
@@ -93,11 +92,11 @@ def is_there(frame: Path) -> bool:
     return frame.is_file() and frame.stat().st_size > 0
 
 
-def claimed(config: RenderConfig, out: Path | None, parts: str | None, settings: dict[str, Any]) -> Path:
+def output_dir_of(config: RenderConfig, out: Path | None, parts: str | None, settings: dict[str, Any]) -> Path:
     """The folder, made. A second film of a model goes beside the first, unless a folder is named, or the first is to be thrown away."""
     usual = folder_for('render', config.model)
     out = out or (usual if config.overwrite else beside(usual, settings))
-    claim(out, parts, settings, overwrite = config.overwrite)
+    prepare_output_dir(out, parts, settings, overwrite = config.overwrite)
     return out
 
 
@@ -105,7 +104,7 @@ def hash_of(cameras: Cameras) -> str:
     return hashlib.sha256(b''.join(t.contiguous().numpy().tobytes() for t in cameras)).hexdigest()[:12]
 
 
-def way_of(config: RenderConfig, scene: Scene, first: View, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
+def build_path(config: RenderConfig, scene: Scene, first: View, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
     """The path in the world of the photos. first: of the photos, the one whose lens frames are made with."""
     size = input_size if config.height is None or config.width is None else (config.height, config.width)
     intrinsics = resized_intrinsics(first.intrinsics, first.size, size)
@@ -118,17 +117,17 @@ def way_of(config: RenderConfig, scene: Scene, first: View, photos: Cameras, inp
     return read_path(Path(config.path), size, intrinsics, data)
 
 
-def paint_frames(config: RenderConfig, photos: PhotosRead, way: Path3D, files: list[Path]) -> None:
+def write_frames(config: RenderConfig, photos: EncodedPhotos, way: Path3D, files: list[Path]) -> None:
     """Those that are not there yet."""
     from tqdm import tqdm
 
     left = [number for number, file in enumerate(files) if not is_there(file)]
-    cameras = Cameras(*(t[left] for t in way.cameras))
+    cameras = way.cameras[left]
 
     with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
         numbers = iter(left)
 
-        for chunk in photos.views(cameras, way.size, chunk_size = config.chunk_size):
+        for chunk in photos.render(cameras, way.size, chunk_size = config.chunk_size):
             for view in chunk:
                 save_image(view, files[next(numbers)], durable = False)
                 bar.update()
@@ -155,13 +154,13 @@ def render_held_out(config: RenderConfig) -> list[Path]:
     if not (out / SETTINGS).is_file():
         check_free([out / 'comparison.png', *files])
 
-    claim(out, None, settings, overwrite = config.overwrite)
-    pred = paint(model.to(pick_device(config.device)), held_out)
+    prepare_output_dir(out, None, settings, overwrite = config.overwrite)
+    pred = render_batch(model.to(pick_device(config.device)), held_out)
 
     for file, views in tqdm(list(zip(files, pred, strict = True)), unit = 'view'):
         save_image(views[0], file, durable = False)
 
     save_comparison(out / 'comparison.png', held_out, pred)
-    print(table(figures(model = score(pred, held_out.target_images), **guesses(held_out)._asdict())))
+    print(table(figures(model = score(pred, held_out.target_images), **baselines(held_out)._asdict())))
     print(f'{len(pred)} views are in {out}')
     return [out / 'comparison.png', *files]

@@ -17,7 +17,7 @@ from lvsm_pytorch.data.scene import Scene, cameras_of, unit_of_set
 from lvsm_pytorch.data.sources import SyntheticSource
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.view_selection import camera_distance, evenly, spread_out
+from lvsm_pytorch.geometry.view_selection import camera_distance, evenly, farthest_point_sampling
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import num_inputs_of
 
@@ -124,4 +124,4 @@ def some_inputs(scene: Scene, count: int) -> tuple[int, ...]:
     distance = camera_distance(cameras_of(scene.views).camera_to_world)
     middle = int(distance.sum(dim = 1).argmin())
     pool = distance[middle].argsort()[:3 * count + 1].tolist()
-    return tuple(sorted(spread_out(distance, [middle], pool, count)))
+    return tuple(sorted(farthest_point_sampling(distance, [middle], pool, count)))

@@ -74,13 +74,13 @@ def write_gif(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
     finding.push(None)
     palette = finding.pull()
 
-    painting = av.filter.Graph()
-    of_frames, of_palette = painting.add('buffer', like_frames), painting.add('buffer', f'video_size=16x16:pix_fmt={palette.format.name}:{time_base}')
-    in_palette, shown = painting.add('paletteuse', DITHERING), painting.add('buffersink')
+    graph = av.filter.Graph()
+    of_frames, of_palette = graph.add('buffer', like_frames), graph.add('buffer', f'video_size=16x16:pix_fmt={palette.format.name}:{time_base}')
+    in_palette, shown = graph.add('paletteuse', DITHERING), graph.add('buffersink')
     of_frames.link_to(in_palette, 0, 0)
     of_palette.link_to(in_palette, 0, 1)
     in_palette.link_to(shown)
-    painting.configure()
+    graph.configure()
     of_palette.push(palette)
     of_palette.push(None)
 
@@ -88,19 +88,19 @@ def write_gif(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
         stream = container.add_stream('gif', rate = rate)
         stream.width, stream.height, stream.pix_fmt = width, height, 'pal8'
 
-        def write_painted() -> None:
+        def write_rendered() -> None:
             with suppress(BlockingIOError, EOFError):  # until the next frame is needed, and until there is none
                 while True:
-                    container.mux(stream.encode(painting.pull()))
+                    container.mux(stream.encode(graph.pull()))
 
         for number, picture in enumerate(pictures(frames)):
             frame = av.VideoFrame.from_image(picture)
             frame.pts, frame.time_base = number, 1 / rate
             of_frames.push(frame)
-            write_painted()
+            write_rendered()
 
         of_frames.push(None)
-        write_painted()
+        write_rendered()
         container.mux(stream.encode())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """Lets freed memory be used again, up to 64 MB of it, where glibc would hand it back and take it anew page by page in every step.
 
     glibc keeps twice the largest block that it has ever freed, but counts none of more than 32 MB ("M_MMAP_THRESHOLD" in mallopt(3)).

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import Module
 
@@ -21,25 +22,23 @@ class SharedRMSNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
-class Seen(NamedTuple):
-    """Who attends to whom. Masks are True for what is seen, and None where all of it is: even an all-true one costs a fifth of the speed.
+class AttentionLayout(NamedTuple):
+    """Who attends to whom, and from where.
 
-    shared: number of tokens that all see; keys and values of them may come from a cache.
-    targets: number of targets, of equally many tokens each, after them.
-    by_shared: (b 1 1 shared) or (b 1 shared shared). by_targets: (b·targets 1 1 shared + tokens of a target).
-    at: (b n e), from `CameraEncoding.places`: where the tokens are that attention is asked by and of; None where it doesn't look.
+    mask: (b 1 1 m) or (b 1 n m) bool, True where one of n tokens attends to one of m; None where all do to all: even an all-true mask costs a
+        fifth of the speed. The m are those of the context, where there is one, and then the n themselves.
+    pose: (b n e), the pose encodings of the tokens (`CameraEncoding.encode_pose`); None where attention knows no cameras.
+    query_start: tokens before it are attended to, and attend to nothing.
     """
-    shared: int
-    targets: int = 0
-    by_shared: Tensor | None = None
-    by_targets: Tensor | None = None
-    at: Tensor | None = None
+    mask: Tensor | None = None
+    pose: Tensor | None = None
+    query_start: int = 0
 
 
 class ViewAttention(Module):
     """The paper's attention: RMS norm of queries and keys with one weight for all heads, no biases. Parameters are named as x-transformers has them.
 
-    encoding: what lets cameras in.
+    encoding: what attention knows of cameras.
     """
 
     def __init__(self, dim: int, *, heads: int, dim_head: int, encoding: type[CameraEncoding]):
@@ -53,45 +52,42 @@ class ViewAttention(Module):
         self.to_out = nn.Linear(heads * dim_head, dim, bias = False)
         self.encoding = encoding
 
-    def forward(self, x: Tensor, seen: Seen, first: int = 0, cached: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """x: (b n d). first: tokens before it ask nothing. cached: keys and values of the shared tokens, which are then not in x.
+    def forward(self, x: Tensor, layout: AttentionLayout, context: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (b n d). context: keys and values (s heads m dim_head) that tokens attend to besides each other; each of s scenes has b / s entries of x.
 
-        Returns what tokens from `first` on have read (b n-first d), and keys and values of the shared tokens (b heads shared dim_head).
+        Returns what tokens from `query_start` on attended to (b n-query_start d), and the keys and values of x (b heads n dim_head).
         """
         # heads are split off before the norm and come forward after it: a norm over strided memory is several times slower
 
-        at_asking = None if seen.at is None else seen.at[:, first:]
-        q = self.encoding.asked(self.q_rmsnorm(self.split(self.to_q(x[:, first:]))), at_asking)
-        k, v = self.encoding.known(self.k_rmsnorm(self.split(self.to_k(x))), self.split(self.to_v(x)), seen.at)
+        pose_q = None if layout.pose is None else layout.pose[:, layout.query_start:]
+        q = self.encoding.transform_q(self.q_rmsnorm(self.split(self.to_q(x[:, layout.query_start:]))), pose_q)
+        k, v = self.encoding.transform_kv(self.k_rmsnorm(self.split(self.to_k(x))), self.split(self.to_v(x)), layout.pose)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        attended = (k, v) if context is None else [after_context(*each) for each in zip(context, (k, v), strict = True)]
 
-        if seen.targets == 0:
-            return self.output(attention(q, k, v, seen.by_shared), at_asking), k, v
+        # without queries nothing is asked of a kernel, which may not know the case
 
-        if cached is None:
-            (shared_k, k), (shared_v, v) = (t.tensor_split((seen.shared,), dim = 2) for t in (k, v))
-            by_shared, q = q.tensor_split((max(seen.shared - first, 0),), dim = 2)
-            read = attention(by_shared, shared_k, shared_v, seen.by_shared)
-        else:
-            shared_k, shared_v = (t.to(k.dtype) for t in cached)
-            read = None
-
-        # one batch entry a target, each with keys and values of its scene before its own: from (b h t·n d) to (b t h n d)
-
-        q, k, v = (t.unflatten(2, (seen.targets, -1)).transpose(1, 2) for t in (q, k, v))
-        k, v = (torch.cat((shared.unsqueeze(1).expand(-1, seen.targets, -1, -1, -1), own), dim = 3) for shared, own in ((shared_k, k), (shared_v, v)))
-        out = attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), seen.by_targets)
-        out = out.unflatten(0, (-1, seen.targets)).flatten(1, 2)
-        return self.output(out if read is None else torch.cat((read, out), dim = 1), at_asking), shared_k, shared_v
-
-    def output(self, out: Tensor, at: Tensor | None) -> Tensor:
-        return self.to_out(self.encoding.read(out, at).flatten(2))
+        out = F.scaled_dot_product_attention(q, *attended, attn_mask = layout.mask) if q.shape[2] > 0 else q
+        out = self.encoding.transform_out(out.transpose(1, 2), pose_q)
+        return self.to_out(out.flatten(2)), k, v
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.dim_head))
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """(b h n d) each -> (b n h d). Without queries nothing is asked of a kernel, which may not know the case."""
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask = mask) if q.shape[2] > 0 else q
-    return out.transpose(1, 2)
+def after_context(context: Tensor, own: Tensor) -> Tensor:
+    """Context (s heads m d), for each of its b / s entries, and then their own (b heads n d): (b heads m+n d)."""
+    own = own.unflatten(0, (len(context), -1))
+    return torch.cat((context.to(own.dtype).unsqueeze(1).expand(-1, own.shape[1], -1, -1, -1), own), dim = 3).flatten(0, 1)
+
+
+def token_mask(view_mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """A mask of views (b v) as one of their tokens (b v·h·w), which are `like` (b v h w d)."""
+    return None if view_mask is None else repeat(view_mask.to(like.device), 'b v -> b (v n)', n = like.shape[2] * like.shape[3])
+
+
+def context_mask(view_mask: Tensor, num_tokens: int) -> Tensor:
+    """Who attends to whom, (b 1 v·n v·n) bool, where all attend to some views (b v), and to the others nobody but themselves."""
+    itself = torch.eye(view_mask.shape[1], dtype = torch.bool, device = view_mask.device)
+    visible = rearrange(view_mask, 'b v -> b 1 v') | itself
+    return repeat(visible, 'b i j -> b 1 (i n) (j m)', n = num_tokens, m = num_tokens)

@@ -1,4 +1,4 @@
-"""A scene that a model has read."""
+"""A scene that a model has encoded."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from torch import Tensor
 
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors, write_whole
-from lvsm_pytorch.lvsm.conditioning.plane_sweep import Photos
+from lvsm_pytorch.lvsm.attention import KeysValues
 
 
 class EncodedScene(NamedTuple):
     """What `LVSM.encode` gives and `LVSM.render` takes, of b scenes.
 
-    tokens: (b v h w d) of the inputs as they enter the blocks, in the paper's mode; else None.
-    keys_values: for each block the inputs' keys and values, both (b heads v·h·w dim_head); none in the paper's mode.
-    is_real: (b v·h·w) bool, False for tokens of padded views; None where there are none.
-    at: (b v h w e) of `CameraEncoding.places` in the paper's mode, and reference: (b 4 4), the camera to world that it is told by; of a model
-        whose attention sees cameras, else None.
-    photos: the input views, of a model with `sweep_depths`, whose targets look colours up in them; else None.
+    tokens: (b v h w d) of the input views as they enter the blocks, where they attend to the target; else None.
+    keys_values: for each block keys and values of the input tokens, both (b heads v·h·w dim_head), where they don't; else none.
+    valid_mask: (b v·h·w) bool, False for tokens of padding; None where there is none.
+    pose: (b v h w e), pose encodings of the tokens; and reference: (b 4 4), the pose that they are relative to; of a camera encoding that
+        has such, else None.
+    source: by name, what targets look up along their rays (`NoPlaneSweep.encode`); None where they don't.
     """
     tokens: Tensor | None
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
-    is_real: Tensor | None
-    at: Tensor | None = None
+    keys_values: tuple[KeysValues, ...] = ()
+    valid_mask: Tensor | None = None
+    pose: Tensor | None = None
     reference: Tensor | None = None
-    photos: Photos | None = None
+    source: dict[str, Tensor] | None = None
 
     @property
     def num_scenes(self) -> int:
         return len(self.keys_values[0][0] if self.tokens is None else self.tokens)
 
     def to(self, *args: Any, **kwargs: Any) -> EncodedScene:
-        """On another device, or in another precision, as `Tensor.to` has it; the mask stays boolean, and where things are, and the photos, in float32."""
+        """On another device, or in another precision, as `Tensor.to` has it. Masks stay boolean, poses and what is looked up in float32."""
         tokens = None if self.tokens is None else self.tokens.to(*args, **kwargs)
         keys_values = tuple((keys.to(*args, **kwargs), values.to(*args, **kwargs)) for keys, values in self.keys_values)
         device = keys_values[0][0].device if tokens is None else tokens.device
-        is_real, at, reference = (None if each is None else each.to(device) for each in (self.is_real, self.at, self.reference))
-        photos = None if self.photos is None else Photos(*(None if each is None else each.to(device) for each in self.photos))  # pyright: ignore[reportArgumentType]
-        return EncodedScene(tokens, keys_values, is_real, at, reference, photos)
+        valid_mask, pose, reference = (None if each is None else each.to(device) for each in (self.valid_mask, self.pose, self.reference))
+        source = None if self.source is None else {name: each.to(device) for name, each in self.source.items()}
+        return EncodedScene(tokens, keys_values, valid_mask, pose, reference, source)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes a file, whole or not at all."""
-        write_whole(Path(path), lambda temporary: torch.save(dict(self._asdict(), keys_values = list(self.keys_values), photos = None if self.photos is None else tuple(self.photos)), temporary))
+        write_whole(Path(path), lambda temporary: torch.save(self._asdict(), temporary))
 
     @classmethod
     def load(cls, path: str | PathLike[str], map_location: Any = None) -> EncodedScene:
@@ -59,5 +59,4 @@ class EncodedScene(NamedTuple):
         if not isinstance(parts, dict) or set(parts) != set(cls._fields):
             fail('path', 'must be a file that EncodedScene.save wrote', path, 'Encode the scene and save it anew.')
 
-        photos = None if parts['photos'] is None else Photos(*parts['photos'])
-        return cls(**{**parts, 'keys_values': tuple(parts['keys_values']), 'photos': photos})
+        return cls(**parts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Generator, Tensor, nn
 from torch.nn import Module, ModuleDict
 
@@ -48,6 +49,55 @@ def psnr(pred: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of images (... c h w) in [0, 1]: (...). Infinite where they are equal."""
     difference = at_least_float32(pred) - at_least_float32(target)
     return -10 * difference.square().mean(dim = (-3, -2, -1)).log10()
+
+
+class LossBreakdown(NamedTuple):
+    """The parts of the loss, before weighting. perceptual is zero where there is no perceptual loss."""
+    mse: Tensor
+    perceptual: Tensor
+
+
+class ViewLoss(Module):
+    """The training loss: mean squared error + weight × perceptual loss.
+
+    perceptual_loss: called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1]; its mean counts. It is frozen, no part of
+        `parameters()` and `state_dict()`, and follows the device. None for none.
+    """
+
+    place: Tensor
+
+    def __init__(self, perceptual_loss: Callable[[Tensor, Tensor], Tensor] | None, weight: float):
+        super().__init__()
+        self.weight = weight
+        self.hidden = (perceptual_loss,)  # a tuple, so that torch doesn't make it a submodule
+        self.register_buffer('place', torch.empty(0), persistent = False)
+
+        if isinstance(perceptual_loss, Module):
+            perceptual_loss.requires_grad_(False).eval()
+
+    @property
+    def perceptual_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        return self.hidden[0]
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> ViewLoss:
+        """What `.to`, `.cuda` and the like call: the perceptual loss follows to the device, in its own precision. Not to meta, from where nobody would bring it back."""
+        super()._apply(fn, recurse)
+
+        if isinstance(self.perceptual_loss, Module) and not self.place.is_meta:
+            self.perceptual_loss.to(self.place.device)
+
+        return self
+
+    def forward(self, pred: Tensor, target: Tensor) -> tuple[Tensor, LossBreakdown]:
+        """The loss and its parts, of views (... c h w) in [0, 1]."""
+        error = mse(pred, target)
+        perceptual = torch.zeros_like(error)
+
+        if self.perceptual_loss is not None and self.weight > 0:
+            pred, target = (rearrange(images, '... c h w -> (...) c h w') for images in (pred, target))
+            perceptual = self.perceptual_loss(pred, target.to(pred.dtype)).mean()
+
+        return error + self.weight * perceptual, LossBreakdown(error, perceptual)
 
 
 class PerceptualLoss(Module):

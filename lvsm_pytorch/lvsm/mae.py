@@ -12,9 +12,9 @@ from einops import rearrange
 from torch import Generator, Tensor, nn
 from torch.nn import Module
 
-from lvsm_pytorch.checks import check_floating, check_shape, real_views
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.lvsm.validation import check_tokens_alone, validated_inputs
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm.model import LVSM
@@ -27,7 +27,7 @@ class MAELossBreakdown(NamedTuple):
 
 
 class Recon(NamedTuple):
-    """mask: (b v) bool, which views were masked. pred: (n ...), what was painted for those, in the order of `mask.nonzero()`."""
+    """mask: (b v) bool, which views were masked. pred: (n ...), what was rendered for those, in the order of `mask.nonzero()`."""
     mask: Tensor
     pred: Tensor
 
@@ -61,6 +61,8 @@ class MAE(Module):
 
         if not isinstance(lvsm, Module) or not hasattr(lvsm, 'tokens'):
             fail('lvsm', 'must be an LVSM', type(lvsm).__name__, 'Wrap the model itself: MAE(LVSM(...)).')
+
+        check_tokens_alone(lvsm)
 
         if not 0 < frac_masked < 1:
             fail('frac_masked', 'must be above 0 and below 1', frac_masked, 'A half is usual.')
@@ -99,21 +101,12 @@ class MAE(Module):
         Returns the loss; (loss, MAELossBreakdown); (loss, ImageAndRayRecon); or (loss, (MAELossBreakdown, ImageAndRayRecon)).
         Errors: ValueError as in `LVSM.tokens`, and for fewer than two views.
         """
-        check_floating(images = images, rays = rays)
-        sizes = check_shape('b v c h w', dict(c = self.lvsm.channels), images = images)
+        views = validated_inputs(self.lvsm, images, rays, num_images, cameras, min_views = 2)
+        valid_mask = torch.ones(images.shape[:2], dtype = torch.bool) if views.valid_mask is None else views.valid_mask
+        image_mask, ray_mask = self.draw_masks(valid_mask.to(images.device), generator)
+        tokens = self.lvsm.masked_tokens(views.without_rays(ray_mask), image_mask)
 
-        if sizes['v'] < 2:
-            fail('images', 'must have at least two views, of which one is masked', sizes['v'], 'Pass more views of each scene.')
-
-        is_real = real_views(sizes, at_least = 2, num_images = num_images)
-
-        if is_real is None:
-            is_real = torch.ones(sizes['b'], sizes['v'], dtype = torch.bool)
-
-        image_mask, ray_mask = self.draw_masks(is_real.to(images.device), generator)
-        tokens = self.lvsm.tokens(images, rays, image_mask = image_mask, ray_mask = ray_mask, num_images = num_images, cameras = cameras)
-
-        pred_images = self.lvsm.paint(tokens)
+        pred_images = self.lvsm.decode(tokens)
         pred_rays = rearrange(self.to_rays(tokens), 'b v h w (p q c) -> b v c (h p) (w q)', p = self.lvsm.patch_size, q = self.lvsm.patch_size)
 
         image_error, num_image_values = squared_error(pred_images, images, image_mask)
@@ -128,9 +121,9 @@ class MAE(Module):
         recon = ImageAndRayRecon(Recon(image_mask, pred_images[image_mask]), Recon(ray_mask, pred_rays[ray_mask]))
         return (loss, (breakdown, recon)) if return_loss_breakdown else (loss, recon)
 
-    def draw_masks(self, is_real: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+    def draw_masks(self, valid_mask: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
         """Which of the real views (b v) lose their image and which their rays, both (b v) bool, never both."""
-        device = is_real.device
+        device = valid_mask.device
 
         if generator is None and not self.training:
             generator = Generator().manual_seed(0)
@@ -140,10 +133,10 @@ class MAE(Module):
 
         # a random order of the real views; the first ones are masked, and of these the first ones lose their image
 
-        rank = uniform(*is_real.shape).masked_fill(~is_real, 2.).argsort(dim = -1).argsort(dim = -1)
+        rank = uniform(*valid_mask.shape).masked_fill(~valid_mask, 2.).argsort(dim = -1).argsort(dim = -1)
 
-        num_masked = (is_real.sum(dim = -1, keepdim = True) * self.frac_masked).long().clamp(min = 1)
-        num_images_masked = (num_masked * self.frac_images_to_ray_masked + uniform(len(is_real), 1)).floor()  # rounded up or down by chance, so that the fraction holds on average
+        num_masked = (valid_mask.sum(dim = -1, keepdim = True) * self.frac_masked).long().clamp(min = 1)
+        num_images_masked = (num_masked * self.frac_images_to_ray_masked + uniform(len(valid_mask), 1)).floor()  # rounded up or down by chance, so that the fraction holds on average
 
         image_mask = rank < num_images_masked
         return image_mask, (rank < num_masked) & ~image_mask

@@ -30,7 +30,7 @@ RAY = [3, 4, 5, 0, 1, 2]
 
 TOP = {
     'transformer_input_layernorm.weight': 'norm.weight',
-    'image_token_decoder.0.weight': 'decoder.final_norm.weight',
+    'image_token_decoder.0.weight': 'transformer.final_norm.weight',
     'image_token_decoder.1.weight': 'to_pixels.weight',
 }
 
@@ -55,7 +55,7 @@ NOT_OF_THE_NETWORK = {'attn_flash', 'attn_dropout', 'ff_dropout', 'layer_dropout
 
 def names_of_block(index: int) -> tuple[dict[str, str], tuple[str, ...]]:
     """Of block `index`: their names to ours, and our names of q, k and v."""
-    a, f = f'decoder.layers.{2 * index}', f'decoder.layers.{2 * index + 1}'
+    a, f = f'transformer.layers.{2 * index}', f'transformer.layers.{2 * index + 1}'
     names = {f'transformer_blocks.{index}.{theirs}': ours.format(a = a, f = f) for theirs, ours in BLOCK.items()}
     return names, tuple(f'{a}.1.to_{letter}.weight' for letter in 'qkv')
 
@@ -167,17 +167,17 @@ def to_official(model: LVSM) -> dict[str, Tensor]:
 
     Errors: ValueError for a network that the layout can't express, with what it is that it can't.
     """
-    inexpressible = sorted(set(model.decoder_kwargs) - NOT_OF_THE_NETWORK)
+    inexpressible = sorted(set(model.config['decoder_kwargs']) - NOT_OF_THE_NETWORK)
     inexpressible += [f'channels = {model.channels}'] if model.channels != 3 else []
     inexpressible += [] if model.input_attends_target else ['input_attends_target = False']
     inexpressible += [] if model.camera_encoding == 'plucker' else [f'camera_encoding = {model.camera_encoding!r}']
-    inexpressible += [] if model.sweep_depths == 0 else [f'sweep_depths = {model.sweep_depths}']
+    inexpressible += [] if model.num_depth_planes == 0 else [f'num_depth_planes = {model.num_depth_planes}']
 
     if inexpressible:
         fail('model', 'must be the paper\'s network to be written in the authors\' layout', f'one with {inexpressible}', 'Make it without them.')
 
     weights = model.state_dict()
-    depth = model.decoder.num_attn_layers
+    depth = model.config['depth']
     official = {theirs: weights[ours] for theirs, ours in TOP.items()}
     official['image_tokenizer.1.weight'] = permute_channels(weights['to_input_tokens.weight'], inverse(IMAGE_AND_RAY))
     official['target_pose_tokenizer.1.weight'] = permute_channels(weights['to_target_tokens.weight'], inverse(RAY))

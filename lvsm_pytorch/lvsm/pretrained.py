@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_json, write_whole
+from lvsm_pytorch.lvsm.official import read_official
+from lvsm_pytorch.lvsm.sizes import SIZES
 from lvsm_pytorch.packaged import folder_of, packaged_models
 
 if TYPE_CHECKING:
-    from lvsm_pytorch.lvsm.model import LVSM
+    from typing_extensions import Self
 
 CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
 
@@ -40,7 +43,79 @@ class TrainedFor(NamedTuple):
     world: list[list[float]] | None = None
 
 
-def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
+class Pretrained(Module):
+    """Models that are saved, read and named.
+
+    config: all arguments that it takes to make the same network, but the perceptual loss.
+    """
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        self.config = config
+        self.trained_for: TrainedFor | None = None
+
+    @classmethod
+    def from_size(cls, name: str, **changes: Any) -> Self:
+        """A new model of one of `SIZES`, with any argument changed. Errors: ValueError for an unknown name."""
+        if name not in SIZES:
+            fail('name', f'must be one of {list(SIZES)}', repr(name), 'Or say the sizes themselves: LVSM(dim, ...).')
+
+        return cls(**{**SIZES[name], **changes})
+
+    def save_pretrained(self, folder: str | PathLike[str], *, dtype: torch.dtype | None = None) -> None:
+        """Writes `config.json` and `model.safetensors` into a folder, each whole or not at all. Needs the extra `hub` or `train`.
+
+        dtype: of the weights in the file, as they are unless said; `torch.float16` halves it. They are read back into float32.
+        `trained_for`, where it is set, is written too. The perceptual loss is not.
+        """
+        save_pretrained(self, folder, dtype = dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_hub_id: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> Self:
+        """A model that `save_pretrained` wrote, in eval mode. Weights must fit to the last key.
+
+        folder_or_hub_id: the folder, 'solids-128' for the small model that comes with the library (it has learnt from built-in synthetic scenes),
+            or a model of the Hugging Face hub (extra `hub`).
+        revision, token, cache_dir, force_download, local_files_only: for the hub, as `huggingface_hub` has them.
+        changes: other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
+
+        Errors: ValueError for what is missing, broken, of a later format, or doesn't fit, listing the keys.
+        """
+        hub_options = dict(revision = revision, token = token, cache_dir = cache_dir, force_download = force_download, local_files_only = local_files_only)
+        arguments, trained_for, weights = read_pretrained(folder_or_hub_id, **hub_options)
+        model = cls(**{**arguments, **changes})
+        load_strictly(model, weights)
+        model.trained_for = trained_for
+        return model.eval()
+
+    @classmethod
+    def from_official(cls, checkpoint: str | PathLike[str] | Mapping[str, Any], *, max_image_size: int = 256) -> Self:
+        """The network of a checkpoint of the paper's authors, in eval mode; `official.to_official` is its inverse.
+
+        checkpoint: a file, read without running any code in it, or its content, or the state dict in it. All sizes are
+            taken from its tensors; entries under `loss_computer.` are passed over.
+        max_image_size: height and width that images have by default, in pixels.
+
+        The authors publish their weights for non-commercial use.
+        Errors: ValueError as in `official.read_official`, which lists the keys that don't fit.
+        """
+        sizes, weights = read_official(checkpoint)
+        model = cls(**dict(sizes, max_image_size = max_image_size))
+        load_strictly(model, weights)
+        return model.eval()
+
+
+def save_pretrained(model: Pretrained, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
     """As `LVSM.save_pretrained`. weights: the model's, where it has but a part of them itself."""
     save_file = safetensors().save_file
     folder = Path(folder)
@@ -54,7 +129,7 @@ def save_pretrained(model: LVSM, folder: str | PathLike[str], weights: Mapping[s
     try:
         text = json.dumps(config, indent = 2)
     except TypeError as error:
-        raise ValueError(f'decoder_kwargs: must be plain values to be saved, but got {model.decoder_kwargs}: {error}. Save model.state_dict() yourself.') from error
+        raise ValueError(f'decoder_kwargs: must be plain values to be saved, but got {model.config["decoder_kwargs"]}: {error}. Save model.state_dict() yourself.') from error
 
     folder.mkdir(parents = True, exist_ok = True)
     weights = {name: tensor.detach().to('cpu', dtype).contiguous() for name, tensor in (model.state_dict() if weights is None else weights).items()}
@@ -118,7 +193,7 @@ def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
     return config, weights
 
 
-def load_strictly(model: LVSM, weights: Mapping[str, Tensor]) -> None:
+def load_strictly(model: Module, weights: Mapping[str, Tensor]) -> None:
     """Loads weights that fit to the last key and shape. Errors: ValueError that lists those that don't."""
     own = model.state_dict()
     missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
@@ -139,16 +214,16 @@ def safetensors():
     return safetensors.torch
 
 
-def num_inputs_of(model: LVSM) -> int:
+def num_inputs_of(model: Pretrained) -> int:
     """Of a model that does not say what it was trained with, 2: the paper's."""
     return 2 if model.trained_for is None else model.trained_for.num_inputs
 
 
-def default_size(model: LVSM) -> tuple[int, int]:
-    return (model.max_image_size, model.max_image_size) if model.trained_for is None else model.trained_for.image_size
+def default_size(model: Pretrained) -> tuple[int, int]:
+    return (model.config['max_image_size'],) * 2 if model.trained_for is None else model.trained_for.image_size
 
 
-def hash_of_weights(model: LVSM) -> str:
+def hash_of_weights(model: Pretrained) -> str:
     """Of names and values, wherever they came from."""
     digest = hashlib.sha256()
 

@@ -1,8 +1,4 @@
-"""The network between tokens and tokens: `x_transformers.Encoder` made the paper's, and run so that nothing is computed that nobody reads.
-
-A sequence is `shared` tokens, which all tokens see, and after them those of some targets, each of which sees the shared ones and
-itself alone. In the paper's mode all tokens are shared; in the cacheable one those of the inputs are.
-"""
+"""The transformer: `x_transformers.Encoder` made the paper's, and run so that nothing is computed that is not needed."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from x_transformers import Attention, Encoder, FeedForward
 from x_transformers.x_transformers import LayerNorm, MultiheadRMSNorm
 
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.lvsm.attention import KeysValues, Seen, SharedRMSNorm, ViewAttention
+from lvsm_pytorch.lvsm.attention import AttentionLayout, KeysValues, SharedRMSNorm, ViewAttention
 from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding
 
 
@@ -40,7 +36,7 @@ CHECKPOINTED: dict[type, type] = {Attention: CheckpointedAttention, FeedForward:
 class PaperEncoder(Encoder):
     """The paper's stack: bias-less pre-norm LayerNorm, RMS QK-norm with one weight for all heads, exact GELU × 4, and its init.
 
-    encoding: of what kind it is that lets cameras into attention.
+    encoding: what attention knows of cameras.
     overrides: flags of `x_transformers.Encoder`, over the paper's. Those of the feed-forward (`ff_...`) alone leave the structure of
         a block as it is, and our loop runs it; with any other the Encoder runs itself.
     gradient_checkpointing: in training keep a block's input alone, and compute what is in the block anew for its gradients. Where
@@ -107,79 +103,71 @@ class PaperEncoder(Encoder):
         self,
         x: Tensor,
         *,
-        shared: int,
-        targets: int = 0,
-        first: int = 0,
-        is_real: Tensor | None = None,
+        valid_mask: Tensor | None = None,
         mask: Tensor | None = None,
-        cached: Sequence[KeysValues] = (),
-        keep: bool = False,
-        at: Tensor | None = None,
+        pose: Tensor | None = None,
+        query_start: int = 0,
+        context: Sequence[KeysValues] = (),
+        context_mask: Tensor | None = None,
+        return_kv: bool = False,
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
         """All blocks and the last norm.
 
-        x: (b n d), the shared tokens, unless they are cached, and after them those of so many targets.
-        first: nobody will read what becomes of tokens of x before it.
-        is_real: (b shared) bool, False for shared tokens that nobody attends to.
-        mask: (b 1 shared shared) bool, who of shared tokens sees whom; instead of is_real, where there are no targets.
-        cached: keys and values of the shared tokens in each block, as they have come back.
-        at: (b n e), from `CameraEncoding.places`: where the tokens of x are.
+        x: (b n d), tokens that attend to each other, and to the context.
+        valid_mask: (b n) bool, False for tokens that nobody attends to. Or mask: (b 1 n n) bool, who attends to whom. Without a context.
+        pose: (b n e), their pose encodings.
+        query_start: what becomes of tokens before it is not needed.
+        context: of each block, keys and values (s heads m dim_head) of s scenes with b / s entries of x each.
+        context_mask: (s m) bool, False for those of the context that nobody attends to.
 
-        Returns final tokens (b n-first d), and where `keep` says so for each block keys and values of the shared tokens, (b heads shared dim_head).
+        Returns final tokens (b n-query_start d), and with `return_kv` keys and values of x in each block (b heads n dim_head).
         """
         if self.runs_itself:
-            return self.run_itself(x, shared, targets, first, is_real, mask, cached)
+            return self.run_itself(x, valid_mask, mask, query_start, context, context_mask)
 
-        by_shared = by_targets = None
+        if context_mask is not None:
+            valid_mask = F.pad(repeat(context_mask, 's m -> (s t) m', t = len(x) // len(context_mask)), (0, x.shape[1]), value = True)
 
-        if is_real is not None:
-            own = (x.shape[1] - (0 if cached else shared)) // max(targets, 1)
-            by_shared = rearrange(is_real, 'b n -> b 1 1 n')
-            by_targets = repeat(F.pad(is_real, (0, own), value = True), 'b n -> (b t) 1 1 n', t = targets)
+        if valid_mask is not None:
+            mask = rearrange(valid_mask, 'b n -> b 1 1 n')
 
-        seen = Seen(shared, targets, by_shared if mask is None else mask, by_targets, at)
         keys_values = []
         depth = len(self.layers) // 2
 
         for index in range(depth):
-            inputs = (index, x, seen, first if index == depth - 1 else 0, cached[index] if cached else None)
+            layout = AttentionLayout(mask, pose, query_start if index == depth - 1 else 0)
+            inputs = (index, x, layout, context[index] if context else None)
 
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x, *key_value = checkpoint(self.block, *inputs, use_reentrant = False)
             else:
                 x, *key_value = self.block(*inputs)
 
-            if keep:
+            if return_kv:
                 keys_values.append(tuple(key_value))
 
         return self.final_norm(x), tuple(keys_values)
 
-    def block(self, index: int, x: Tensor, seen: Seen, first: int, cached: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(b n d) -> (b n-first d), and keys and values of the shared tokens."""
+    def block(self, index: int, x: Tensor, layout: AttentionLayout, context: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(b n d) -> (b n-query_start d), and keys and values of x."""
         (attention_norm, *_), attend, _ = self.layers[2 * index]  # pyright: ignore[reportGeneralTypeIssues]
         (feed_forward_norm, *_), feed_forward, _ = self.layers[2 * index + 1]  # pyright: ignore[reportGeneralTypeIssues]
 
-        read, k, v = attend(attention_norm(x), seen, first, cached)
-        x = x[:, first:] + read
+        attended, k, v = attend(attention_norm(x), layout, context)
+        x = x[:, layout.query_start:] + attended
         return x + feed_forward(feed_forward_norm(x)), k, v
 
     def run_itself(
-        self, x: Tensor, shared: int, targets: int, first: int, is_real: Tensor | None, mask: Tensor | None, cached: Sequence[KeysValues],
+        self, x: Tensor, valid_mask: Tensor | None, mask: Tensor | None, query_start: int, context: Sequence[KeysValues], context_mask: Tensor | None,
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
-        """The same by the Encoder as it is, with all of its flags: shared tokens first, then those of targets."""
+        """The same by the Encoder as it is, with all of its flags."""
         run: Any = super().forward
-        read, own = x[:, :0], x
+        options: dict[str, Any] = dict(self_attn_kv_mask = valid_mask, attn_mask = mask)
 
-        if not cached:
-            x, own = x.tensor_split((shared,), dim = 1)
-            read, hiddens = run(x, self_attn_kv_mask = is_real, attn_mask = mask, return_hiddens = True)
-            cached = tuple(layer.cached_kv for layer in hiddens.attn_intermediates)
-            read = read[:, first:]
+        if context:
+            t = len(x) // len(context[0][0])
+            options['self_attn_additional_kv'] = [tuple(repeat(each, 's ... -> (s t) ...', t = t) for each in layer) for layer in context]
+            options['additional_kv_mask'] = None if context_mask is None else repeat(context_mask, 's m -> (s t) m', t = t)
 
-        if targets == 0:
-            return read, tuple(cached)
-
-        keys_values = [tuple(repeat(each, 'b ... -> (b t) ...', t = targets) for each in layer) for layer in cached]
-        is_real = None if is_real is None else repeat(is_real, 'b n -> (b t) n', t = targets)
-        own = run(rearrange(own, 'b (t n) d -> (b t) n d', t = targets), self_attn_additional_kv = keys_values, additional_kv_mask = is_real)
-        return torch.cat((read, rearrange(own, '(b t) n d -> b (t n) d', t = targets)), dim = 1), tuple(cached)
+        x, hiddens = run(x, return_hiddens = True, **options)
+        return x[:, query_start:], tuple(layer.cached_kv for layer in hiddens.attn_intermediates)

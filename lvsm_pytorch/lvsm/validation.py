@@ -1,24 +1,86 @@
-"""Checks of the views that a model is given: that images, rays and cameras belong together, and fit the model."""
+"""Checks of a call, all of them once, at the entrance: that arguments belong together, and fit the model. What comes out are `Views`."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.checks import check_floating, check_shape
+from lvsm_pytorch.checks import check_floating, check_shape, make_valid_mask, values_are_free
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.lvsm.conditioning import CAMERA_ENCODINGS, PLANE_SWEEPS
+from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.losses import PerceptualLoss
+from lvsm_pytorch.lvsm.views import Views, mask_out, mask_out_cameras
 
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm.model import LVSM
 
+# rays that differ from those of their cameras by more have others: about a degree, and a fiftieth of the distance to the origin
 
-def check_views(model: LVSM, **images_and_rays: Tensor) -> dict[str, int]:
+RAY_TOLERANCE = 0.02
+
+
+def validated(
+    model: LVSM, input_images: Tensor, input_rays: Tensor, target_rays: Tensor, target_images: Tensor | None, num_input_images: Tensor | None, cameras: Cameras | None,
+) -> tuple[Views, Views]:
+    """Inputs and targets (b t ...) of `LVSM.forward`. Errors: as it has them."""
+    sizes = check_images_and_rays(model, input_images = input_images, input_rays = input_rays)
+    valid_mask = make_valid_mask(sizes, num_input_images = num_input_images)
+    several = check_targets(target_rays, target_images, sizes)
+    target_rays = target_rays if several else target_rays.unsqueeze(1)
+
+    check_cameras(model, cameras, sizes['b'], sizes['v'] + target_rays.shape[1])
+    input_cameras, target_cameras = (None, None) if cameras is None else (cameras[:, :sizes['v']], cameras[:, sizes['v']:])
+    inputs, targets = without_padding(Views(input_rays, input_images, input_cameras, valid_mask)), Views(target_rays, cameras = target_cameras)
+    warn_of_other_rays(model, inputs, targets)
+    return inputs, targets
+
+
+def validated_inputs(
+    model: LVSM, images: Tensor, rays: Tensor, num_images: Tensor | None, cameras: Cameras | None, *, ray_mask: Tensor | None = None, min_views: int = 1,
+) -> Views:
+    """Views of `LVSM.encode`, `LVSM.tokens` and `MAE`. Errors: as they have them."""
+    sizes = check_images_and_rays(model, min_views = min_views, images = images, rays = rays)
+    check_cameras(model, cameras, sizes['b'], sizes['v'])
+    inputs = without_padding(Views(rays, images, cameras, make_valid_mask(sizes, at_least = min_views, num_images = num_images)))
+    inputs = inputs if ray_mask is None else inputs.without_rays(ray_mask)
+    warn_of_other_rays(model, inputs)
+    return inputs
+
+
+def validated_targets(model: LVSM, scene: EncodedScene, target_rays: Tensor, cameras: Cameras | None) -> Views:
+    """Targets (b t ...) of `LVSM.render`. Errors: as it has them."""
+    check_scene(model, scene)
+    check_floating(target_rays = target_rays)
+    several = target_rays.ndim == 5
+    sizes = check_shape('b t 6 h w' if several else 'b 6 h w', dict(b = scene.num_scenes), target_rays = target_rays)
+    check_size(model, 'target_rays', sizes)
+
+    if not several:
+        target_rays = target_rays.unsqueeze(1)
+        cameras = None if cameras is None else cameras[:, None]
+
+    check_cameras(model, cameras, scene.num_scenes, target_rays.shape[1])
+    targets = Views(target_rays, cameras = cameras)
+    warn_of_other_rays(model, targets)
+    return targets
+
+
+def without_padding(views: Views) -> Views:
+    """Views with nothing of their padding."""
+    if views.valid_mask is None:
+        return views
+
+    padding = ~views.valid_mask
+    images = None if views.images is None else mask_out(padding, views.images)
+    return views._replace(images = images, rays = mask_out(padding, views.rays), cameras = mask_out_cameras(padding, views.cameras))
+
+
+def check_images_and_rays(model: LVSM, *, min_views: int = 1, **images_and_rays: Tensor) -> dict[str, int]:
     """The sizes b, v, h, w of images and rays that belong together.
 
     Errors: ValueError for anything else, and for sizes that the model does not take.
@@ -29,25 +91,29 @@ def check_views(model: LVSM, **images_and_rays: Tensor) -> dict[str, int]:
     sizes = check_shape('b v c h w', dict(c = model.channels), **{images_name: images})
     check_shape('b v 6 h w', sizes, **{rays_name: rays})
 
-    if sizes['v'] == 0:
-        fail(images_name, 'must have at least one view', 'none', 'Pass the photos that the model may see.')
+    if sizes['v'] < min_views:
+        count = 'one view' if min_views == 1 else 'two views, of which one is masked'
+        fail(images_name, f'must have at least {count}', sizes['v'] or 'none', 'Pass more views of each scene.')
 
-    warn_far_from_training(model, sizes)
     check_size(model, images_name, sizes)
+    warn_far_from_training(model, sizes)
     return sizes
 
 
 def check_size(model: LVSM, name: str, sizes: dict[str, int]) -> None:
-    """Whether patches cover it, and it is not too large."""
-    for side in ('h', 'w'):
-        if sizes[side] == 0 or sizes[side] % model.patch_size != 0 or sizes[side] > model.max_image_size:
-            fail(name, f'must have height and width that are multiples of patch_size {model.patch_size}, up to max_image_size {model.max_image_size}',
-                 f'{sizes["h"]} × {sizes["w"]}', 'Resize or crop the images, and make their rays for the new size.')
+    """That patches cover it."""
+    height, width = sizes['h'], sizes['w']
+
+    if min(height, width) == 0 or height % model.patch_size != 0 or width % model.patch_size != 0:
+        fail(name, f'must have height and width that are multiples of patch_size {model.patch_size}', f'{height} × {width}', 'Resize or crop the images, and make their rays for the new size.')
+
+    if height * width > model.max_image_size ** 2:
+        warn_once(model, f'{name} of {height} × {width} are more pixels than those of max_image_size {model.max_image_size}, and the model may not have learnt from so many')
 
 
 def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: int) -> None:
-    if cameras is None and (model.camera_encoding != 'plucker' or model.sweep_depths > 0):
-        which = f'camera_encoding = {model.camera_encoding!r}' if model.sweep_depths == 0 else f'sweep_depths = {model.sweep_depths}'
+    if cameras is None and model.needs_cameras:
+        which = f'camera_encoding = {model.camera_encoding!r}' if model.num_depth_planes == 0 else f'num_depth_planes = {model.num_depth_planes}'
         fail('cameras', f'must be given to a model with {which}', None, 'Pass Cameras(camera_to_world, intrinsics) of the views, as the rays were made with.')
 
     if cameras is not None:
@@ -74,9 +140,65 @@ def check_targets(target_rays: Tensor, target_images: Tensor | None, sizes: dict
     return several
 
 
+def check_scene(model: LVSM, scene: object) -> None:
+    """That it is one of a model of these weights: in which way inputs attend to targets, it says itself."""
+    if not isinstance(scene, EncodedScene) or (scene.tokens is None) == (len(scene.keys_values) == 0):
+        fail('scene', 'must be from encode()', type(scene).__name__, 'Encode it with this model.')
+
+    if (scene.reference is None) != (model.camera_encoding == 'plucker'):
+        fail('scene', f'must be from encode() of a model with camera_encoding = {model.camera_encoding!r}', 'one of another', 'Encode it with this model.')
+
+    if (scene.source is None) != (model.num_depth_planes == 0):
+        fail('scene', f'must be from encode() of a model with num_depth_planes = {model.num_depth_planes}', 'one of another', 'Encode it with this model.')
+
+
+def check_tokens_alone(model: LVSM) -> None:
+    if model.num_depth_planes > 0:
+        fail('num_depth_planes', 'must be 0 for tokens() and what is built on it, such as MAE', model.num_depth_planes, 'What a target view shows is there looked up in others, and not said by tokens alone.')
+
+
+def check_masks(rays: Tensor, **masks: Tensor | None) -> None:
+    """Each is (b v) bool, or None. rays: (b v 6 h w)."""
+    for name, mask in masks.items():
+        if mask is not None:
+            check_shape('b v', check_shape('b v 6 h w', rays = rays), **{name: mask})
+
+            if mask.dtype != torch.bool:
+                fail(name, 'must be boolean, True where something is missing', mask.dtype, 'Convert it with .bool().')
+
+
+# what is computed with, but may not be what was meant
+
+def warn_of_other_rays(model: LVSM, *several: Views) -> None:
+    """Says once that rays are not those of the cameras beside them, where a model takes both, and looking at values is free."""
+    if any(model.needs_cameras and has_other_rays(views) for views in several):
+        warn_once(model, 'rays are not those of the cameras beside them: make both from the same poses and intrinsics, after normalisation and for this image size')
+
+
+def has_other_rays(views: Views) -> bool:
+    """Whether a few rays are far from those of the cameras, as rays of normalised poses are with cameras as they were. Views without rays have no others."""
+    if views.cameras is None or not values_are_free(views.rays) or not values_are_free(views.cameras.intrinsics):
+        return False
+
+    height, width = views.rays.shape[-2:]
+    rows, columns = torch.tensor([0, height // 2, height - 1]), torch.tensor([0, width // 2, width - 1])
+    direction, moment = views.rays[..., rows, columns].detach().double().chunk(2, dim = 2)
+    poses, intrinsics = (t.detach().double() for t in views.cameras)
+    rotation, center = poses[..., :3, :3], poses[..., :3, 3:]
+
+    # the pixel K Rᵀ d of a direction d, and the moment o × d, are those of the camera; pixels of depth 0 or less are not
+
+    pixel = intrinsics @ rotation.mT @ direction
+    expected = torch.stack((columns + 0.5, rows + 0.5, torch.ones(3)))
+    length = (intrinsics.diagonal(dim1 = -2, dim2 = -1)[..., :2].abs().amin(dim = -1)[..., None, None] * RAY_TOLERANCE).clamp(min = 0.5)
+    off = (pixel - expected * pixel[..., 2:, :]).abs().amax(dim = 2, keepdim = True) > length * pixel[..., 2:, :]
+    off |= (moment - torch.linalg.cross(center.expand_as(direction), direction, dim = 2)).abs().amax(dim = 2, keepdim = True) > RAY_TOLERANCE * (1 + center.norm(dim = 2, keepdim = True))
+    return bool((off & (direction != 0).any(dim = 2, keepdim = True)).any())
+
+
 def warn_far_from_training(model: LVSM, sizes: dict[str, int]) -> None:
     """Says once, outside of training, that sizes or numbers of views are more than twice or less than half of those the weights have learnt from."""
-    if model.trained_for is None or model.has_warned or model.training or torch.compiler.is_compiling():
+    if model.trained_for is None or model.training:
         return
 
     now = dict(height = sizes['h'], width = sizes['w'], inputs = sizes['v'])
@@ -84,11 +206,21 @@ def warn_far_from_training(model: LVSM, sizes: dict[str, int]) -> None:
     far = [f'{name} {now[name]}, trained with {then[name]}' for name in now if not then[name] / 2 <= now[name] <= then[name] * 2]
 
     if far:
-        warnings.warn(f'these weights are used far from what they were trained for: {"; ".join(far)}', stacklevel = 6)
-        model.has_warned = True
+        warn_once(model, f'these weights are used far from what they were trained for: {"; ".join(far)}')
 
 
-def check_arguments(config: dict[str, Any], perceptual_loss: object, camera_encodings: Collection[str]) -> None:
+def warn_once(model: LVSM, message: str) -> None:
+    """Once a model and kind of message."""
+    kind = message.partition(':')[0].partition(' of ')[0]
+
+    if not torch.compiler.is_compiling() and kind not in model.warned_of:
+        model.warned_of.add(kind)
+        warnings.warn(message, stacklevel = 6)
+
+
+# arguments of the constructor
+
+def check_arguments(config: dict[str, Any], perceptual_loss: object) -> None:
     """config: arguments of `LVSM` by name, all of them but the perceptual loss; heads may be None. Errors: ValueError for those out of range."""
     c = config
 
@@ -116,11 +248,19 @@ def check_arguments(config: dict[str, Any], perceptual_loss: object, camera_enco
     if c['perceptual_loss_weight'] < 0:
         fail('perceptual_loss_weight', 'must be at least 0', c['perceptual_loss_weight'], 'Use 0 to switch it off.')
 
-    if c['camera_encoding'] not in camera_encodings:
-        fail('camera_encoding', f'must be one of {list(camera_encodings)}', repr(c['camera_encoding']), "The paper's is 'plucker'.")
+    if c['camera_encoding'] not in CAMERA_ENCODINGS:
+        fail('camera_encoding', f'must be one of {list(CAMERA_ENCODINGS)}', repr(c['camera_encoding']), "The paper's is 'plucker'.")
 
-    if not isinstance(c['sweep_depths'], int) or c['sweep_depths'] < 0:
-        fail('sweep_depths', 'must be an integer of at least 0', repr(c['sweep_depths']), 'Use 0 for the paper\'s network, 16 for one that looks along its rays.')
+    multiple = CAMERA_ENCODINGS[c['camera_encoding']].dim_head_multiple
 
-    if not c['sweep_nearest'] > 0:
-        fail('sweep_nearest', 'must be a length above 0', c['sweep_nearest'], 'Take the distance from a camera to the nearest thing that it sees.')
+    if c['dim_head'] % multiple != 0:
+        fail('dim_head', f'must be a multiple of {multiple} with camera_encoding = {c["camera_encoding"]!r}', c['dim_head'], 'Its dimensions are taken in groups: use for example 64.')
+
+    if c['plane_sweep'] not in PLANE_SWEEPS:
+        fail('plane_sweep', f'must be one of {list(PLANE_SWEEPS)}', repr(c['plane_sweep']), "Use 'colors'.")
+
+    if not isinstance(c['num_depth_planes'], int) or c['num_depth_planes'] < 0:
+        fail('num_depth_planes', 'must be an integer of at least 0', repr(c['num_depth_planes']), 'Use 0 for the paper\'s network, 16 for one that looks along its rays.')
+
+    if not c['near_plane'] > 0:
+        fail('near_plane', 'must be a length above 0', c['near_plane'], 'Take the distance from a camera to the nearest thing that it sees.')

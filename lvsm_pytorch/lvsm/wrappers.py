@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from torch import Tensor
 from torch.nn import Module
 
-from lvsm_pytorch.checks import check_floating, check_shape, real_views
+from lvsm_pytorch.checks import check_floating, check_shape, make_valid_mask
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras, pose
 from lvsm_pytorch.geometry.rays import inverse_intrinsics, pixel_grid, rays_through
@@ -62,13 +62,12 @@ class CameraWrapper(Module):
 
         Errors: ValueError for wrong shapes, and for a K of a real view that can't be inverted.
         """
-        check_floating(input_images = input_images)
         sizes = check_shape('b v c h w', dict(c = self.lvsm.channels), input_images = input_images)
         several = isinstance(target_intrinsic_rotation, Tensor) and target_intrinsic_rotation.ndim == 4
-        is_real = real_views(sizes, num_input_images = num_input_images)
+        valid_mask = make_valid_mask(sizes, num_input_images = num_input_images)
 
         input_rays, input_cameras = rays_and_cameras(
-            'b v', sizes, is_real,
+            'b v', sizes, valid_mask,
             input_intrinsic_rotation = input_intrinsic_rotation,
             input_extrinsic_rotation = input_extrinsic_rotation,
             input_translation = input_translation,
@@ -83,9 +82,6 @@ class CameraWrapper(Module):
             target_uniform_points = target_uniform_points,
         )
 
-        if not several:
-            target_cameras = Cameras(*(rearrange(t, 'b ... -> b 1 ...') for t in target_cameras))
-
         return self.lvsm(
             input_images = input_images,
             input_rays = input_rays,
@@ -94,7 +90,7 @@ class CameraWrapper(Module):
             num_input_images = num_input_images,
             return_loss_breakdown = return_loss_breakdown,
             return_embed = return_embed,
-            cameras = Cameras(*(torch.cat(both, dim = 1) for both in zip(input_cameras, target_cameras, strict = True))),
+            cameras = Cameras.cat((input_cameras, target_cameras if several else target_cameras[:, None]), dim = 1),
         )
 
 
@@ -133,12 +129,11 @@ class MAECameraWrapper(Module):
 
         Errors: ValueError for wrong shapes, and for a K of a real view that can't be inverted.
         """
-        check_floating(images = images)
         sizes = check_shape('b v c h w', dict(c = self.mae.lvsm.channels), images = images)
-        is_real = real_views(sizes, num_images = num_images)
+        valid_mask = make_valid_mask(sizes, num_images = num_images)
 
         rays, cameras = rays_and_cameras(
-            'b v', sizes, is_real,
+            'b v', sizes, valid_mask,
             intrinsic_rotation = intrinsic_rotation,
             extrinsic_rotation = extrinsic_rotation,
             translation = translation,
@@ -154,7 +149,7 @@ def masked(keep: Tensor, tensor: Tensor, stand_in: Tensor) -> Tensor:
 
 
 @in_float32
-def rays_and_cameras(leading: str, sizes: dict[str, int], is_real: Tensor | None, **four: Tensor | None) -> tuple[Tensor, Cameras]:
+def rays_and_cameras(leading: str, sizes: dict[str, int], valid_mask: Tensor | None, **four: Tensor | None) -> tuple[Tensor, Cameras]:
     """Rays (... 6 h w) and cameras of K, R, t and points, in this order; identities stand in for views that are not real."""
     (k_name, k), (r_name, r), (t_name, t), (p_name, points) = four.items()
     sizes = {axis: size for axis, size in sizes.items() if axis != 'c'}
@@ -173,11 +168,11 @@ def rays_and_cameras(leading: str, sizes: dict[str, int], is_real: Tensor | None
         check_shape(f'{leading} 3 h w', sizes, **{p_name: points})
         check_floating(**{p_name: points})
 
-    if is_real is not None:
+    if valid_mask is not None:
         identity = torch.eye(3, dtype = k.dtype, device = k.device)
-        k, r = masked(is_real, k, identity), masked(is_real, r, identity)
-        t = masked(is_real, t, torch.zeros_like(t[0, 0]))
-        points = masked(is_real, points, torch.ones_like(points[0, 0]))
+        k, r = masked(valid_mask, k, identity), masked(valid_mask, r, identity)
+        t = masked(valid_mask, t, torch.zeros_like(t[0, 0]))
+        points = masked(valid_mask, points, torch.ones_like(points[0, 0]))
 
     rotation = r.mT
     centre = -einsum(rotation, t, '... i j, ... j -> ... i')

@@ -19,7 +19,7 @@ from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.configs.yaml import changes, config_to_yaml
 from lvsm_pytorch.data import Batch, Source
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.evaluation.metrics import paint
+from lvsm_pytorch.evaluation.metrics import render_batch
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import save_pretrained
@@ -59,8 +59,8 @@ class Progress(NamedTuple):
         )
 
 
-class States:
-    """The states of a run in a folder, of which the last `keep` and that of the best look are kept."""
+class Checkpoints:
+    """The checkpoints of a run in a folder, of which the last `keep` and that of the best validation are kept."""
 
     def __init__(self, folder: Path, keep: int):
         self.folder = folder
@@ -70,11 +70,11 @@ class States:
         return self.folder / f'step-{step:08d}.pt'
 
     def steps(self) -> list[int]:
-        """Of the states that are there, rising."""
+        """Of the checkpoints that are there, rising."""
         return sorted(int(path.stem.removeprefix('step-')) for path in self.folder.glob('step-*.pt'))
 
     def save(self, progress: Progress, state: dict[str, Any]) -> None:
-        """Errors: OSError where it can't be written; the states before are as they were."""
+        """Errors: OSError where it can't be written; the checkpoints before are as they were."""
         self.folder.mkdir(parents = True, exist_ok = True)
         content = dict(format_version = FORMAT_VERSION, progress = progress._asdict(), **state)
         write_whole(self.path(progress.step), lambda temporary: torch.save(content, temporary))
@@ -153,10 +153,10 @@ class Training:
         if self.average is not None:
             self.average.update()
 
-    def paint(self, batch: Batch) -> Tensor:
-        """As `scores.paint`."""
+    def render(self, batch: Batch) -> Tensor:
+        """As `metrics.render_batch`."""
         with self.accelerator.autocast():
-            return paint(self.judged, batch, batch_size = self.config.samples_at_once(self.accelerator.num_processes))
+            return render_batch(self.judged, batch, batch_size = self.config.samples_at_once(self.accelerator.num_processes))
 
     def save_model(self, folder: Path) -> None:
         """All processes call it; the main one writes."""
@@ -181,16 +181,16 @@ class Training:
         random = gather_object([random_state(self.accelerator.device)])
         return dict(model = model, optimizer = optimizer, average = average, random = random, config = config_to_yaml(self.config))
 
-    def save(self, states: States, progress: Progress) -> None:
+    def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """All processes call it; the main one writes."""
         state = self.state()
 
         if self.is_main:
-            states.save(progress, state)
+            checkpoints.save(progress, state)
 
-    def resume(self, states: States) -> tuple[Progress, list[str]]:
-        """The last state, or as it is where there is none; and what the config says otherwise since. Errors: ValueError as `States.last` and `set_state`."""
-        last = states.last()
+    def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
+        """The last state, or as it is where there is none; and what the config says otherwise since. Errors: ValueError as `Checkpoints.last` and `set_state`."""
+        last = checkpoints.last()
 
         if last is None:
             return Progress.new(), []

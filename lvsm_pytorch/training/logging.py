@@ -100,7 +100,7 @@ class Log:
 
     @property
     def num_targets(self) -> int:
-        """Views that are painted in a step."""
+        """Views that are rendered in a step."""
         return self.config.batch_size * self.config.num_targets
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

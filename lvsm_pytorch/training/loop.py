@@ -21,13 +21,13 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.metrics import table
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, remove_partial_files
-from lvsm_pytorch.training.checkpoint import Progress, States, Training
+from lvsm_pytorch.training.checkpoint import Checkpoints, Progress, Training
 from lvsm_pytorch.training.logging import METRICS, Log, Step, check_trackers
-from lvsm_pytorch.training.optim import is_worth_taking, learning_rate, set_learning_rates
-from lvsm_pytorch.training.reproducible import settle_vector_functions
-from lvsm_pytorch.training.runs import BEST, STATES, source_of, workers_of
-from lvsm_pytorch.training.shutdown import Stopped, StopWishes
-from lvsm_pytorch.training.validation import Judge
+from lvsm_pytorch.training.optim import is_step_accepted, learning_rate, set_learning_rates
+from lvsm_pytorch.training.reproducible import warm_up_mkl
+from lvsm_pytorch.training.runs import BEST, CHECKPOINTS, source_of, workers_of
+from lvsm_pytorch.training.shutdown import GracefulShutdown, Stopped
+from lvsm_pytorch.training.validation import Validator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -51,7 +51,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     config.check()
     config = with_poses(config)
     check_trackers(config)
-    settle_vector_functions()
+    warm_up_mkl()
 
     with accelerator_of(config) as accelerator:
         if accelerator.is_main_process:
@@ -62,13 +62,13 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         source = source_of(config, problems)
         config = replace(config, pose_frame = source.frame, data = None if config.data is None else config.data.absolute())    # commands ask from other folders
         training = Training.begin(config, source, accelerator)
-        states = States(config.out / STATES, config.keep_states)
-        progress, changed = training.resume(states) if resume else (Progress.new(), [])
+        checkpoints = Checkpoints(config.out / CHECKPOINTS, config.keep_checkpoints)
+        progress, changed = training.resume(checkpoints) if resume else (Progress.new(), [])
 
         with closing(shared_views(source, config, progress, accelerator, problems)) as views:
-            judge = Judge(source, config)
+            validator = Validator(source, config)
             accelerator.print(source.description)
-            accelerator.print(judge.describe())
+            accelerator.print(validator.describe())
 
             if accelerator.is_main_process:
                 save_config(config.out, config)
@@ -76,20 +76,20 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             if progress.step:
                 accelerator.print('; '.join((f'{config.out}: goes on after step {progress.step} of {config.steps}', *changed)))
 
-            found = judge.look(training) if progress.step >= config.steps else run_steps(config, training, progress, views, judge, states)
+            found = validator.run(training) if progress.step >= config.steps else run_steps(config, training, progress, views, validator, checkpoints)
 
-        for text in filter(None, (problems.summary(), table(found), judge.verdict(found), f'{config.out}: look at comparison.png')):
+        for text in filter(None, (problems.summary(), table(found), validator.verdict(found), f'{config.out}: look at comparison.png')):
             accelerator.print(text)
 
     return found
 
 
-def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Views], judge: Judge, states: States) -> dict[str, float]:
+def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Views], validator: Validator, checkpoints: Checkpoints) -> dict[str, float]:
     """From where the run is to its end."""
     accelerator, network, optimizer = training.accelerator, training.network, training.optimizer
     found: dict[str, float] = {}
 
-    with StopWishes(once = accelerator.num_processes == 1) as wishes, Log(config, progress, is_main = training.is_main) as log:
+    with GracefulShutdown(once = accelerator.num_processes == 1) as shutdown, Log(config, progress, is_main = training.is_main) as log:
         for step in range(progress.step, config.steps):
             started = time.monotonic()
 
@@ -115,7 +115,7 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
             # the step, unless it is better not taken
 
             gradient_norm = float(accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm))  # pyright: ignore[reportArgumentType]
-            is_taken = is_worth_taking(gradient_norm, config)
+            is_taken = is_step_accepted(gradient_norm, config)
 
             if is_taken:
                 optimizer.step()
@@ -125,7 +125,7 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
             # where the run is now, on which all processes agree
 
-            loss, error, is_stopped = agreed(accelerator, loss, error, wishes.received)
+            loss, error, is_stopped = agreed(accelerator, loss, error, shutdown.received)
             seconds = time.monotonic() - started
             progress = progress.after_step(config.batch_size, is_taken = is_taken, seconds = seconds)
             log.step(progress, Step(loss, error, gradient_norm, learning_rate(step, config), seconds))
@@ -134,28 +134,28 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
                 got = f'{gradient_norm} at step {progress.step}, after {MOST_SKIPPED_IN_A_ROW} in a row that were no better'
                 fail('gradient', f'must have a norm up to skip_grad_norm {config.skip_grad_norm}', got, 'Lower --learning-rate, and go on from the last state by --resume.')
 
-            # a look at the held-out views, a record, a state to go on from
+            # validation, a record, a state to go on from
 
             is_last = progress.step == config.steps
-            is_look = is_last or progress.step % config.evaluate_every == 0
+            is_validation = is_last or progress.step % config.evaluate_every == 0
             is_best = False
 
-            if is_look:
-                found = judge.look(training)
+            if is_validation:
+                found = validator.run(training)
                 is_best = found['model_psnr'] > progress.best_psnr
 
             if is_best:
                 progress = progress._replace(best_psnr = found['model_psnr'], best_step = progress.step)
-                judge.keep_best(training)
+                validator.keep_best(training)
 
-            if is_look or progress.step % config.log_every == 0:
-                log.record(progress, found if is_look else {})
+            if is_validation or progress.step % config.log_every == 0:
+                log.record(progress, found if is_validation else {})
 
             if is_best or is_last or is_stopped or progress.step % config.save_every == 0:
-                training.save(states, progress)
+                training.save(checkpoints, progress)
 
             if is_stopped and not is_last:
-                raise Stopped(f'stopped after step {progress.step} of {config.steps}, which is saved: go on with --resume', wishes.received or signal.SIGTERM)
+                raise Stopped(f'stopped after step {progress.step} of {config.steps}, which is saved: go on with --resume', shutdown.received or signal.SIGTERM)
 
     return found
 
@@ -227,12 +227,12 @@ def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
     make_folder(run)
 
     if overwrite:
-        for folder in (STATES, BEST, 'tensorboard'):
+        for folder in (CHECKPOINTS, BEST, 'tensorboard'):
             shutil.rmtree(run / folder, ignore_errors = True)
 
         (run / METRICS).unlink(missing_ok = True)
 
-    for folder in (run, run / STATES, run / BEST):
+    for folder in (run, run / CHECKPOINTS, run / BEST):
         remove_partial_files(folder)
 
 

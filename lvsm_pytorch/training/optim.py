@@ -18,7 +18,7 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     blocks: list[nn.Parameter] = []
 
     if config.optimizer == 'muon':
-        blocks = [p for name, p in model.named_parameters() if 'decoder.' in name and p.ndim == 2]
+        blocks = [p for name, p in model.named_parameters() if 'transformer.' in name and p.ndim == 2]
 
     of_muon = set(blocks)
     others = [p for p in model.parameters() if p not in of_muon]
@@ -52,6 +52,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def is_worth_taking(gradient_norm: float, config: TrainConfig) -> bool:
+def is_step_accepted(gradient_norm: float, config: TrainConfig) -> bool:
     """A step of a huge gradient, or of one that is no number, would undo more than it teaches."""
     return math.isfinite(gradient_norm) and gradient_norm <= config.skip_grad_norm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-def settle_vector_functions() -> None:
+def warm_up_mkl() -> None:
     """MKL's vector functions (sqrt, sin, ...) are now and then off by 1e-4 when several threads call them for the first time in a process.
     Called by one thread first, they are right from then on.
     """

@@ -17,7 +17,7 @@ from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
 BEST = 'best'
-STATES = 'states'
+CHECKPOINTS = 'checkpoints'
 
 # of a scene that is overfitted
 
@@ -38,8 +38,8 @@ def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
         perceptual_loss_weight = config.perceptual_loss_weight,
         input_attends_target = config.input_attends_target,
         camera_encoding = config.camera_encoding,
-        sweep_depths = config.sweep_depths,
-        sweep_nearest = config.sweep_nearest,
+        num_depth_planes = config.num_depth_planes,
+        near_plane = config.near_plane,
         gradient_checkpointing = config.gradient_checkpointing,
     )
     size = config.image_size, config.image_size

@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-WISHES = signal.SIGINT, signal.SIGTERM
+SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Stopped(KeyboardInterrupt):
@@ -18,7 +18,7 @@ class Stopped(KeyboardInterrupt):
         self.signal = signal
 
 
-class StopWishes:
+class GracefulShutdown:
     """As a context: notes signals instead of obeying them. received: the last of them, or 0.
 
     once: the second Ctrl-C is obeyed at once. Not where several processes train together: launchers send each signal twice.
@@ -30,9 +30,9 @@ class StopWishes:
         self.once = once
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> StopWishes:
+    def __enter__(self) -> GracefulShutdown:
         if threading.current_thread() is threading.main_thread():
-            self.before = {wish: signal.signal(wish, self.note) for wish in WISHES}
+            self.before = {number: signal.signal(number, self.note) for number in SIGNALS}
 
         return self
 
@@ -43,5 +43,5 @@ class StopWishes:
         self.received = received
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        for wish, handler in self.before.items():
-            signal.signal(wish, handler)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

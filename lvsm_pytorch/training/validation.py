@@ -1,28 +1,28 @@
-"""Looks at the views that are held out, while a model learns."""
+"""Validation: how good held-out views are, while a model learns."""
 
 from __future__ import annotations
 
 from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import Batch, SceneSource, Source
-from lvsm_pytorch.evaluation.metrics import blurred_mean, figures, guesses, score
+from lvsm_pytorch.evaluation.metrics import baselines, blurred_mean, figures, score
 from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.training.checkpoint import Training
 from lvsm_pytorch.training.runs import BEST
 
 # dB above the blurred mean of the inputs that views of an overfitted scene must have which were trained with
 
-LEARNT_BY_HEART = 3.
+MIN_OVERFIT_GAIN = 3.
 
 
-class Judge:
-    """Of a run's held-out views; of an overfitted scene, also of those that it trains with. All processes paint, the main one writes."""
+class Validator:
+    """Of a run's held-out views; of an overfitted scene, also of those that it trains with. All processes render, the main one writes."""
 
     def __init__(self, source: Source, config: TrainConfig):
-        self.run = config.out
+        self.out = config.out
         self.config = config
         self.held_out = source.held_out_batch()
-        self.guesses = guesses(self.held_out)
+        self.baselines = baselines(self.held_out)
         self.trained: Batch | None = None
 
         if config.overfit_one_scene and isinstance(source, SceneSource):
@@ -30,36 +30,36 @@ class Judge:
             self.trained_blur = blurred_mean(self.trained)
 
     def describe(self) -> str:
-        copy, blur = (score.means()[0] for score in (self.guesses.copy, self.guesses.blur))
+        copy, blur = (score.means()[0] for score in (self.baselines.copy, self.baselines.blur))
         count = len(self.held_out.names)
         return f'{count} view{"s" if count != 1 else ""} held out. An input copied: {copy:.2f} dB. Their blurred mean: {blur:.2f} dB.'
 
-    def look(self, training: Training) -> dict[str, float]:
-        """Figures of the model and of the guesses beside it; the model is saved, and a picture."""
+    def run(self, training: Training) -> dict[str, float]:
+        """Figures of the model and of the baselines beside it; the model is saved, and a picture."""
         from accelerate.utils import broadcast_object_list
 
-        pred = training.paint(self.held_out)
-        scores = dict(model = score(pred, self.held_out.target_images), **self.guesses._asdict())
+        pred = training.render(self.held_out)
+        scores = dict(model = score(pred, self.held_out.target_images), **self.baselines._asdict())
 
         if self.trained is not None:
-            scores.update(trained = score(training.paint(self.trained), self.trained.target_images), trained_blur = self.trained_blur)
+            scores.update(trained = score(training.render(self.trained), self.trained.target_images), trained_blur = self.trained_blur)
 
-        training.save_model(self.run)
+        training.save_model(self.out)
 
         if training.is_main:
-            save_comparison(self.run / 'comparison.png', self.held_out, pred)
+            save_comparison(self.out / 'comparison.png', self.held_out, pred)
 
-        # the main process's, by which all decide whether this is the best look: figures of unlike GPUs differ a little
+        # the main process's, by which all decide whether this is the best validation: figures of unlike GPUs differ a little
 
         found = [figures(**scores)]
         broadcast_object_list(found)
         return found[0]
 
     def keep_best(self, training: Training) -> None:
-        training.save_model(self.run / BEST)
+        training.save_model(self.out / BEST)
 
         if training.is_main:
-            save_config(self.run / BEST, self.config)
+            save_config(self.out / BEST, self.config)
 
     def verdict(self, found: dict[str, float]) -> str:
         """Of an overfitted scene; else nothing."""
@@ -69,8 +69,8 @@ class Judge:
         gain_of_trained = found['trained_psnr'] - found['trained_blur_psnr']
         gain_of_held_out = found['model_psnr'] - found['blur_psnr']
 
-        if not gain_of_trained >= LEARNT_BY_HEART:
-            return f'Its own training views are {gain_of_trained:+.2f} dB from their blurred inputs, where {LEARNT_BY_HEART} and more are to be expected: something is broken, or the run too short.'
+        if not gain_of_trained >= MIN_OVERFIT_GAIN:
+            return f'Its own training views are {gain_of_trained:+.2f} dB from their blurred inputs, where {MIN_OVERFIT_GAIN} and more are to be expected: something is broken, or the run too short.'
 
         if not gain_of_held_out > 0:
             return f'It knows its training views by heart, but held-out ones are {gain_of_held_out:+.2f} dB from their blurred inputs: look at the cameras with lvsm inspect.'

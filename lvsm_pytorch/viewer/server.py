@@ -1,6 +1,6 @@
 """Walk through a scene in the browser: `lvsm view`, on viser.
 
-Every visitor has a camera, settings and a thread of their own, which paints what their camera sees: small while it moves, so that it keeps
+Every visitor has a camera, settings and a thread of their own, which renders what their camera sees: small while it moves, so that it keeps
 up, and whole when it rests. Photos are read once for all of them (stage.py).
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from io import StringIO
-from math import ceil, sqrt
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,11 +30,9 @@ from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_t
 from lvsm_pytorch.geometry.trajectories import interpolate_poses, looked_at, up_of
 from lvsm_pytorch.inference.scenes import data_of, scene_of, scenes_of
 from lvsm_pytorch.inference.video import write_video
-from lvsm_pytorch.lvsm.changed import changed
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, num_inputs_of
-from lvsm_pytorch.lvsm.sequence import whole_patches
-from lvsm_pytorch.viewer.session import WIDEST, Look, Pace, Stage
+from lvsm_pytorch.viewer.session import ResolutionController, Stage, ViewerCamera
 
 # a camera that has not moved for so long rests
 
@@ -101,12 +98,11 @@ class Viewer:
     def __init__(self, config: ViewConfig):
         viser = viser_library()
         self.config = config = with_poses(config)
-        trained = LVSM.from_pretrained(config.model).to(pick_device(config.device))
-        self.trained, size = trained.input_attends_target, default_size(trained)
-        self.models = both_modes(trained)
+        self.model = LVSM.from_pretrained(config.model).to(pick_device(config.device))
+        size = default_size(self.model)
         self.scenes = scenes_of(data_of(config.model, config.data), size[0])
-        self.painting = threading.Lock()
-        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.models, scene_of(self.scenes, number), size, self.painting, self.scenes.problems))
+        self.lock = threading.Lock()
+        self.stage = lru_cache(maxsize = 4)(lambda number: Stage(self.model, scene_of(self.scenes, number), size, self.lock, self.scenes.problems))
         self.stage(config.scene)
         self.visits: dict[int, Visit] = {}
 
@@ -140,25 +136,19 @@ class Viewer:
         self.server.stop()
 
 
-def both_modes(model: LVSM) -> dict[bool, LVSM]:
-    """Of the same weights, by whether inputs see the target. They take wide windows."""
-    widest = whole_patches(ceil(sqrt(WIDEST) * max(default_size(model))), model.patch_size)
-    return {attends: changed(model, max_image_size = max(widest, model.max_image_size), input_attends_target = attends) for attends in (True, False)}
-
-
 class Visit:
-    """One visitor: what they have set, and the thread that paints for them."""
+    """One visitor: what they have set, and the thread that renders for them."""
 
     def __init__(self, viewer: Viewer, client: Any):
         self.viewer = viewer
         self.client = client
         self.stage = viewer.stage(viewer.config.scene)
-        self.pace = Pace(viewer.models[viewer.trained].patch_size)
-        self.recorded: list[Look] = []
+        self.resolution = ResolutionController(viewer.model.patch_size)
+        self.recorded: list[ViewerCamera] = []
         self.asked, self.ended = threading.Event(), threading.Event()
         self.drawing, self.filming = threading.RLock(), threading.Lock()    # viser calls back in many threads
         self.make_controls()
-        self.thread = threading.Thread(target = self.paint_on, name = f'visit {client.client_id}', daemon = True)
+        self.thread = threading.Thread(target = self.render_on, name = f'visit {client.client_id}', daemon = True)
         self.thread.start()
         self.telling(lambda: self.enter(viewer.config.scene))()
         client.camera.on_update(lambda _: self.asked.set())
@@ -182,11 +172,11 @@ class Visit:
 
     def make_controls(self) -> None:
         gui, scenes = self.client.gui, len(self.viewer.scenes)
-        trained = next(name for name, attends in MODES.items() if attends == self.viewer.trained)
+        trained = next(name for name, attends in MODES.items() if attends == self.viewer.model.input_attends_target)
         self.status = gui.add_markdown('')
         self.scene = gui.add_number('Scene', self.viewer.config.scene, min = 0, max = scenes - 1, step = 1, visible = scenes > 1)
         most = self.stage.most_inputs
-        self.count = gui.add_slider('Photos seen', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.models[self.viewer.trained]), most))
+        self.count = gui.add_slider('Photos seen', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.model), most))
         self.mode = gui.add_dropdown('Mode', list(MODES), initial_value = trained, hint = f'Weights fit both; these were trained with: {trained}.')
         self.frusta_shown = gui.add_checkbox('Cameras', True)
 
@@ -250,39 +240,39 @@ class Visit:
                 )
                 frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))
 
-    # what is painted
+    # what is rendered
 
-    def look(self) -> Look:
+    def camera(self) -> ViewerCamera:
         camera = self.client.camera
         rotation = quaternion_to_rotation(torch.tensor(camera.wxyz, dtype = torch.float32))
-        return Look(pose(rotation, torch.tensor(camera.position, dtype = torch.float32)), camera.fov, camera.aspect)
+        return ViewerCamera(pose(rotation, torch.tensor(camera.position, dtype = torch.float32)), camera.fov, camera.aspect)
 
-    def paint_on(self) -> None:
-        """Until the visitor leaves. What can't be painted is told, and the next look may be better."""
+    def render_on(self) -> None:
+        """Until the visitor leaves. What can't be rendered is told, and the next view may be better."""
         while not self.ended.is_set():
             self.asked.wait()
             self.asked.clear()
-            self.telling(self.paint_look)()
+            self.telling(self.render_look)()
 
-    def paint_look(self) -> None:
-        """The newest look, small; and whole, when no newer one has come for a while."""
-        stage, look = self.stage, self.look()
-        whole = stage.whole_size(look)
-        small = self.pace.size(whole)
-        self.paint(stage, look, small)
+    def render_look(self) -> None:
+        """The newest view, small; and whole, when no newer one has come for a while."""
+        stage, camera = self.stage, self.camera()
+        whole = stage.whole_size(camera)
+        small = self.resolution.size(whole)
+        self.render(stage, camera, small)
 
         if small != whole and not self.asked.wait(REST_SECONDS):
-            self.paint(stage, look, whole)
+            self.render(stage, camera, whole)
 
-    def paint(self, stage: Stage, look: Look, size: tuple[int, int]) -> None:
+    def render(self, stage: Stage, camera: ViewerCamera, size: tuple[int, int]) -> None:
         if self.ended.is_set():
             return
 
         began, count = time.perf_counter(), min(self.count.value, stage.most_inputs)
-        image = stage.paint(look, size, count, MODES[self.mode.value])
+        image = stage.render(camera, size, count, MODES[self.mode.value])
         seconds = time.perf_counter() - began
-        self.pace.took(size, seconds)
-        nearest = stage.nearest(look, count)
+        self.resolution.took(size, seconds)
+        nearest = stage.nearest(camera, count)
         self.client.scene.set_background_image(to_pixels(image), format = 'jpeg', jpeg_quality = 95)
         name = f'{nearest.view.name}, {"which the model sees" if nearest.is_input else "which the model does not see"}'
 
@@ -296,7 +286,7 @@ class Visit:
     # a film of where they went
 
     def record(self) -> None:
-        self.recorded.append(self.look())
+        self.recorded.append(self.camera())
         self.say_recorded()
 
     def forget(self) -> None:
@@ -314,10 +304,10 @@ class Visit:
             finally:
                 self.filming.release()
 
-    def film_way(self, stage: Stage, looks: list[Look], count: int, attends: bool) -> None:
+    def film_way(self, stage: Stage, keyframes: list[ViewerCamera], count: int, attends: bool) -> None:
         """Through the recorded cameras, into a file in `out` of the config, and to the visitor. The path is kept beside it, for `lvsm render --path`."""
-        size = stage.whole_size(looks[0])
-        cameras = stage.path(looks, FRAMES_A_LEG, size)
+        size = stage.whole_size(keyframes[0])
+        cameras = stage.path(keyframes, FRAMES_A_LEG, size)
         out = self.viewer.config.out
         make_folder(out)
         film = out / f'{time.strftime("%Y-%m-%d-%H-%M-%S")}-{self.client.client_id}.mp4'
@@ -330,7 +320,7 @@ class Visit:
                 if self.ended.is_set():
                     return
 
-                save_image(stage.paint_camera(cameras, number, size, count, attends), frame, durable = False)
+                save_image(stage.render_camera(cameras, number, size, count, attends), frame, durable = False)
                 self.say_recorded(f'{number + 1} of {len(frames)} frames')
 
             write_video(frames, film, FPS)

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.data import Problems, Scene, View, cameras_of
-from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.geometry.normalization import move_poses, normalization
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.trajectories import interpolate_poses
 from lvsm_pytorch.geometry.view_selection import camera_distance, spacings
-from lvsm_pytorch.inference.pipeline import PhotosRead, read_photos
+from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
 from lvsm_pytorch.inference.scenes import FittedViews, unit_for
 from lvsm_pytorch.lvsm.model import LVSM
-from lvsm_pytorch.lvsm.sequence import whole_patches
+from lvsm_pytorch.lvsm.views import whole_patches
 
-# a view that takes longer is painted smaller while the camera moves
+# a view that takes longer is rendered smaller while the camera moves
 
 SECONDS_A_VIEW = 0.1
 FRACTIONS = (1., 0.75, 0.5, 0.375, 0.25)
@@ -31,12 +31,12 @@ MOST_INPUTS = 16
 
 MOST_READ = 4
 
-# of a window, width by height or the other way round, to which views are painted; in what is longer they are stretched
+# of a window, width by height or the other way round, to which views are rendered; in what is longer they are stretched
 
 WIDEST = 3
 
 
-class Look(NamedTuple):
+class ViewerCamera(NamedTuple):
     """Of a visitor: camera_to_world (4 4), OpenCV axes, in the shown world; fov: vertical, in radians; aspect: width by height."""
     camera_to_world: Tensor
     fov: float
@@ -44,25 +44,25 @@ class Look(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The photo whose camera is nearest to a look, and its number. is_input: whether the model sees it."""
+    """The photo whose camera is nearest to a camera, and its number. is_input: whether the model sees it."""
     view: View
     number: int
     is_input: bool
 
 
 class Stage:
-    """models: of the same weights, by whether inputs see the target. scene: to walk around in. size: (height, width) of photos as the model reads
+    """model: in either mode. scene: to walk around in. size: (height, width) of photos as the model reads
     them. lock: for one view at a time, whoever asks, of whichever scene.
 
     The shown world is that of the mean camera, with cameras about 1 apart, so that a browser's scene has the same size whatever the photos' unit.
     """
 
-    def __init__(self, models: dict[bool, LVSM], scene: Scene, size: tuple[int, int], lock: threading.Lock, problems: Problems | None = None):
+    def __init__(self, model: LVSM, scene: Scene, size: tuple[int, int], lock: threading.Lock, problems: Problems | None = None):
         self.problems = Problems() if problems is None else problems
-        self.models = models
+        self.model = model
         self.scene = scene
         poses = cameras_of(scene.views).camera_to_world
-        self.to_shown = normalization(poses)
+        self.to_shown = normalize_poses(poses).similarity
         self.shown = move_poses(self.to_shown, poses).float()
         self.most_inputs = min(MOST_INPUTS, len(scene.views))
         self.size = size
@@ -76,9 +76,9 @@ class Stage:
         apart = spacings(self.shown[:, :3, 3]).median()
         return float(apart) if apart.isfinite() and apart > 0 else 1.
 
-    def read_anew(self, count: int, input_attends_target: bool) -> PhotosRead:
-        model = self.models[input_attends_target]
-        return read_photos(model, *self.photos.of(self.inputs(count)), input_size = self.size, unit = unit_for(model, self.scene))
+    def read_anew(self, count: int, input_attends_target: bool) -> EncodedPhotos:
+        unit = unit_for(self.model, self.scene)
+        return encode_photos(self.model, *self.photos.of(self.inputs(count)), input_size = self.size, unit = unit, input_attends_target = input_attends_target)
 
     def picture(self, number: int, largest: int) -> Tensor | None:
         """A photo (3 h w), by its number, of at most `largest` pixels a side; None for one that can't be read."""
@@ -98,49 +98,47 @@ class Stage:
         """As much of the scene as on the photos, at another width by height: vertical, in radians."""
         return 2 * math.atan(math.tan(self.fov / 2) * math.sqrt(self.size[1] / self.size[0] / bounded(aspect)))
 
-    def nearest(self, look: Look, count: int) -> Nearest:
-        every = torch.cat((look.camera_to_world.float().unsqueeze(0), self.shown))
+    def nearest(self, camera: ViewerCamera, count: int) -> Nearest:
+        every = torch.cat((camera.camera_to_world.float().unsqueeze(0), self.shown))
         number = int(camera_distance(every)[0, 1:].argmin())
         return Nearest(self.scene.views[number], number, number in self.inputs(count))
 
-    def whole_size(self, look: Look) -> tuple[int, int]:
-        """(height, width) of a view as sharp as the model paints: of as many pixels as it was trained with, as wide by high as the window."""
+    def whole_size(self, camera: ViewerCamera) -> tuple[int, int]:
+        """(height, width) of a view as sharp as the model renders: of as many pixels as it was trained with, as wide by high as the window."""
         side = math.sqrt(self.size[0] * self.size[1])
-        return round(side / math.sqrt(bounded(look.aspect))), round(side * math.sqrt(bounded(look.aspect)))
+        return round(side / math.sqrt(bounded(camera.aspect))), round(side * math.sqrt(bounded(camera.aspect)))
 
-    def paint(self, look: Look, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
+    def render(self, camera: ViewerCamera, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
         """(3 h w) in [0, 1]. size: (height, width) in pixels. count: of photos that the model sees."""
-        return self.paint_camera(self.cameras_seen(look.camera_to_world.unsqueeze(0), look.fov, size), 0, size, count, input_attends_target)
+        return self.render_camera(self.cameras_seen(camera.camera_to_world.unsqueeze(0), camera.fov, size), 0, size, count, input_attends_target)
 
-    def paint_camera(self, cameras: Cameras, number: int, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
-        """As `paint`, for one of several cameras, in the world of the photos."""
-        one = Cameras(*(t[number:number + 1] for t in cameras))
-
+    def render_camera(self, cameras: Cameras, number: int, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
+        """As `render`, for one of several cameras, in the world of the photos."""
         with self.lock:
-            view, = self.read(count, input_attends_target).views(one, size)
+            view, = self.read(count, input_attends_target).render(cameras[number:number + 1], size)
 
         return view[0]
 
     def cameras_seen(self, shown: Tensor, fov: float, size: tuple[int, int]) -> Cameras:
-        """Cameras of looks (n 4 4), in the world of the photos."""
+        """Cameras of keyframes (n 4 4), in the world of the photos."""
         height, width = size
         focal = height / 2 / math.tan(fov / 2)
         intrinsics = torch.tensor([[focal, 0., width / 2], [0., focal, height / 2], [0., 0., 1.]])
         poses = move_poses(torch.linalg.inv(self.to_shown), shown.double())
         return Cameras(poses, intrinsics.expand(len(poses), 3, 3))
 
-    def path(self, looks: list[Look], frames_a_leg: int, size: tuple[int, int]) -> Cameras:
-        """Cameras through looks, in the world of the photos."""
-        poses = torch.stack([look.camera_to_world for look in looks])
-        way = poses if len(looks) == 1 else interpolate_poses(poses, frames_a_leg * (len(looks) - 1) + 1)
-        return self.cameras_seen(way, looks[0].fov, size)
+    def path(self, keyframes: list[ViewerCamera], frames_a_leg: int, size: tuple[int, int]) -> Cameras:
+        """Cameras through keyframes, in the world of the photos."""
+        poses = torch.stack([camera.camera_to_world for camera in keyframes])
+        way = poses if len(keyframes) == 1 else interpolate_poses(poses, frames_a_leg * (len(keyframes) - 1) + 1)
+        return self.cameras_seen(way, keyframes[0].fov, size)
 
 
 def bounded(aspect: float) -> float:
     return min(max(aspect, 1 / WIDEST), WIDEST)
 
 
-class Pace:
+class ResolutionController:
     """How large a view may be while the camera moves, by how long the last ones took."""
 
     def __init__(self, patch_size: int):
@@ -148,7 +146,7 @@ class Pace:
         self.seconds_a_pixel = 0.
 
     def size(self, whole: tuple[int, int]) -> tuple[int, int]:
-        """The largest fraction of the whole size that is painted in time; else the smallest."""
+        """The largest fraction of the whole size that is rendered in time; else the smallest."""
         sizes = [self.fraction(whole, fraction) for fraction in FRACTIONS]
         return next((size for size in sizes if size[0] * size[1] * self.seconds_a_pixel <= SECONDS_A_VIEW), sizes[-1])
 

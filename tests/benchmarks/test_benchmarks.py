@@ -112,14 +112,14 @@ def test_a_worker_that_fails_says_whose_it_was(tmp_path):
 
 def test_a_model_keeps_freed_memory(monkeypatch):
     called = []
-    monkeypatch.setattr('lvsm_pytorch.lvsm.model.keep_freed_memory', lambda: called.append(True))
+    monkeypatch.setattr('lvsm_pytorch.lvsm.model.tune_malloc', lambda: called.append(True))
     tiny_model()
     assert called
 
 
 FAULTS = '''
 import json, resource, torch
-from lvsm_pytorch.lvsm.allocator import keep_freed_memory
+from lvsm_pytorch.lvsm.allocator import tune_malloc
 
 def faults():
     for _ in range(3):
@@ -129,7 +129,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 before = faults()
-keep_freed_memory()
+tune_malloc()
 print(json.dumps([before, faults()]))
 '''
 

@@ -33,7 +33,7 @@ def small(monkeypatch):
     study.held_out.cache_clear()
 
 
-@pytest.mark.parametrize('name', ['paper', 'prope, 2e-3', 'cacheable swept prope, 3 targets, muon'])
+@pytest.mark.parametrize('name', ['paper', 'prope, 2e-3', 'cacheable sweep prope, 3 targets, muon'])
 def test_a_run_that_is_cut_off_goes_on(name, tmp_path, monkeypatch):
     (tmp_path / 'whole').mkdir()
     (tmp_path / 'cut').mkdir()
@@ -71,7 +71,7 @@ def test_an_arm_is_what_its_name_says():
         if arm.network == 'ours':
             network = Network(arm, 32, Path(), **TINY)
             assert ('prope' in arm.name) == (network.model.camera_encoding == 'prope')
-            assert ('swept' in arm.name) == (network.model.sweep_depths > 0)
+            assert ('sweep' in arm.name) == (network.model.num_depth_planes > 0)
             assert ('cacheable' in arm.name) != network.model.input_attends_target
             assert ('muon' in arm.name) == isinstance(optimizer_of(network, TrainConfig(**arm.recipe)), Muon)
         assert ('targets' in arm.name) == (arm.targets > 1)
@@ -89,7 +89,7 @@ def test_what_is_said():
 
 
 def test_a_step_of_every_arm_takes_its_time(tmp_path):
-    arms = [ARMS['paper'], ARMS['cacheable swept prope, 3 targets, muon']]
+    arms = [ARMS['paper'], ARMS['cacheable sweep prope, 3 targets, muon']]
     batches = study.training_batch(0, 0, 1), study.training_batch(0, 0, 3)
     found = study.seconds_a_step(arms, lambda arm: batches[arm.targets > 1], image_size = 32, seed_folder = tmp_path, **TINY)
     one, other = found.values()
@@ -114,13 +114,13 @@ def test_what_takes_equal_time_stays_so(tmp_path):
 
 
 def test_arms_take_the_same_steps_or_the_same_time(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study, 'seconds_a_step', lambda arms, *_, **__: {arm.name: 2. if 'swept' in arm.name else 1. for arm in arms})
+    monkeypatch.setattr(study, 'seconds_a_step', lambda arms, *_, **__: {arm.name: 2. if 'sweep' in arm.name else 1. for arm in arms})
     monkeypatch.setattr(study, 'run', partial(study.run, **TINY))
     for more, steps in (([], (6, 6)), (['--equal-time'], (6, 3))):
         out = tmp_path / f'{steps}'
-        monkeypatch.setattr(sys, 'argv', ['study.py', str(out), '--arms', 'paper', 'swept prope, muon', '--seeds', '0', '--steps', '6', *more])
+        monkeypatch.setattr(sys, 'argv', ['study.py', str(out), '--arms', 'paper', 'sweep prope, muon', '--seeds', '0', '--steps', '6', *more])
         study.main()
-        assert [path.name for path in sorted(out.glob('*-of-*'))] == [f'paper-seed-0-of-{steps[0]}.json', f'swept-prope-muon-seed-0-of-{steps[1]}.json']
+        assert [path.name for path in sorted(out.glob('*-of-*'))] == [f'paper-seed-0-of-{steps[0]}.json', f'sweep-prope-muon-seed-0-of-{steps[1]}.json']
         assert (out / 'curves.png').stat().st_size > 0
         assert capsys.readouterr().out.count(' (') == 4    # two arms' PSNR and SSIM, of one seed each
 
@@ -147,9 +147,9 @@ def test_all_sets_are_one_pool_of_which_held_out_views_are_no_part(sets):
 
 
 def test_photos_go_on_and_are_judged_set_by_set(sets, tmp_path, monkeypatch):
-    arm = ARMS['cacheable swept prope, muon']
+    arm = ARMS['cacheable sweep prope, muon']
     found = photos.run(arm, 0, 4, sets, tmp_path, **TINY)
-    assert (tmp_path / 'cacheable-swept-prope-muon-seed-0-of-4.png').stat().st_size > 0
+    assert (tmp_path / 'cacheable-sweep-prope-muon-seed-0-of-4.png').stat().st_size > 0
     monkeypatch.setattr(study, 'take_step', None)    # it is there already
     assert photos.run(arm, 0, 4, sets, tmp_path, **TINY) == found
     assert found.psnr['all'] == pytest.approx((found.psnr['set1'] + found.psnr['set2']) / 2)

@@ -70,7 +70,7 @@ def test_what_is_wrong_in_a_file_is_named(text, message):
     (dict(ema_decay = 1.), 'ema_decay: must be from 0 up to below 1'),
     (dict(min_frame_distance = 9, max_frame_distance = 3), 'min_frame_distance, max_frame_distance: must be at least 1, in this order'),
     (dict(pose_frame = 'world'), 'pose_frame: must be scene or inputs'),
-    (dict(keep_states = 0), 'keep_states: must be at least 1'),
+    (dict(keep_checkpoints = 0), 'keep_checkpoints: must be at least 1'),
 ])
 def test_values_out_of_range_are_named(values, message):
     with pytest.raises(ValueError, match = message):
@@ -112,7 +112,7 @@ def test_the_papers_preset_is_the_papers_run():
 def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
     told, paper = load_config('modern'), load_config('paper')
     differs = {field.name for field in fields(TrainConfig) if getattr(told, field.name) != getattr(paper, field.name)}
-    assert differs == {'camera_encoding', 'sweep_depths', 'sweep_nearest', 'input_attends_target', 'optimizer', 'learning_rate'}
+    assert differs == {'camera_encoding', 'num_depth_planes', 'near_plane', 'input_attends_target', 'optimizer', 'learning_rate'}
     with torch.device('meta'):
         assert model_of(told).config | dict(perceptual_loss_weight = 0.5) == LVSM.from_size('modern-256').config
 
@@ -160,7 +160,7 @@ def test_options_change_the_config_that_is_named(told, tmp_path):
 def test_every_field_is_an_option(told):
     words = dict(
         data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'plucker', optimizer = 'adamw', muon_learning_rate = '0.25',
-        learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', sweep_nearest = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
+        learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', near_plane = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
     )
     base = load_config('demo')
     arguments = []

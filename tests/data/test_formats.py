@@ -559,7 +559,7 @@ def test_the_unit_is_that_of_a_videos_inputs_and_of_all_photos_of_a_set(tmp_path
     source = source_of(tmp_path)
     for scene, defining in ((video, [2, 5]), (replace(video, is_video = False), list(range(8)))):
         poses = source.poses(scene, [2, 5, 4])
-        expected, _ = normalize_poses(torch.stack([scene.views[index].camera_to_world for index in defining]))
+        expected, _, _ = normalize_poses(torch.stack([scene.views[index].camera_to_world for index in defining]))
         assert torch.allclose(poses[:2], expected[[defining.index(2), defining.index(5)]], atol = 1e-6)
 
 

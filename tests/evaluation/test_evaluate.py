@@ -30,7 +30,7 @@ def video(seed, num_views):
 @pytest.fixture
 def here(tmp_path):
     """A folder with a model, chunks of four videos, one of which is too short, and an index."""
-    model = tiny_model(sweep_depths = 2)
+    model = tiny_model(num_depth_planes = 2)
     model.trained_for = TrainedFor('inputs', (16, 16), 2)
     model.save_pretrained(tmp_path / 'model')
     write_chunks([video(seed, 6 if seed == 3 else 14) for seed in range(1, 5)], tmp_path / 'chunks', scenes_per_file = 2)
@@ -39,7 +39,7 @@ def here(tmp_path):
 
 
 def config(here, **changes):
-    return EvaluateConfig(**{**dict(model = here / 'model', data = (here / 'chunks',), index = here / 'index.json', out = here / 'out', checks = 1, device = 'cpu'), **changes})
+    return EvaluateConfig(**{**dict(model = here / 'model', data = (here / 'chunks',), index = here / 'index.json', out = here / 'out', robustness_scenes = 1, device = 'cpu'), **changes})
 
 
 def test_every_scene_is_accounted_for(here, capsys):
@@ -71,9 +71,9 @@ def test_figures_do_not_depend_on_how_it_is_computed(here):
         return torch.tensor([record['psnr'] + record['ssim'] for record in report['per_scene']])
 
     expected = found(evaluate(config(here)))
-    assert torch.allclose(found(evaluate(config(here, views_at_once = 1, out = here / 'one'))), expected, atol = 1e-4)
+    assert torch.allclose(found(evaluate(config(here, chunk_size = 1, out = here / 'one'))), expected, atol = 1e-4)
 
-    options = ['--model', 'model', '--data', 'chunks', '--index', 'index.json', '--out', 'two', '--checks', '1', '--device', 'cpu']
+    options = ['--model', 'model', '--data', 'chunks', '--index', 'index.json', '--out', 'two', '--robustness_scenes', '1', '--device', 'cpu']
     command = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'lvsm_pytorch', 'evaluate', *options]
     done = subprocess.run(command, cwd = here, capture_output = True, text = True, timeout = 120, env = {**os.environ, 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr
@@ -104,7 +104,7 @@ def test_what_was_stopped_goes_on(here, monkeypatch):
 
     with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*resize_filter lanczos instead of bicubic'):
         evaluate(config(here, resize_filter = 'bicubic'))
-    tiny_model(sweep_depths = 2).save_pretrained(here / 'model')
+    tiny_model(num_depth_planes = 2).save_pretrained(here / 'model')
     with pytest.raises(ValueError, match = 'weights'):
         evaluate(config(here))
     assert evaluate(config(here, overwrite = True))['weights'] != whole['weights']
@@ -146,7 +146,7 @@ def test_photos_and_built_in_scenes_are_evaluated_without_an_index(here, monkeyp
     assert report['scenes']['evaluated'] == 1
     assert len(report['per_scene'][0]['psnr']) == 3
     monkeypatch.setattr(evaluate_module, 'NUM_SYNTHETIC', 3)
-    report = evaluate(config(here, data = None, index = None, out = None, checks = 0))
+    report = evaluate(config(here, data = None, index = None, out = None, robustness_scenes = 0))
     assert report['scenes']['evaluated'] == 3
     assert 'moved_world' not in report['figures']
     assert (here / 'model' / 'evaluation' / REPORT).is_file()
@@ -176,8 +176,8 @@ def test_of_its_own_scenes_a_run_is_judged_by_those_that_it_held_out(here):
     (dict(image_size = 12), 'image_size: must be a multiple of patch_size 8'),
     (dict(pose_frame = 'scene'), 'pose_frame: must be inputs or inputs_and_targets'),
     (dict(image_size = 0), 'image_size: must be at least 1'),
-    (dict(views_at_once = 0), 'views_at_once: must be at least 1'),
-    (dict(checks = -1), 'checks: must be at least 0'),
+    (dict(chunk_size = 0), 'chunk_size: must be at least 1'),
+    (dict(robustness_scenes = -1), 'robustness_scenes: must be at least 0'),
 ])
 def test_mistakes_are_named(here, changes, message):
     changes = {name: here / value if name in ('model', 'index') else (here / value,) if name == 'data' else value for name, value in changes.items()}

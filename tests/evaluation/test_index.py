@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lvsm_pytorch.data import BadView, Part, Problems, Scenes, hold_out, open_dataset, synthetic_scene, write_chunks
+from lvsm_pytorch.data import BadView, Problems, Scenes, Subset, hold_out, open_dataset, synthetic_scene, write_chunks
 from lvsm_pytorch.evaluation.index import Entry, make_index, read_index, views_of, write_index
 
 
@@ -77,12 +77,12 @@ def test_targets_of_photos_are_held_out_and_seen_from_near():
 def test_an_entry_depends_on_its_scene_alone():
     scenes = dataset(video(1, 40), video(2, 40), synthetic_scene(3, num_views = 20, image_size = 8))
     index = make_index(scenes)
-    assert make_index(Part(scenes, [2, 0])) == {name: index[name] for name in ('synthetic-3', 'synthetic-1')}
-    assert make_index(Part(scenes, [1])) == {'synthetic-2': index['synthetic-2']}
+    assert make_index(Subset(scenes, [2, 0])) == {name: index[name] for name in ('synthetic-3', 'synthetic-1')}
+    assert make_index(Subset(scenes, [1])) == {'synthetic-2': index['synthetic-2']}
     assert make_index(scenes, seed = 1) != index
     assert index['synthetic-1'] != index['synthetic-2']
     with pytest.raises(ValueError, match = 'data: must have scenes of different names, but got synthetic-1 twice'):
-        make_index(Part(scenes, [0, 0]))
+        make_index(Subset(scenes, [0, 0]))
 
 
 def test_numbers_are_those_of_the_file_whatever_is_wrong_with_some(tmp_path):

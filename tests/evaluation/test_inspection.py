@@ -86,7 +86,7 @@ def test_distances_to_epipolar_lines_are_in_pixels():
     points = torch.tensor([[5., 6.], [20., 10.]], dtype = torch.float64)
     others = points + torch.tensor([[-4., 0.], [-2., 3.]])
     assert torch.allclose(epipolar_distances(Matches(0, 1, points, others), cameras), torch.tensor([0., 3.], dtype = torch.float64), atol = 1e-6)
-    same_place = cameras._replace(camera_to_world = torch.eye(4).repeat(2, 1, 1))
+    same_place = replace(cameras, camera_to_world = torch.eye(4).repeat(2, 1, 1))
     assert len(epipolar_distances(Matches(0, 1, points, others), same_place)) == 0
 
 

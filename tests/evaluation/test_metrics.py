@@ -5,7 +5,7 @@ import torch
 from conftest import known_cameras, tiny_model
 
 from lvsm_pytorch.data import Batch
-from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, figures, gaussian_blur, guesses, paint, score
+from lvsm_pytorch.evaluation.metrics import baselines, blurred_mean, copied_input, figures, gaussian_blur, render_batch, score
 from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.lvsm.losses import psnr
 
@@ -75,19 +75,19 @@ def test_a_blur_keeps_the_mean_and_spreads_a_point():
     assert torch.allclose(spread, spread.T, atol = 1e-7)
 
 
-def test_painting_does_not_depend_on_the_batch_size_and_restores_the_mode():
+def test_rendering_does_not_depend_on_the_batch_size_and_restores_the_mode():
     model = tiny_model(dropout_input_ray_prob = 0.5).train()
     views = batch(b = 5)
-    pred = paint(model, views, batch_size = 2)
+    pred = render_batch(model, views, batch_size = 2)
     assert pred.shape == views.target_images.shape
-    assert torch.allclose(pred, paint(model, views, batch_size = 5), atol = 1e-5)
+    assert torch.allclose(pred, render_batch(model, views, batch_size = 5), atol = 1e-5)
     assert model.training
     assert not pred.requires_grad
 
 
 def test_figures_have_names():
     views = batch()
-    named = figures(model = score(views.target_images * 0.9, views.target_images), **guesses(views)._asdict())
+    named = figures(model = score(views.target_images * 0.9, views.target_images), **baselines(views)._asdict())
     assert sorted(named) == ['blur_psnr', 'blur_ssim', 'copy_psnr', 'copy_ssim', 'model_psnr', 'model_ssim']
     assert named['copy_psnr'] == pytest.approx(copied_input(views).psnr.mean().item())
 

@@ -309,10 +309,10 @@ def test_names_that_two_folders_have_get_their_paths(here):
 
 def test_videos_and_built_in_scenes_keep_the_index(here):
     write_chunks([replace(synthetic_scene(seed, num_views = 40, image_size = 16), name = f'video {seed}', is_video = True) for seed in (1, 2)], here / 'chunks')
-    assert 'index' in evaluate(config(here, data = (here / 'chunks',), out = here / 'videos', checks = 0))
+    assert 'index' in evaluate(config(here, data = (here / 'chunks',), out = here / 'videos', robustness_scenes = 0))
     by_choice = evaluate(config(here, data = (here / 'chunks',), protocol = 'nearest', out = here / 'nearest', max_views = 1))
     assert list(by_choice['sets']) == ['video 1', 'video 2']
-    assert 'index' in evaluate(config(here, protocol = 'index', out = here / 'by-index', checks = 0))
+    assert 'index' in evaluate(config(here, protocol = 'index', out = here / 'by-index', robustness_scenes = 0))
 
 
 def test_a_run_on_sets_of_photos_is_evaluated_with_the_unit_it_was_trained_with(here, monkeypatch):

@@ -15,7 +15,7 @@ from lvsm_pytorch.evaluation.index import Entry
 from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, score
 from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
 from lvsm_pytorch.evaluation.robustness import NUMBERS_OF_INPUTS, by_inputs, context_of, in_moved_worlds
-from lvsm_pytorch.geometry.normalization import normalization, normalize_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
@@ -27,7 +27,7 @@ def video(num_views = 10, image_size = 24):
 
 
 def protocol(model = None, **changes):
-    return Protocol(**{**dict(model = tiny_model().eval() if model is None else model.eval(), size = (16, 16), filter = 'lanczos', frame = 'inputs', views_at_once = 4), **changes})
+    return Protocol(**{**dict(model = tiny_model().eval() if model is None else model.eval(), size = (16, 16), filter = 'lanczos', frame = 'inputs', chunk_size = 4), **changes})
 
 
 def poses_of(scene, entry = ENTRY):
@@ -59,36 +59,36 @@ def test_inputs_come_first_as_the_index_has_them():
 
 def test_poses_are_normalised_by_the_name():
     scene = video()
-    inputs, targets = normalize_poses(poses_of(scene)[:2], poses_of(scene)[2:])
+    inputs, targets, _ = normalize_poses(poses_of(scene)[:2], poses_of(scene)[2:])
     assert torch.allclose(protocol().batch(scene, ENTRY).cameras.camera_to_world[0], torch.cat((inputs, targets)), atol = 1e-5)
-    inputs, targets = normalize_poses(poses_of(scene)[:2], poses_of(scene)[2:], protocol = 'inputs_and_further')
+    inputs, targets, _ = normalize_poses(poses_of(scene)[:2], poses_of(scene)[2:], protocol = 'inputs_and_further')
     assert torch.allclose(protocol(frame = 'inputs_and_targets').batch(scene, ENTRY).cameras.camera_to_world[0], torch.cat((inputs, targets)), atol = 1e-5)
 
     # the unit that a model was trained with, that of its scene, or else that of all photos of a set
 
     model = tiny_model()
     model.trained_for = TrainedFor('inputs', (16, 16), 2, unit = 3.)
-    expected, _ = normalize_poses(poses_of(scene)[:2], unit = 3.)
+    expected, _, _ = normalize_poses(poses_of(scene)[:2], unit = 3.)
     assert torch.allclose(protocol(model).batch(scene, ENTRY).cameras.camera_to_world[0, :2], expected, atol = 1e-5)
 
-    world = normalization(poses_of(scene))
+    world = normalize_poses(poses_of(scene)).similarity
     model.trained_for = TrainedFor('scene', (16, 16), 2, world = world.tolist())
-    own, _ = normalize_poses(poses_of(scene))
+    own, _, _ = normalize_poses(poses_of(scene))
     assert torch.allclose(protocol(model, frame = 'scene').batch(scene, ENTRY).cameras.camera_to_world[0], own, atol = 1e-5)
 
     photos = replace(scene, is_video = False)
-    _, of_set = normalize_poses(cameras_of(scene.views).camera_to_world, poses_of(scene)[:2])
+    _, of_set, _ = normalize_poses(cameras_of(scene.views).camera_to_world, poses_of(scene)[:2])
     apart = protocol().batch(photos, ENTRY).cameras.camera_to_world[0, :2, :3, 3].diff(dim = 0).norm()
     assert apart == pytest.approx(float(of_set[:, :3, 3].diff(dim = 0).norm()), rel = 1e-4)
 
 
-@pytest.mark.parametrize('options', [dict(), dict(input_attends_target = False), dict(camera_encoding = 'prope', sweep_depths = 3)], ids = str)
-def test_views_do_not_depend_on_how_many_are_painted_together(options):
+@pytest.mark.parametrize('options', [dict(), dict(input_attends_target = False), dict(camera_encoding = 'prope', num_depth_planes = 3)], ids = str)
+def test_views_do_not_depend_on_how_many_are_rendered_together(options):
     model = tiny_model(**options)
     batch = protocol(model).batch(video(), ENTRY)
     expected = model(batch.input_images, batch.input_rays, batch.target_rays, cameras = batch.cameras)
-    for views_at_once in (1, 2, 9):
-        assert (protocol(model, views_at_once = views_at_once).paint(batch) - expected).abs().max() < 1e-5
+    for chunk_size in (1, 2, 9):
+        assert (protocol(model, chunk_size = chunk_size).render(batch) - expected).abs().max() < 1e-5
 
 
 def test_a_scene_is_judged_view_by_view():
@@ -128,11 +128,11 @@ def test_where_the_world_is_matters_to_rays_and_not_to_relative_cameras():
     scene = video()
     rays, cameras = (protocol(tiny_model(**options)) for options in (dict(), dict(camera_encoding = 'prope')))
     batch = rays.batch(scene, ENTRY)
-    of_rays, of_cameras = (in_moved_worlds(each, batch, each.paint(batch)) for each in (rays, cameras))
+    of_rays, of_cameras = (in_moved_worlds(each, batch, each.render(batch)) for each in (rays, cameras))
     assert of_rays['change'] > 1
     assert of_cameras['change'] < 0.01
     assert of_cameras['psnr'] == pytest.approx(of_cameras['psnr_before'], abs = 1e-3)
-    assert of_rays == in_moved_worlds(rays, batch, rays.paint(batch))
+    assert of_rays == in_moved_worlds(rays, batch, rays.render(batch))
 
 
 def test_other_inputs_are_the_nearest_or_the_farthest_from_each_other():
@@ -155,4 +155,4 @@ def test_other_inputs_are_the_nearest_or_the_farthest_from_each_other():
     found = by_inputs(one, scene, entry)
     assert list(found) == list(NUMBERS_OF_INPUTS)
     batch = one.batch(scene, entry)
-    assert found[2] == pytest.approx(float(score(one.paint(batch), batch.target_images).psnr.mean()))
+    assert found[2] == pytest.approx(float(score(one.render(batch), batch.target_images).psnr.mean()))

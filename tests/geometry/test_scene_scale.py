@@ -5,7 +5,7 @@ import torch
 
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 from lvsm_pytorch.geometry import Cameras
-from lvsm_pytorch.geometry.normalization import move_poses
+from lvsm_pytorch.geometry.cameras import move_poses
 from lvsm_pytorch.geometry.scene_scale import match_distances, near_distance
 
 
@@ -13,7 +13,7 @@ from lvsm_pytorch.geometry.scene_scale import match_distances, near_distance
 def scene():
     """Three views of solids on a ground; cameras are 3.3 to 4.2 units from the middle, and the solids reach 1.7 units out."""
     images, cameras = synthetic_scenes([3], num_views = 3, image_size = 128)
-    return images[0], Cameras(*(t[0] for t in cameras))
+    return images[0], cameras[0]
 
 
 def moved(cameras: Cameras, similarity: torch.Tensor) -> Cameras:

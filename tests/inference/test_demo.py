@@ -15,7 +15,7 @@ from lvsm_pytorch.configs.yaml import config_beside, load_config
 from lvsm_pytorch.data import SyntheticSource
 from lvsm_pytorch.evaluation.evaluate import evaluate
 from lvsm_pytorch.evaluation.index import Entry, write_index
-from lvsm_pytorch.evaluation.metrics import blurred_mean, paint, score
+from lvsm_pytorch.evaluation.metrics import blurred_mean, render_batch, score
 from lvsm_pytorch.inference.demo import show
 from lvsm_pytorch.packaged import PRETRAINED, SOLIDS, folder_for, folder_of, packaged_models
 from lvsm_pytorch.training.runs import model_of
@@ -43,7 +43,7 @@ def test_it_sees_scenes_that_it_was_not_trained_on_without_a_network(monkeypatch
     assert model.trained_for is not None
     source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = model.trained_for.image_size[0])
     batch = source.held_out(8).batch(source.num_inputs)
-    found = score(paint(model, batch, batch_size = 4), batch.target_images).psnr.mean()
+    found = score(render_batch(model, batch, batch_size = 4), batch.target_images).psnr.mean()
     assert found > blurred_mean(batch).psnr.mean() + 4
 
 
@@ -63,7 +63,7 @@ def test_what_is_made_with_it_lies_here(tmp_path, monkeypatch):
     assert folder_for('render', Path('run')) == Path('run/render')
     index = tmp_path / 'index.json'
     write_index({'synthetic-3': Entry((0, 1), (2,))}, index)
-    evaluate(EvaluateConfig(model = Path(SOLIDS), index = index, image_size = 64, checks = 0, device = 'cpu'))
+    evaluate(EvaluateConfig(model = Path(SOLIDS), index = index, image_size = 64, robustness_scenes = 0, device = 'cpu'))
     assert (tmp_path / f'{SOLIDS}-evaluation' / 'report.json').is_file()
     assert LVSM.from_pretrained(SOLIDS).dim > 64
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import known_cameras, random_rotation, tiny_model
@@ -29,10 +31,10 @@ def model_of(**changes):
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_photos_that_fit_are_painted_as_by_forward(mode):
+def test_photos_that_fit_are_rendered_as_by_forward(mode):
     model = model_of(input_attends_target = mode)
     images, cameras, targets = photos()
-    poses, target_poses = normalize_poses(cameras.camera_to_world, targets.camera_to_world)
+    poses, target_poses, _ = normalize_poses(cameras.camera_to_world, targets.camera_to_world)
     expected = model(images[None], plucker_rays(poses, cameras.intrinsics, SIZE)[None], plucker_rays(target_poses, targets.intrinsics, SIZE)[None])[0]
 
     views = synthesize(model, images, cameras, targets, SIZE)
@@ -47,14 +49,14 @@ def test_photos_that_fit_are_painted_as_by_forward(mode):
     assert (single - expected[1]).abs().max() < 1e-5
 
 
-def test_chunks_bound_how_many_views_are_painted_at_a_time(monkeypatch):
+def test_chunks_bound_how_many_views_are_rendered_at_a_time(monkeypatch):
     model = model_of()
     images, cameras, targets = photos()
-    painted = []
+    rendered = []
     render = model.render
-    monkeypatch.setattr(model, 'render', lambda scene, rays, **options: painted.append(rays.shape[1]) or render(scene, rays, **options))
+    monkeypatch.setattr(model, 'render', lambda scene, rays, **options: rendered.append(rays.shape[1]) or render(scene, rays, **options))
     synthesize(model, images, cameras, targets, SIZE, chunk_size = 2)
-    assert painted == [2, 2, 1]
+    assert rendered == [2, 2, 1]
 
 
 def test_where_the_world_is_and_how_it_is_measured_changes_nothing():
@@ -67,7 +69,7 @@ def test_where_the_world_is_and_how_it_is_measured_changes_nothing():
         poses = cameras.camera_to_world.clone()
         poses[:, :3, :3] = rotation @ poses[:, :3, :3]
         poses[:, :3, 3] = scale * (poses[:, :3, 3] @ rotation.T + shift)
-        return cameras._replace(camera_to_world = poses)
+        return replace(cameras, camera_to_world = poses)
 
     assert (synthesize(model, images, moved(cameras), moved(targets), SIZE) - expected).abs().max() < 1e-4
 
@@ -115,7 +117,7 @@ def test_a_model_of_one_scene_is_asked_in_the_world_of_its_dataset(tmp_path):
     for index, name in enumerate(batch.names):
         inputs = [scene[source.names[number]] for number in source.nearest[source.names.index(name), :2].tolist()]
         asked = cameras_of([scene[name]])
-        asked = asked._replace(intrinsics = scale_intrinsics(asked.intrinsics, (24, 24), (16, 16)))
+        asked = replace(asked, intrinsics = scale_intrinsics(asked.intrinsics, (24, 24), (16, 16)))
         view = synthesize(model, [view.load() for view in inputs], cameras_of(inputs), asked, (16, 16))
         assert torch.allclose(view, expected[index], atol = 1e-4)
 
@@ -144,7 +146,7 @@ def test_photos_of_any_size_see_the_same():
     intrinsics[1, 1, 2] += 6
 
     expected = synthesize(model, small, cameras, targets, SIZE)
-    views = synthesize(model, [large[0], taller, large[2]], cameras._replace(intrinsics = intrinsics), targets, SIZE)
+    views = synthesize(model, [large[0], taller, large[2]], replace(cameras, intrinsics = intrinsics), targets, SIZE)
     assert (views - expected).abs().max() < 0.02
 
     wrong = synthesize(model, [large[0], taller, large[2]], cameras, targets, SIZE)
@@ -193,13 +195,12 @@ def with_nan(t):
     (lambda a: dict(images = [(image * 255).byte() for image in a['images']]), r'images\[0\]: must be floating point.*Divide it by 255'),
     (lambda a: dict(images = [image.movedim(0, -1) for image in a['images']]), r'images\[0\]: .*channels seem to come last'),
     (lambda a: dict(images = a['images'][:2]), 'camera_to_world: .*It needs a camera for each photo'),
-    (lambda a: dict(cameras = a['cameras']._replace(intrinsics = a['cameras'].intrinsics[:2])), 'intrinsics: .*It needs a camera for each photo'),
-    (lambda a: dict(cameras = a['cameras']._replace(camera_to_world = with_nan(a['cameras'].camera_to_world))), 'camera_to_world: must be finite'),
-    (lambda a: dict(cameras = a['cameras']._replace(intrinsics = a['cameras'].intrinsics / 50)), r'intrinsics: must be in pixels of images of 16 × 24.*fractions of the image'),
-    (lambda a: dict(target_cameras = a['target_cameras']._replace(intrinsics = a['target_cameras'].intrinsics / 50)), r'target_intrinsics: must be in pixels'),
-    (lambda a: dict(target_cameras = a['target_cameras']._replace(intrinsics = a['target_cameras'].intrinsics[:1])), 'target_intrinsics: must have shape'),
-    (lambda a: dict(target_cameras = a['target_cameras']._replace(camera_to_world = a['target_cameras'].camera_to_world[None])), 'target_camera_to_world: must have shape'),
-    (lambda a: dict(size = (40, 24)), r'size: must be \(height, width\).*max_image_size 32.*No weight depends on'),
+    (lambda a: dict(cameras = replace(a['cameras'], intrinsics = a['cameras'].intrinsics[:2])), 'intrinsics: .*It needs a camera for each photo'),
+    (lambda a: dict(cameras = replace(a['cameras'], camera_to_world = with_nan(a['cameras'].camera_to_world))), 'camera_to_world: must be finite'),
+    (lambda a: dict(cameras = replace(a['cameras'], intrinsics = a['cameras'].intrinsics / 50)), r'intrinsics: must be in pixels of images of 16 × 24.*fractions of the image'),
+    (lambda a: dict(target_cameras = replace(a['target_cameras'], intrinsics = a['target_cameras'].intrinsics / 50)), r'target_intrinsics: must be in pixels'),
+    (lambda a: dict(target_cameras = replace(a['target_cameras'], intrinsics = a['target_cameras'].intrinsics[:1])), 'target_intrinsics: must have shape'),
+    (lambda a: dict(target_cameras = replace(a['target_cameras'], camera_to_world = a['target_cameras'].camera_to_world[None])), 'target_camera_to_world: must have shape'),
     (lambda a: dict(size = (16, 0)), r'size: must be \(height, width\)'),
     (lambda a: dict(size = (16.5, 8)), r'size: must be \(height, width\)'),
     (lambda a: dict(input_size = (12, 24)), r'input_size: must be multiples of patch_size 8.*For example \(16, 24\)'),
@@ -224,7 +225,7 @@ def test_a_model_of_one_scene_wants_to_be_told_the_frame():
 
 def test_views_of_another_shape_are_the_middle_of_one_as_in_training_where_attention_sees_cameras():
     """Attention that sees intrinsics by the image's shape is told of no other shape than it has learnt with."""
-    model = tiny_model(camera_encoding = 'prope', sweep_depths = 2, max_image_size = 64).eval()
+    model = tiny_model(camera_encoding = 'prope', num_depth_planes = 2, max_image_size = 64).eval()
     model.trained_for = TrainedFor('inputs', (32, 32), 2)
     scene = synthetic_scene(2, num_views = 3, image_size = 32)
     photos, asked = scene.views[:2], scene.views[2]

@@ -28,7 +28,7 @@ from lvsm_pytorch.lvsm.pretrained import TrainedFor
 @pytest.fixture
 def here(tmp_path):
     """A folder with a model that was trained for two inputs, and photos."""
-    model = tiny_model(sweep_depths = 2, input_attends_target = False)
+    model = tiny_model(num_depth_planes = 2, input_attends_target = False)
     model.trained_for = TrainedFor('inputs', (16, 24), 2)
     model.save_pretrained(tmp_path / 'model')
     write_transforms(synthetic_scene(1, num_views = 9, image_size = 24), tmp_path / 'photos')
@@ -43,7 +43,7 @@ def config(here, **changes):
 def test_frames_are_what_synthesize_sees(here, chunk_size):
     files = render(config(here, inputs = (0, 5), chunk_size = chunk_size))
     assert [file.name for file in files] == [f'{number:05}.png' for number in range(7)]
-    model, scene = tiny_model(sweep_depths = 2).from_pretrained(here / 'model'), synthetic_scene(1, num_views = 9, image_size = 24)
+    model, scene = tiny_model(num_depth_planes = 2).from_pretrained(here / 'model'), synthetic_scene(1, num_views = 9, image_size = 24)
     seen = [scene.views[number] for number in (0, 5)]
     photos = cameras_of(seen)
     poses = interpolation(photos.camera_to_world, 7)
@@ -66,7 +66,7 @@ def largest_offset(scene):
     return float(((poses[:, :3, 3] - centre) @ frame.T).abs().max())
 
 
-def test_frames_that_are_there_are_not_painted_again(here, monkeypatch):
+def test_frames_that_are_there_are_not_rendered_again(here, monkeypatch):
     whole = [load_image(file) for file in render(config(here, out = here / 'whole'))]
     saved = []
 
@@ -123,16 +123,16 @@ def test_films_show_all_frames(here, path):
     assert frames[0].shape == (16, 22, 3)    # H.264 has no odd sizes
     brightness = torch.tensor([0.299, 0.587, 0.114])    # H.264 keeps it; these views are noise, whose colours it blurs
     shown = torch.stack([torch.from_numpy(frame[:15, :21]) / 255 @ brightness for frame in frames])
-    painted = torch.stack([load_image(file).permute(1, 2, 0) @ brightness for file in files])
-    assert (shown - painted).abs().mean() < 0.05
+    rendered = torch.stack([load_image(file).permute(1, 2, 0) @ brightness for file in files])
+    assert (shown - rendered).abs().mean() < 0.05
 
     with Image.open(gif) as film:
         assert film.n_frames == count
         assert film.info['loop'] == 0
         shown = torch.stack([torch.from_numpy(np.array(frame.convert('RGB'))) / 255 for frame in ImageSequence.Iterator(film)])
-        painted = torch.stack([load_image(file).permute(1, 2, 0) for file in files])
-        assert shown.shape == painted.shape
-        assert (shown - painted).abs().mean() < 0.05
+        rendered = torch.stack([load_image(file).permute(1, 2, 0) for file in files])
+        assert shown.shape == rendered.shape
+        assert (shown - rendered).abs().mean() < 0.05
 
 
 def test_a_film_has_an_ending_that_is_known(tmp_path):
@@ -177,6 +177,7 @@ def test_mistakes_are_named(here, changes, message):
         render(config(here, **changes))
 
 
+@pytest.mark.filterwarnings('ignore:target_rays of 48 × 80')
 def test_a_path_of_another_size_is_rendered(here):
     """As `lvsm view` writes it of a wide window: larger than any image that the model was made for."""
     path = dict(camera_to_world = [torch.eye(4).tolist()] * 2, intrinsics = [[60., 0., 40.], [0., 60., 21.], [0., 0., 1.]], size = [42, 80])
@@ -187,10 +188,11 @@ def test_a_path_of_another_size_is_rendered(here):
 
 def test_larger_frames_do_not_change_how_photos_are_read(here, monkeypatch):
     sizes = []
-    read = render_module.read_photos
-    monkeypatch.setattr(render_module, 'read_photos', lambda *told, **options: sizes.append(options['input_size']) or read(*told, **options))
+    read = render_module.encode_photos
+    monkeypatch.setattr(render_module, 'encode_photos', lambda *told, **options: sizes.append(options['input_size']) or read(*told, **options))
     tiny_model(max_image_size = 32).save_pretrained(here / 'bare')
-    render(config(here, model = here / 'bare', height = 48, width = 48, frames = 1))
+    with pytest.warns(UserWarning, match = 'target_rays of 48 × 48 are more pixels'):
+        render(config(here, model = here / 'bare', height = 48, width = 48, frames = 1))
     assert sizes == [(32, 32)]
 
 

@@ -12,6 +12,7 @@ from x_transformers import Encoder
 
 from lvsm_pytorch import LVSM, MAE
 from lvsm_pytorch.lvsm.encoded import EncodedScene
+from lvsm_pytorch.lvsm.views import Views
 
 B, V, T, SIZE = 2, 3, 4, (16, 24)
 MODES = [True, False]
@@ -33,7 +34,7 @@ def plain_encoder(model, tokens, mask = None):
     flags = dict(attn_flash = False, attn_qk_rmsnorm = True, attn_project_out = True, ff_no_bias = True, norm_add_unit_offset = False, **config['decoder_kwargs'])
     encoder = Encoder(dim = config['dim'], depth = config['depth'], heads = config['heads'], attn_dim_head = config['dim_head'], **flags)
     weights = {}
-    for name, weight in model.decoder.state_dict(keep_vars = True).items():
+    for name, weight in model.transformer.state_dict(keep_vars = True).items():
         own = encoder.state_dict()
         if name not in own:
             name = name.removesuffix('weight') + 'gamma'  # their LayerNorm and RMS norms call it so
@@ -43,19 +44,19 @@ def plain_encoder(model, tokens, mask = None):
 
 def full_pass(model, images, rays, target_rays, counts = None):
     """All tokens of all views in one sequence through the Encoder as it comes, and a mask: a token sees real input views, and a target's tokens themselves."""
-    inputs = rearrange(model.input_tokens(images, rays), 'b v h w d -> b v (h w) d')
-    targets = rearrange(model.target_tokens(target_rays), 'b t h w d -> b t (h w) d')
+    inputs = rearrange(model.embed_inputs(Views(rays, images)), 'b v h w d -> b v (h w) d')
+    targets = rearrange(model.embed_targets(Views(target_rays)), 'b t h w d -> b t (h w) d')
     v, t, n = inputs.shape[1], targets.shape[1], inputs.shape[2]
     counts = torch.full((len(images),), v) if counts is None else counts
 
     is_input = torch.arange(v + t) < v
-    is_real = torch.cat((torch.arange(v) < counts.unsqueeze(1), torch.zeros(len(images), t, dtype = torch.bool)), dim = 1)
-    seen = repeat(is_real, 'b j -> b i j', i = v + t) | torch.diag(~is_input)
+    valid_mask = torch.cat((torch.arange(v) < counts.unsqueeze(1), torch.zeros(len(images), t, dtype = torch.bool)), dim = 1)
+    seen = repeat(valid_mask, 'b j -> b i j', i = v + t) | torch.diag(~is_input)
     mask = repeat(seen, 'b i j -> b 1 (i n) (j m)', n = n, m = n)
 
     tokens = plain_encoder(model, rearrange(torch.cat((inputs, targets), dim = 1), 'b v n d -> b (v n) d'), mask)
     tokens = rearrange(tokens, 'b (v h w) d -> b v h w d', v = v + t, h = images.shape[-2] // model.patch_size)
-    return model.paint(tokens[:, v:])
+    return model.decode(tokens[:, v:])
 
 
 @pytest.mark.parametrize('counts', [None, torch.tensor([1, 3])], ids = ['all', 'ragged'])
@@ -83,6 +84,15 @@ def test_the_modes_differ_and_share_their_weights():
     other.load_state_dict(paper.state_dict(), strict = True)
     images, rays, target_rays, _ = batch()
     assert not torch.allclose(paper(images, rays, target_rays), other(images, rays, target_rays), atol = 1e-3)
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_a_scene_may_be_encoded_in_the_other_mode(mode):
+    model, other = tiny_model(input_attends_target = mode), tiny_model(input_attends_target = not mode)
+    other.load_state_dict(model.state_dict())
+    images, rays, target_rays, _ = batch()
+    scene = model.encode(images, rays, input_attends_target = not mode)
+    assert torch.equal(model.render(scene, target_rays), other.render(other.encode(images, rays), target_rays))
 
 
 def test_with_one_layer_of_attention_seen_from_the_target_the_modes_agree():
@@ -121,13 +131,13 @@ def test_a_scene_costs_its_target_tokens_alone():
     """What render computes in the cacheable mode does not grow with the inputs: the blocks see the target's tokens."""
     model = cacheable()
     lengths = []
-    for block in model.decoder.layers:
-        block[1].register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[1]))
+    for block in model.transformer.layers:
+        block[1].register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[:2].numel()))
     images, rays, target_rays, _ = batch()
     scene = model.encode(images, rays)
     lengths.clear()
     model.render(scene, target_rays)
-    assert set(lengths) == {T * SIZE[0] * SIZE[1] // 64}
+    assert set(lengths) == {B * T * SIZE[0] * SIZE[1] // 64}
 
 
 def test_embeds_of_inputs_are_one_set_in_the_cacheable_mode():
@@ -189,12 +199,12 @@ def test_a_scene_is_saved_moved_and_cast(mode, tmp_path):
         assert torch.equal(model.render(EncodedScene.load(tmp_path / 'scene.pt'), target_rays), expected)
 
         halved = scene.to(torch.bfloat16)
-        assert halved.is_real.dtype == torch.bool
+        assert halved.valid_mask.dtype == torch.bool
         assert tensors(halved)
         assert all(t.dtype == torch.bfloat16 for t in tensors(halved))
         assert all(t.dtype == torch.float32 for t in tensors(halved.to(torch.float32).to('cpu')))
         assert (model.render(halved.to(torch.float32), target_rays) - expected).abs().max() < 0.05
-        assert scene.to('meta').is_real.device.type == 'meta'
+        assert scene.to('meta').valid_mask.device.type == 'meta'
 
 
 def test_a_scene_is_rendered_in_the_precision_of_the_model():
@@ -258,7 +268,7 @@ def test_the_cacheable_mode_compiles_as_one_graph():
     (lambda scene, rays: (scene, rays[:1]), 'target_rays: .*batch 2, but got batch 1'),
     (lambda scene, rays: (scene, rays[:, :, :3]), r'target_rays: .*\(b t 6 h w\)'),
     (lambda scene, rays: (rays, rays), 'scene: must be from encode'),
-    (lambda scene, rays: (scene._replace(keys_values = ()), rays), 'scene: must be from encode.. of a model with input_attends_target = False'),
+    (lambda scene, rays: (scene._replace(keys_values = ()), rays), 'scene: must be from encode..'),
 ])
 def test_wrong_scenes_and_targets_are_named(change, message):
     model = cacheable()

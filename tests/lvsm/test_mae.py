@@ -15,8 +15,8 @@ def generator(seed = 0):
 
 
 def masks(mae, num_views = V, counts = None, draws = 50):
-    is_real = torch.ones(B, num_views, dtype = torch.bool) if counts is None else torch.arange(num_views) < counts.unsqueeze(1)
-    return [mae.draw_masks(is_real, generator(seed)) for seed in range(draws)]
+    valid_mask = torch.ones(B, num_views, dtype = torch.bool) if counts is None else torch.arange(num_views) < counts.unsqueeze(1)
+    return [mae.draw_masks(valid_mask, generator(seed)) for seed in range(draws)]
 
 
 @pytest.mark.parametrize('frac_masked, frac_images', [(0.5, 0.5), (0.01, 0.5), (0.99, 0.5), (0.5, 0.), (0.5, 1.)])

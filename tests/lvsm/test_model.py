@@ -6,11 +6,15 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import known_cameras, known_views, tiny_model
+from conftest import known_cameras, known_views, random_rotation, tiny_model
 from torch import nn
 
 from lvsm_pytorch import LVSM, Cameras, PerceptualLoss, ShapeError
-from lvsm_pytorch.lvsm.model import Embeds, LossBreakdown
+from lvsm_pytorch.geometry.cameras import pose
+from lvsm_pytorch.geometry.rays import plucker_rays
+from lvsm_pytorch.lvsm.losses import LossBreakdown
+from lvsm_pytorch.lvsm.model import Embeds
+from lvsm_pytorch.lvsm.views import Views
 
 B, V, T, SIZE = 2, 3, 4, (16, 24)
 
@@ -67,14 +71,14 @@ def test_embeds_are_final_tokens():
     targets, embedded = model(**inputs, return_embed = True)
     assert targets.shape == (B, h, w, 32)
     assert embedded.shape == (B, V, h, w, 32)
-    assert torch.equal(model.paint(targets), model(**inputs))
+    assert torch.equal(model.decode(targets), model(**inputs))
 
     inputs, _ = batch(T)
     embeds = model(**inputs, return_embed = True)
     assert isinstance(embeds, Embeds)
     assert embeds.targets.shape == (B, T, h, w, 32)
     assert embeds.inputs.shape == (B, T, V, h, w, 32)
-    assert torch.allclose(model.paint(embeds.targets), model(**inputs), atol = 1e-6)
+    assert torch.allclose(model.decode(embeds.targets), model(**inputs), atol = 1e-6)
     assert not torch.allclose(embeds.inputs[:, 0], embeds.inputs[:, 1], atol = 1e-3)  # inputs see their target
 
 
@@ -202,21 +206,21 @@ def test_cameras_may_travel_along():
 # the network
 
 KEYS_OF_A_BLOCK = [
-    'decoder.layers.0.0.0.weight',
-    'decoder.layers.0.1.to_q.weight',
-    'decoder.layers.0.1.to_k.weight',
-    'decoder.layers.0.1.to_v.weight',
-    'decoder.layers.0.1.q_rmsnorm.weight',
-    'decoder.layers.0.1.k_rmsnorm.weight',
-    'decoder.layers.0.1.to_out.weight',
-    'decoder.layers.1.0.0.weight',
-    'decoder.layers.1.1.ff.0.0.weight',
-    'decoder.layers.1.1.ff.2.weight',
+    'transformer.layers.0.0.0.weight',
+    'transformer.layers.0.1.to_q.weight',
+    'transformer.layers.0.1.to_k.weight',
+    'transformer.layers.0.1.to_v.weight',
+    'transformer.layers.0.1.q_rmsnorm.weight',
+    'transformer.layers.0.1.k_rmsnorm.weight',
+    'transformer.layers.0.1.to_out.weight',
+    'transformer.layers.1.0.0.weight',
+    'transformer.layers.1.1.ff.0.0.weight',
+    'transformer.layers.1.1.ff.2.weight',
 ]
 
 
 def test_the_keys_of_the_weights_stay_as_they_are():
-    expected = ['to_input_tokens.weight', 'to_target_tokens.weight', 'norm.weight', *KEYS_OF_A_BLOCK, 'decoder.final_norm.weight', 'to_pixels.weight']
+    expected = ['to_input_tokens.weight', 'to_target_tokens.weight', 'norm.weight', *KEYS_OF_A_BLOCK, 'transformer.final_norm.weight', 'to_pixels.weight']
     assert sorted(tiny_model(depth = 1).state_dict()) == sorted(expected)
 
 
@@ -226,10 +230,10 @@ def test_the_shapes_of_the_weights_are_the_papers(heads):
     assert shapes['to_input_tokens.weight'] == (32, 16 * 9)
     assert shapes['to_target_tokens.weight'] == (32, 16 * 6)
     assert shapes['to_pixels.weight'] == (16 * 3, 32)
-    assert shapes['decoder.layers.0.1.to_q.weight'] == (16 * heads, 32)
-    assert shapes['decoder.layers.0.1.to_out.weight'] == (32, 16 * heads)
-    assert shapes['decoder.layers.0.1.q_rmsnorm.weight'] == (16,)
-    assert shapes['decoder.layers.1.1.ff.0.0.weight'] == (128, 32)
+    assert shapes['transformer.layers.0.1.to_q.weight'] == (16 * heads, 32)
+    assert shapes['transformer.layers.0.1.to_out.weight'] == (32, 16 * heads)
+    assert shapes['transformer.layers.0.1.q_rmsnorm.weight'] == (16,)
+    assert shapes['transformer.layers.1.1.ff.0.0.weight'] == (128, 32)
 
 
 def test_weights_are_drawn_as_in_the_paper():
@@ -275,8 +279,8 @@ def test_the_encoders_flags_are_taken(flags):
 
 def test_a_flag_that_zeroes_branches_keeps_them_zero():
     model = LVSM(32, max_image_size = 32, patch_size = 8, depth = 1, dim_head = 16, decoder_kwargs = dict(zero_init_branch_output = True))
-    assert model.state_dict()['decoder.layers.0.1.to_out.weight'].abs().max() == 0
-    assert model.state_dict()['decoder.layers.0.1.to_q.weight'].abs().max() > 0
+    assert model.state_dict()['transformer.layers.0.1.to_out.weight'].abs().max() == 0
+    assert model.state_dict()['transformer.layers.0.1.to_q.weight'].abs().max() > 0
 
 
 def test_decoder_kwargs_are_not_changed():
@@ -306,9 +310,9 @@ def test_rays_are_read_in_float32_under_autocast():
     model = tiny_model()
     images, rays = known_views(B, V, size = SIZE)
     with torch.autocast('cpu', torch.bfloat16):
-        tokens = model.input_tokens(images, rays), model.target_tokens(rays)
-    assert torch.equal(tokens[0], model.input_tokens(images, rays))
-    assert torch.equal(tokens[1], model.target_tokens(rays))
+        tokens = model.embed_inputs(Views(rays, images)), model.embed_targets(Views(rays))
+    assert torch.equal(tokens[0], model.embed_inputs(Views(rays, images)))
+    assert torch.equal(tokens[1], model.embed_targets(Views(rays)))
 
 
 def test_a_model_of_bfloat16_weights():
@@ -370,7 +374,7 @@ def test_a_perceptual_loss_is_weighted_and_added():
 def test_its_weights_are_no_part_of_the_model():
     gap = Gap().train()
     model = tiny_model(perceptual_loss = gap)
-    assert model.perceptual_loss is gap
+    assert model.loss.perceptual_loss is gap
     assert list(model.state_dict()) == list(tiny_model().state_dict())
     assert all(p is not gap.weight for p in model.parameters())
     assert gap not in list(model.modules())
@@ -382,13 +386,13 @@ def test_it_follows_the_models_device_and_copies(monkeypatch):
     """But not to meta, where its weights would be lost."""
     model = tiny_model(perceptual_loss = Gap())
     twin = copy.deepcopy(model)
-    assert twin.perceptual_loss is not model.perceptual_loss
+    assert twin.loss.perceptual_loss is not model.loss.perceptual_loss
     followed = []
-    monkeypatch.setattr(model.perceptual_loss, 'to', followed.append)
+    monkeypatch.setattr(model.loss.perceptual_loss, 'to', followed.append)
     model.to('cpu')
     model.to('meta')
     assert followed == [torch.device('cpu')]
-    assert twin.bfloat16().perceptual_loss.weight.dtype == torch.float32
+    assert twin.bfloat16().loss.perceptual_loss.weight.dtype == torch.float32
 
 
 def test_the_papers_perceptual_loss_trains_the_model():
@@ -451,7 +455,6 @@ def wrong(change, message, **options):
     wrong(dict(input_images = torch.rand(B + 1, V, 3, *SIZE)), f'input_rays: .*batch {B + 1}, but got batch {B}'),
     wrong(dict(input_images = torch.rand(B, 0, 3, *SIZE), input_rays = torch.rand(B, 0, 6, *SIZE)), 'input_images: must have at least one view'),
     wrong(dict(input_images = torch.rand(B, V, 3, 12, 24), input_rays = torch.rand(B, V, 6, 12, 24)), 'input_images: .*multiples of patch_size 8.*12 × 24'),
-    wrong(dict(input_images = torch.rand(B, V, 3, 16, 40), input_rays = torch.rand(B, V, 6, 16, 40)), 'input_images: .*max_image_size 32.*16 × 40'),
     wrong(dict(input_images = torch.rand(B, V, 3, 8, 24)), 'input_rays: .*height 8, but got height 16'),
     wrong(dict(input_rays = torch.rand(B, V, 3, *SIZE)), r'input_rays: .*\(b v 6 h w\)'),
     wrong(dict(input_rays = torch.rand(B, V, *SIZE, 6)), 'input_rays: .*channels seem to come last'),
@@ -523,8 +526,42 @@ def test_counts_on_a_device_are_not_looked_at():
     assert views.shape == (B, 3, *SIZE)
 
 
-def test_cameras_is_a_named_pair():
-    assert Cameras(1, 2).intrinsics == 2
+def test_larger_images_are_taken_with_a_warning():
+    """Once: no weight depends on the size."""
+    model = tiny_model(max_image_size = 16)
+    images, rays = known_views(B, V, size = (16, 24))
+    with pytest.warns(UserWarning, match = r'input_images of 16 × 24 are more pixels than those of max_image_size 16'):
+        views = model(images, rays, rays)
+    other = tiny_model(max_image_size = 32)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(images, rays, rays), views)
+    assert torch.equal(other(images, rays, rays), views)
+
+
+@pytest.mark.parametrize('options', [dict(camera_encoding = 'prope'), dict(num_depth_planes = 2)])
+def test_rays_of_other_cameras_are_noticed(options):
+    """Once. Rays of any points of the cameras' own images, and missing ones, are not other rays."""
+    cameras = known_cameras(B, V + 1, size = SIZE)
+    rays, images = plucker_rays(*cameras, image_size = SIZE), torch.rand(B, V, 3, *SIZE)
+    moved, scaled = cameras.camera_to_world.clone(), cameras.camera_to_world.clone()
+    moved[:, 1, :3, 3] += 0.2
+    scaled[..., :3, 3] *= 2
+    halved = cameras.intrinsics.clone()
+    halved[..., :2, :] /= 2
+    turned = random_rotation() @ cameras.camera_to_world[..., :3, :3]
+    for poses, intrinsics in ((moved, cameras.intrinsics), (scaled, cameras.intrinsics), (cameras.camera_to_world, halved), (pose(turned, cameras.camera_to_world[..., :3, 3]), cameras.intrinsics)):
+        model = tiny_model(**options)
+        with pytest.warns(UserWarning, match = 'rays are not those of the cameras beside them'):
+            model(images, rays[:, :V], rays[:, V:], cameras = Cameras(poses, intrinsics))
+        model(images, rays[:, :V], rays[:, V:], cameras = Cameras(poses, intrinsics))
+
+    model = tiny_model(**options)
+    model(images, rays[:, :V], rays[:, V:], cameras = cameras)
+    model.double()(images.double(), rays[:, :V].double(), rays[:, V:].double(), cameras = cameras.to(torch.float64))
+    model.encode(images, torch.zeros_like(rays[:, :V]), cameras = cameras[:, :V])
+    moved[:, 1:] = torch.nan
+    model.float().encode(images, rays[:, :V], torch.ones(B, dtype = torch.long), Cameras(moved, cameras.intrinsics)[:, :V])
+    tiny_model()(images, rays[:, :V], rays[:, V:], cameras = Cameras(moved, cameras.intrinsics))    # they are nothing to it
 
 
 def test_counts_and_masks_may_lie_on_the_cpu():

@@ -1,4 +1,4 @@
-"""What input views show along the rays of a new one. How a model lives with it is in test_camera_encoding.py."""
+"""What input views show along the rays of a new one. How a model lives with it is in test_prope.py."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import pytest
 import torch
 from conftest import known_cameras, random_rotation, tiny_model
 from einops import rearrange
-from plain_sweep import plain_swept
+from plain_sweep import plain_sweep_volume
 from torch.nn import functional as F
 
 from lvsm_pytorch import MAE
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.geometry.trajectories import look_at
-from lvsm_pytorch.lvsm.conditioning.plane_sweep import Photos, Sweep, swept
+from lvsm_pytorch.lvsm.conditioning.plane_sweep import PlaneSweep, sweep_volume
+from lvsm_pytorch.lvsm.encoded import EncodedScene
+from lvsm_pytorch.lvsm.views import Views, mask_out_cameras
 
 B, V, T, SIZE, DEPTHS, NEAREST = 2, 3, 2, (16, 24), 4, 0.75
 
@@ -21,13 +23,14 @@ B, V, T, SIZE, DEPTHS, NEAREST = 2, 3, 2, (16, 24), 4, 0.75
 def scene(v = V):
     """Images (b v 3 h w), their cameras, and directions and centres of targets."""
     cameras = known_cameras(B, v + T, size = SIZE)
-    inputs, targets = (Cameras(*(t[:, part] for t in cameras)) for part in (slice(v), slice(v, None)))
-    directions = plucker_rays(*targets, SIZE)[:, :, :3]
+    inputs, targets = cameras[:, :v], cameras[:, v:]
+    directions = plucker_rays(*targets, image_size = SIZE)[:, :, :3]
     return torch.rand(B, v, 3, *SIZE), inputs, directions, targets.camera_to_world[..., :3, 3]
 
 
-def look(images, cameras, directions, centres, is_known = None, nearest = NEAREST):
-    return swept(images, *cameras, is_known, directions, centres, depths = DEPTHS, nearest = nearest)
+def look(images, cameras, directions, centres, has_rays = None, nearest = NEAREST):
+    has_rays = torch.ones(images.shape[:2], dtype = torch.bool) if has_rays is None else has_rays
+    return sweep_volume(images, *cameras, has_rays, directions, centres, num_depth_planes = DEPTHS, near_plane = nearest)
 
 
 def farthest(one, other):
@@ -36,8 +39,8 @@ def farthest(one, other):
 
 def test_every_point_is_looked_up_in_every_view():
     images, cameras, directions, centres = scene()
-    doubled = look(images.double(), Cameras(*(t.double() for t in cameras)), directions.double(), centres.double())
-    expected = plain_swept(images, cameras, directions, centres, DEPTHS, NEAREST)
+    doubled = look(images.double(), cameras.to(torch.float64), directions.double(), centres.double())
+    expected = plain_sweep_volume(images, cameras, directions, centres, DEPTHS, NEAREST)
     seen = expected.share > 1e-9
     assert 0.1 < seen.double().mean() < 0.9
     assert (doubled.share - expected.share).abs().max() < 1e-9
@@ -78,7 +81,7 @@ def test_where_a_surface_is_views_agree_on_what_the_target_sees():
 
 
 def test_where_the_world_is_does_not_matter_and_its_unit_is_that_of_depths():
-    images, cameras, directions, centres = (t.double() if isinstance(t, torch.Tensor) else Cameras(*(each.double() for each in t)) for t in scene())
+    images, cameras, directions, centres = (t.to(torch.float64) for t in scene())
     expected = look(images, cameras, directions, centres)
     rotation = random_rotation(dtype = torch.float64)
 
@@ -92,17 +95,15 @@ def test_where_the_world_is_does_not_matter_and_its_unit_is_that_of_depths():
 
 def test_the_order_of_views_does_not_matter():
     images, cameras, directions, centres = scene()
-    turned = look(images.flip(1), Cameras(*(t.flip(1) for t in cameras)), directions, centres)
+    turned = look(images.flip(1), cameras.map(lambda t: t.flip(1)), directions, centres)
     assert farthest(turned, look(images, cameras, directions, centres)) < 1e-3  # near the border of an image, where rounding is divided by little
 
 
 def test_unknown_views_do_not_exist():
     images, cameras, directions, centres = scene()
-    expected = look(images[:, 1:], Cameras(*(t[:, 1:] for t in cameras)), directions, centres)
-    poses, intrinsics = (t.clone() for t in cameras)
-    poses[:, 0], intrinsics[:, 0] = torch.nan, torch.nan
-    is_known = torch.tensor([False, True, True]).expand(B, -1)
-    found = look(torch.cat((torch.zeros_like(images[:, :1]), images[:, 1:]), dim = 1), Cameras(poses, intrinsics), directions, centres, is_known)
+    expected = look(images[:, 1:], cameras[:, 1:], directions, centres)
+    has_rays = torch.tensor([False, True, True]).expand(B, -1)
+    found = look(torch.cat((torch.zeros_like(images[:, :1]), images[:, 1:]), dim = 1), mask_out_cameras(~has_rays, cameras), directions, centres, has_rays)
     assert farthest(found, expected) < 1e-3
     assert (found.share - expected.share).abs().max() < 1e-5
     nobody = look(images, cameras, directions, centres, torch.zeros(B, V, dtype = torch.bool))
@@ -150,51 +151,51 @@ def test_nothing_jumps_as_a_camera_moves():
     assert path[0].share.max() > 0.9
 
 
-def test_what_is_swept_is_weighed_against_what_is_painted():
+def test_what_is_swept_is_weighed_against_what_is_rendered():
     torch.manual_seed(0)
-    sweep = Sweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
+    sweep = PlaneSweep(8, patch_size = 4, channels = 3, num_depth_planes = DEPTHS, near_plane = NEAREST)
     images, cameras, directions, centres = scene()
     found = look(images, cameras, directions, centres)
-    painted, tokens = torch.rand(B, T, 3, *SIZE), torch.zeros(B, T, SIZE[0] // 4, SIZE[1] // 4, 8)
+    rendered, tokens = torch.rand(B, T, 3, *SIZE), torch.zeros(B, T, SIZE[0] // 4, SIZE[1] // 4, 8)
 
-    # with no word of the tokens, each depth counts as much as what is painted, times the share that sees it
+    # with no word of the tokens, each depth counts as much as what is rendered, times the share that sees it
 
-    expected = (painted + (found.share * found.colors).sum(2)) / (1 + found.share.sum(2))
-    assert (sweep.blended(painted, tokens, found) - expected).abs().max() < 1e-6
+    expected = (rendered + (found.share * found.colors).sum(2)) / (1 + found.share.sum(2))
+    assert (sweep.composite(rendered, tokens, found.colors, found.share) - expected).abs().max() < 1e-6
 
-    # where nobody sees a point, all is painted; and else a depth can win, which is said pixel by pixel
+    # where nobody sees a point, all is rendered; and else a depth can win, which is said pixel by pixel
 
     torch.nn.init.constant_(sweep.to_weights.weight, -10.)
     of_patch = sweep.to_weights.weight.data.unflatten(0, (4, 4, DEPTHS))
     of_patch[1, 2, 3] = 10.
-    views = sweep.blended(painted, tokens + 1, found)
+    views = sweep.composite(rendered, tokens + 1, found.colors, found.share)
     pixels = (..., slice(1, None, 4), slice(2, None, 4))
     is_seen = found.share[:, :, 3] > 0.01
-    assert torch.allclose(views[pixels], torch.where(is_seen, found.colors[:, :, 3], painted)[pixels], atol = 1e-4) or not is_seen[pixels].all()
+    assert torch.allclose(views[pixels], torch.where(is_seen, found.colors[:, :, 3], rendered)[pixels], atol = 1e-4) or not is_seen[pixels].all()
     assert ((views - found.colors[:, :, 3]).abs() * is_seen)[pixels].max() < 1e-4
-    assert ((views - painted).abs() * (found.share.sum(2) == 0)).max() == 0
-    views[pixels] = painted[pixels]
-    assert (views - painted).abs().max() < 1e-6
+    assert ((views - rendered).abs() * (found.share.sum(2) == 0)).max() == 0
+    views[pixels] = rendered[pixels]
+    assert (views - rendered).abs().max() < 1e-6
 
 
 def test_tokens_take_in_their_own_patch_alone():
-    sweep = Sweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
+    sweep = PlaneSweep(8, patch_size = 4, channels = 3, num_depth_planes = DEPTHS, near_plane = NEAREST)
     images, cameras, directions, centres = scene()
     found = look(images, cameras, directions, centres)
-    tokens = sweep.tokens(found)
+    tokens = sweep.to_target_tokens(*found)
     for index, each in enumerate(found):
         other = list(found)
         other[index] = each.clone()
         other[index][..., 4:8, 8:12] *= 0.5
-        changed = (sweep.tokens(found._replace(**dict(zip(found._fields, other, strict = True)))) - tokens).abs().amax(dim = (0, 1, 4)) > 1e-6
+        changed = (sweep.to_target_tokens(*other) - tokens).abs().amax(dim = (0, 1, 4)) > 1e-6
         assert changed.nonzero().tolist() == [[1, 2]]
 
 
 def test_any_number_of_channels_and_of_views():
     for channels, v in ((1, 1), (4, 5)):
         cameras = known_cameras(B, v + 1, size = SIZE)
-        model = tiny_model(sweep_depths = 2, channels = channels).eval()
-        rays = plucker_rays(*cameras, SIZE)
+        model = tiny_model(num_depth_planes = 2, channels = channels).eval()
+        rays = plucker_rays(*cameras, image_size = SIZE)
         view = model(torch.rand(B, v, channels, *SIZE), rays[:, :v], rays[:, v], cameras = cameras)
         assert view.shape == (B, channels, *SIZE)
         assert 0 <= view.min() <= view.max() <= 1
@@ -202,40 +203,44 @@ def test_any_number_of_channels_and_of_views():
 
 def test_without_it_the_network_is_the_papers():
     assert not [name for name in tiny_model().state_dict() if 'sweep' in name]
-    assert len(tiny_model(sweep_depths = 2).state_dict()) == len(tiny_model().state_dict()) + 3
+    assert len(tiny_model(num_depth_planes = 2).state_dict()) == len(tiny_model().state_dict()) + 3
 
 
 def test_photos_in_half_precision_are_looked_up_in_float32():
     images, cameras, directions, centres = scene()
-    sweep = Sweep(8, patch_size = 4, channels = 3, depths = DEPTHS, nearest = NEAREST)
+    sweep = PlaneSweep(8, patch_size = 4, channels = 3, num_depth_planes = DEPTHS, near_plane = NEAREST)
     target_cameras = Cameras(torch.eye(4).repeat(B, T, 1, 1), torch.eye(3).repeat(B, T, 1, 1))
     target_cameras.camera_to_world[..., :3, 3] = centres
-    rays = torch.cat((directions, torch.randn_like(directions)), dim = 2)
+    targets = Views(torch.cat((directions, torch.randn_like(directions)), dim = 2), cameras = target_cameras)
+
+    def encoded(images):
+        return EncodedScene(None, source = sweep.encode(Views(plucker_rays(*cameras, image_size = SIZE), images, cameras)))
+
     with torch.autocast('cpu', torch.bfloat16):
-        found = sweep(Photos(images, *cameras, None), rays, target_cameras)
-        assert sweep.tokens(found).dtype == torch.float32
+        found = sweep.sweep(targets, encoded(images))
+        assert sweep.to_target_tokens(*found).dtype == torch.float32
     assert farthest(found, look(images, cameras, directions, centres)) == 0
-    assert all(each.dtype == torch.float32 for each in sweep(Photos(images.bfloat16(), *cameras, None), rays, target_cameras))
+    assert all(each.dtype == torch.float32 for each in sweep.sweep(targets, encoded(images.bfloat16())))
 
 
 def test_mistakes_are_named():
     for wrong in (-1, 1.5, 'many'):
-        with pytest.raises(ValueError, match = 'sweep_depths: must be an integer of at least 0'):
-            tiny_model(sweep_depths = wrong)
+        with pytest.raises(ValueError, match = 'num_depth_planes: must be an integer of at least 0'):
+            tiny_model(num_depth_planes = wrong)
 
     for wrong in (0, -1.):
-        with pytest.raises(ValueError, match = 'sweep_nearest: must be a length above 0'):
-            tiny_model(sweep_depths = 2, sweep_nearest = wrong)
+        with pytest.raises(ValueError, match = 'near_plane: must be a length above 0'):
+            tiny_model(num_depth_planes = 2, near_plane = wrong)
 
-    model = tiny_model(sweep_depths = 2)
+    model = tiny_model(num_depth_planes = 2)
     cameras = known_cameras(B, V + T, size = SIZE)
-    rays, images = plucker_rays(*cameras, SIZE), torch.rand(B, V, 3, *SIZE)
-    inputs, targets = (Cameras(*(t[:, part] for t in cameras)) for part in (slice(V), slice(V, None)))
-    with pytest.raises(ValueError, match = 'cameras: must be given to a model with sweep_depths = 2, but got None'):
+    rays, images = plucker_rays(*cameras, image_size = SIZE), torch.rand(B, V, 3, *SIZE)
+    inputs, targets = cameras[:, :V], cameras[:, V:]
+    with pytest.raises(ValueError, match = 'cameras: must be given to a model with num_depth_planes = 2, but got None'):
         model(images, rays[:, :V], rays[:, V:])
-    with pytest.raises(ValueError, match = 'sweep_depths: must be 0 for tokens'):
+    with pytest.raises(ValueError, match = 'num_depth_planes: must be 0 for tokens'):
         MAE(model)(images, rays[:, :V], cameras = inputs)
-    with pytest.raises(ValueError, match = 'scene: must be from encode\\(\\) of a model with sweep_depths = 2'):
+    with pytest.raises(ValueError, match = 'scene: must be from encode\\(\\) of a model with num_depth_planes = 2'):
         model.render(tiny_model().encode(images, rays[:, :V], cameras = inputs), rays[:, V:], cameras = targets)
-    with pytest.raises(ValueError, match = 'scene: must be from encode\\(\\) of a model with sweep_depths = 0'):
+    with pytest.raises(ValueError, match = 'scene: must be from encode\\(\\) of a model with num_depth_planes = 0'):
         tiny_model().render(model.encode(images, rays[:, :V], cameras = inputs), rays[:, V:], cameras = targets)

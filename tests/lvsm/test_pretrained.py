@@ -13,9 +13,9 @@ from plain_lvsm import plain_lvsm, plain_rays, random_weights
 from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM, plucker_rays
-from lvsm_pytorch.lvsm.model import SIZES
 from lvsm_pytorch.lvsm.official import read_official, to_official
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
+from lvsm_pytorch.lvsm.sizes import SIZES
 
 CASES = ('small', 'multi')
 
@@ -86,7 +86,7 @@ def random_case(case):
     k = cameras.intrinsics
     fxfycxcy = torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim = -1)
     plain = [[plain_rays(cameras.camera_to_world[b, i], fxfycxcy[b, i], height, width) for i in range(images.shape[1])] for b in range(2)]
-    return weights, images, plucker_rays(*cameras, case['size']), plain
+    return weights, images, plucker_rays(*cameras, image_size = case['size']), plain
 
 
 def plain_views(weights, images, plain, case):
@@ -134,7 +134,7 @@ def test_the_judge_sees_small_mistakes():
     assert difference(model, images, rays) < 1e-4
     assert difference(model, images, torch.cat((rays[:, :, 3:], rays[:, :, :3]), dim = 2)) > 1e-2    # moment before direction
     assert difference(model, images, plucker_rays(*known_cameras(2, 3, size = case['size']), case['size'])) > 1e-2
-    model.decoder.layers[0][1].q_rmsnorm.eps = 1e-2
+    model.transformer.layers[0][1].q_rmsnorm.eps = 1e-2
     assert difference(model, images, rays) > 1e-4
 
 
@@ -218,7 +218,7 @@ def test_a_broken_file_is_refused(tmp_path):
     (dict(channels = 4), 'channels = 4'),
     (dict(input_attends_target = False), 'input_attends_target = False'),
     (dict(camera_encoding = 'prope'), "camera_encoding = 'prope'"),
-    (dict(sweep_depths = 2), 'sweep_depths = 2'),
+    (dict(num_depth_planes = 2), 'num_depth_planes = 2'),
     (dict(decoder_kwargs = dict(ff_glu = True, add_value_residual = True)), r"\['add_value_residual', 'ff_glu'\]"),
     (dict(decoder_kwargs = dict(ff_swish = True)), 'ff_swish'),
 ])
@@ -276,7 +276,7 @@ def test_the_format_stays_readable(tmp_path):
     assert config == dict(
         model_type = 'lvsm',
         format_version = 1,
-        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}, input_attends_target = True, camera_encoding = 'plucker', sweep_depths = 0, sweep_nearest = 0.5),
+        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}, input_attends_target = True, camera_encoding = 'plucker', num_depth_planes = 0, near_plane = 0.5, plane_sweep = 'colors'),
         trained_for = None,
     )
     assert sorted(load_file(tmp_path / 'model.safetensors')) == sorted(model.state_dict())
@@ -289,7 +289,7 @@ def test_weights_fit_any_resolution(tmp_path):
     images, rays, target_rays = inputs((64, 40))
     model(images, rays, target_rays, torch.rand(1, 3, 64, 40)).backward()
     assert all(p.grad.abs().max() > 0 for p in model.parameters())
-    with pytest.raises(ValueError, match = 'max_image_size 16'):
+    with pytest.warns(UserWarning, match = 'max_image_size 16'):
         LVSM.from_pretrained(tmp_path)(images, rays, target_rays)
 
 
@@ -336,7 +336,7 @@ def test_broken_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match = r'weights: must have the keys and shapes .*misshapen \[.to_input_tokens.weight: \(32, 576\) for \(48, 576\)'):
         LVSM.from_pretrained(tmp_path)
     write_config(tmp_path, model = {**model.config, 'depth': 2})
-    with pytest.raises(ValueError, match = r"missing \['decoder.layers.2"):
+    with pytest.raises(ValueError, match = r"missing \['transformer.layers.2"):
         LVSM.from_pretrained(tmp_path)
     write_config(tmp_path, model = model.config, format_version = 2)
     with pytest.raises(ValueError, match = 'format_version up to 1, but got 2. Update'):

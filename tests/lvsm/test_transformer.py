@@ -48,8 +48,8 @@ def test_checkpointing_is_no_part_of_the_network(tmp_path):
     model = tiny_model(gradient_checkpointing = True)
     model.save_pretrained(tmp_path)
     assert 'gradient_checkpointing' not in model.config
-    assert type(model).from_pretrained(tmp_path).decoder.gradient_checkpointing is False
-    assert type(model).from_pretrained(tmp_path, gradient_checkpointing = True).decoder.gradient_checkpointing is True
+    assert type(model).from_pretrained(tmp_path).transformer.gradient_checkpointing is False
+    assert type(model).from_pretrained(tmp_path, gradient_checkpointing = True).transformer.gradient_checkpointing is True
 
 
 def test_a_copy_of_a_checkpointed_model_computes_with_its_own_weights():
@@ -112,8 +112,8 @@ def test_nothing_is_computed_that_nobody_reads(mode):
 
     with torch.no_grad():
         less = flops(lambda: model(images, rays, target_rays, return_embed = True)) - flops(lambda: model(images, rays, target_rays))
-        painting = 2 * B * T * (SIZE[0] * SIZE[1] // 64) * dim * 3 * 64
-        assert less + painting >= unread
+        rendering = 2 * B * T * (SIZE[0] * SIZE[1] // 64) * dim * 3 * 64
+        assert less + rendering >= unread
 
         if not mode:
             whole, read = flops(lambda: model.tokens(images, rays)), flops(lambda: model.encode(images, rays))
@@ -124,7 +124,7 @@ def test_unread_tokens_do_not_change_those_that_are_read():
     for mode in MODES:
         model = tiny_model(input_attends_target = mode)
         images, rays, target_rays, _ = batch()
-        expected = model.paint(model(images, rays, target_rays, return_embed = True).targets)
+        expected = model.decode(model(images, rays, target_rays, return_embed = True).targets)
         assert torch.allclose(model(images, rays, target_rays), expected, atol = 1e-6)
 
 

@@ -31,7 +31,7 @@ def scene(num_targets = None):
 def test_cameras_make_the_rays_of_the_cameras_module(num_targets):
     lvsm = tiny_model()
     inputs, targets, images, given = scene(num_targets)
-    expected = lvsm(images, plucker_rays(*inputs, SIZE), plucker_rays(*targets, SIZE))
+    expected = lvsm(images, plucker_rays(*inputs, image_size = SIZE), plucker_rays(*targets, image_size = SIZE))
     assert torch.allclose(CameraWrapper(lvsm)(**given), expected, atol = 1e-5)
 
 
@@ -136,7 +136,7 @@ def test_mae_of_cameras_is_mae_of_rays():
     cameras = known_cameras(B, V, size = SIZE)
     images = torch.rand(B, V, 3, *SIZE)
     options = dict(return_loss_breakdown = True)
-    expected = mae(images, plucker_rays(*cameras, SIZE), generator = torch.Generator().manual_seed(1), **options)
+    expected = mae(images, plucker_rays(*cameras, image_size = SIZE), generator = torch.Generator().manual_seed(1), **options)
     result = MAECameraWrapper(mae)(**arguments('', cameras), images = images, generator = torch.Generator().manual_seed(1), **options)
     assert torch.allclose(result[0], expected[0], atol = 1e-6)
 

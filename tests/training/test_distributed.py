@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from lvsm_pytorch.data import SyntheticSource, training_views
-from lvsm_pytorch.training.checkpoint import States
+from lvsm_pytorch.training.checkpoint import Checkpoints
 from lvsm_pytorch.training.logging import METRICS, read_metrics
-from lvsm_pytorch.training.runs import STATES
+from lvsm_pytorch.training.runs import CHECKPOINTS
 
 TINY = dict(
     image_size = 16, num_targets = 2, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 8, learning_rate = 1e-3, ema_decay = 0.9,
@@ -51,7 +51,7 @@ def losses(run):
 
 # the paper's recipe, and the demo's, which differs most from it
 
-RECIPES = [dict(camera_encoding = 'plucker', optimizer = 'adamw', input_attends_target = True), dict(camera_encoding = 'prope', sweep_depths = 4, optimizer = 'muon', input_attends_target = False)]
+RECIPES = [dict(camera_encoding = 'plucker', optimizer = 'adamw', input_attends_target = True), dict(camera_encoding = 'prope', num_depth_planes = 4, optimizer = 'muon', input_attends_target = False)]
 
 
 @pytest.mark.parametrize('recipe', RECIPES, ids = ['paper', 'modern'])
@@ -85,7 +85,7 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path):
     said = end_of(process)
     assert process.returncode != 0
     assert 'which is saved: go on with --resume' in said
-    progress, state = States(stopped / STATES, keep = 1).last()
+    progress, state = Checkpoints(stopped / CHECKPOINTS, keep = 1).last()
     assert 10 <= progress.step < 200
     assert len(state['random']) == 2
 
@@ -113,7 +113,7 @@ def test_two_processes_that_share_the_weights_out_learn_as_one(tmp_path, recipe,
         assert process.returncode == 0, said
         assert at_start in said
         assert (losses(sharded) - losses(one)).abs().max() < most
-        States(sharded / STATES, keep = 1).path(12).unlink()
+        Checkpoints(sharded / CHECKPOINTS, keep = 1).path(12).unlink()
 
     said = end_of(lvsm_train_sharded(tmp_path / 'run', ema_decay = 0.9))
     assert 'ema_decay: must be off where weights are shared out by FSDP, but got 0.9' in said

@@ -125,7 +125,7 @@ def test_it_goes_on_from_a_state():
     assert all(torch.equal(a, b) for a, b in zip(parameters, others, strict = True))
 
 
-@pytest.mark.parametrize('options', [dict(), dict(camera_encoding = 'prope', sweep_depths = 2)], ids = ['paper', 'modern'])
+@pytest.mark.parametrize('options', [dict(), dict(camera_encoding = 'prope', num_depth_planes = 2)], ids = ['paper', 'modern'])
 def test_matrices_of_blocks_are_muons_and_all_else_adamws(options):
     model = tiny_model(**options)
     config = TrainConfig(optimizer = 'muon')

@@ -16,11 +16,11 @@ import torch
 
 from lvsm_pytorch import files
 from lvsm_pytorch.configs.config import TrainConfig
-from lvsm_pytorch.training.checkpoint import Progress, States
+from lvsm_pytorch.training.checkpoint import Checkpoints, Progress
 from lvsm_pytorch.training.logging import METRICS, read_metrics
 from lvsm_pytorch.training.loop import train
-from lvsm_pytorch.training.runs import STATES
-from lvsm_pytorch.training.shutdown import Stopped, StopWishes
+from lvsm_pytorch.training.runs import CHECKPOINTS
+from lvsm_pytorch.training.shutdown import GracefulShutdown, Stopped
 
 CONFIG = TrainConfig(
     image_size = 16, num_targets = 2, dim = 32, depth = 1, dim_head = 16, steps = 120, batch_size = 4, accumulate = 2, learning_rate = 1e-3,
@@ -79,9 +79,9 @@ def read_text(path):
 def outcome(run):
     """All that a run leaves behind that time doesn't change."""
     records = [{name: value for name, value in record.items() if name not in ('seconds', 'views_per_second')} for record in read_metrics(run)]
-    progress, state = States(run / STATES, keep = 3).last()
+    progress, state = Checkpoints(run / CHECKPOINTS, keep = 3).last()
     state['config'] = state['config'].replace(str(run), 'run')
-    tensors = {name: torch.load(run / STATES / name, weights_only = True)['model'] for name in sorted(path.name for path in (run / STATES).iterdir())}
+    tensors = {name: torch.load(run / CHECKPOINTS / name, weights_only = True)['model'] for name in sorted(path.name for path in (run / CHECKPOINTS).iterdir())}
     return records, progress._replace(seconds = 0, run_id = ''), state, tensors
 
 
@@ -123,44 +123,44 @@ def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_is_not(tmp_path
 
 # asked to stop
 
-def ask(config, wish, after):
+def ask(config, number, after):
     """Trains, and gets a signal once so many steps are recorded."""
     def wait():
         while f'"step": {after},' not in read_text(config.out / METRICS):
             time.sleep(0.001)
-        os.kill(os.getpid(), wish)
+        os.kill(os.getpid(), number)
 
     threading.Thread(target = wait, daemon = True).start()
     train(config)
 
 
-@pytest.mark.parametrize('wish', [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_asked_to_stop_saves_where_it_is(tmp_path, wish):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_where_it_is(tmp_path, number):
     config = replace(CONFIG, out = tmp_path / 'run', workers = 0, steps = 10_000, save_every = 10_000, evaluate_every = 10_000)
-    before = signal.getsignal(wish)
+    before = signal.getsignal(number)
     with pytest.raises(Stopped, match = r'stopped after step \d+ of 10000, which is saved: go on with --resume') as stopped:
-        ask(config, wish, after = 6)
-    assert stopped.value.signal == wish
-    assert signal.getsignal(wish) == before
-    progress, _ = States(config.out / STATES, keep = 1).last()
+        ask(config, number, after = 6)
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) == before
+    progress, _ = Checkpoints(config.out / CHECKPOINTS, keep = 1).last()
     assert 6 <= progress.step < 1000
     assert progress.samples == progress.step * config.batch_size
 
     ended = replace(config, steps = progress.step + 2)
     train(ended, resume = True)
-    assert States(config.out / STATES, keep = 1).last()[0].step == progress.step + 2
+    assert Checkpoints(config.out / CHECKPOINTS, keep = 1).last()[0].step == progress.step + 2
 
 
 def test_the_second_wish_is_obeyed_at_once_where_no_other_process_waits():
-    with StopWishes(once = True) as wishes:
+    with GracefulShutdown(once = True) as shutdown:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert wishes.received == signal.SIGTERM
+        assert shutdown.received == signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    with StopWishes(once = False) as wishes:
+    with GracefulShutdown(once = False) as shutdown:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
-        assert wishes.received == signal.SIGINT
+        assert shutdown.received == signal.SIGINT
 
 
 def test_a_run_in_a_thread_leaves_signals_alone(tmp_path):
@@ -197,7 +197,7 @@ def test_a_full_disk_leaves_the_last_state_whole(tmp_path):
     assert not list(config.out.rglob('*.partial*'))
     assert_same(before[1:], outcome(config.out)[1:])
     train(larger, resume = True)
-    assert States(config.out / STATES, keep = 1).last()[0].step == 16
+    assert Checkpoints(config.out / CHECKPOINTS, keep = 1).last()[0].step == 16
 
 
 def test_a_folder_that_can_not_be_made_is_named(tmp_path):
@@ -206,13 +206,13 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path):
         train(replace(CONFIG, out = tmp_path / 'file' / 'run'))
 
 
-# states
+# checkpoints
 
 def save_some(folder, keep, best_step = 0, steps = (2, 4, 6, 8)):
-    states = States(folder, keep)
+    checkpoints = Checkpoints(folder, keep)
     for step in steps:
-        states.save(Progress(step = step, best_step = best_step), dict(value = torch.tensor(step)))
-    return states
+        checkpoints.save(Progress(step = step, best_step = best_step), dict(value = torch.tensor(step)))
+    return checkpoints
 
 
 def test_the_last_states_are_kept_and_the_best(tmp_path):
@@ -222,25 +222,25 @@ def test_the_last_states_are_kept_and_the_best(tmp_path):
 
 
 def test_a_broken_state_is_passed_over(tmp_path):
-    states = save_some(tmp_path, keep = 4)
-    states.path(8).write_bytes(states.path(8).read_bytes()[:100])
+    checkpoints = save_some(tmp_path, keep = 4)
+    checkpoints.path(8).write_bytes(checkpoints.path(8).read_bytes()[:100])
     with pytest.warns(UserWarning, match = 'a state can not be read, and the one before it is taken'):
-        progress, state = states.last()
+        progress, state = checkpoints.last()
     assert progress.step == 6
     assert state['value'] == 6
 
     for step in (2, 4, 6):
-        states.path(step).write_bytes(b'')
+        checkpoints.path(step).write_bytes(b'')
     with pytest.warns(UserWarning, match = 'can not be read'), pytest.raises(ValueError, match = 'resume: must have a state that can be read, but got none of 4'):
-        states.last()
-    assert States(tmp_path / 'nowhere', keep = 1).last() is None
+        checkpoints.last()
+    assert Checkpoints(tmp_path / 'nowhere', keep = 1).last() is None
 
 
 def test_a_state_of_a_later_version_is_refused(tmp_path):
-    states = save_some(tmp_path, keep = 4)
-    torch.save(dict(format_version = 99, progress = Progress()._asdict()), states.path(10))
+    checkpoints = save_some(tmp_path, keep = 4)
+    torch.save(dict(format_version = 99, progress = Progress()._asdict()), checkpoints.path(10))
     with pytest.raises(ValueError, match = 'resume: must be a state of format 1 or before, but got 99'):
-        states.last()
+        checkpoints.last()
 
 
 def test_a_state_of_another_network_is_refused(tmp_path):

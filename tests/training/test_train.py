@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.configs.config import RenderConfig, TrainConfig
 from lvsm_pytorch.data import SyntheticSource, cameras_of, synthetic_scene, write_lvsm, write_transforms
-from lvsm_pytorch.evaluation.metrics import paint, score
+from lvsm_pytorch.evaluation.metrics import render_batch, score
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.inference.render import render
 from lvsm_pytorch.lvsm.losses import TORCHVISION_LAYERS, PerceptualLoss
 from lvsm_pytorch.lvsm.official import to_official
-from lvsm_pytorch.training.checkpoint import States
+from lvsm_pytorch.training.checkpoint import Checkpoints
 from lvsm_pytorch.training.logging import read_metrics
 from lvsm_pytorch.training.loop import train
-from lvsm_pytorch.training.optim import is_worth_taking, learning_rate, optimizer_of
-from lvsm_pytorch.training.runs import BEST, STATES, load_run, model_of, source_of, workers_of
+from lvsm_pytorch.training.optim import is_step_accepted, learning_rate, optimizer_of
+from lvsm_pytorch.training.runs import BEST, CHECKPOINTS, load_run, model_of, source_of, workers_of
 
 TINY = dict(
     image_size = 16, num_targets = 1, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 2, learning_rate = 1e-3,
@@ -55,9 +55,9 @@ def size_of(path):
 
 
 def test_a_run_leaves_its_files(trained, photos):
-    assert sorted(p.name for p in trained.iterdir()) == ['best', 'comparison.png', 'config.json', 'config.yaml', 'metrics.jsonl', 'model.safetensors', 'states']
-    assert sorted(p.name for p in (trained / STATES).iterdir()) == ['step-00000006.pt', 'step-00000012.pt']
-    _, state = States(trained / STATES, 1).last()
+    assert sorted(p.name for p in trained.iterdir()) == ['best', 'checkpoints', 'comparison.png', 'config.json', 'config.yaml', 'metrics.jsonl', 'model.safetensors']
+    assert sorted(p.name for p in (trained / CHECKPOINTS).iterdir()) == ['step-00000006.pt', 'step-00000012.pt']
+    _, state = Checkpoints(trained / CHECKPOINTS, 1).last()
     assert {'model', 'optimizer', 'random', 'config'} <= set(state)
     assert state['config'] == (trained / 'config.yaml').read_text()
 
@@ -79,12 +79,12 @@ def test_the_best_model_is_kept(photos, tmp_path):
     config = TrainConfig(data = photos, out = tmp_path / 'run', **TINY)
     train(config)
     best = load_file(config.out / BEST / 'model.safetensors')
-    train(replace(config, steps = 24, learning_rate = 3., keep_states = 1), resume = True)
+    train(replace(config, steps = 24, learning_rate = 3., keep_checkpoints = 1), resume = True)
     psnrs = {record['step']: record['model_psnr'] for record in read_metrics(config.out) if 'model_psnr' in record}
     assert psnrs[12] == max(psnrs.values())
     assert all(torch.equal(tensor, load_file(config.out / BEST / 'model.safetensors')[name]) for name, tensor in best.items())
     assert not torch.equal(best['to_pixels.weight'], load_file(config.out / 'model.safetensors')['to_pixels.weight'])
-    assert States(config.out / STATES, 1).steps() == [12, 24]
+    assert Checkpoints(config.out / CHECKPOINTS, 1).steps() == [12, 24]
     assert load_run(config.out / BEST)[0].steps == 12
 
 
@@ -100,7 +100,7 @@ def test_held_out_views_are_rendered(trained, photos, tmp_path, capsys):
 
 def test_training_is_learning(photos, tmp_path):
     config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'steps': 150, 'dim': 64, 'batch_size': 8, 'evaluate_every': 1000})
-    untrained = score(paint(model_of(config), source_of(config).held_out_batch()), source_of(config).held_out_batch().target_images)
+    untrained = score(render_batch(model_of(config), source_of(config).held_out_batch()), source_of(config).held_out_batch().target_images)
     assert train(config)['model_psnr'] > untrained.psnr.mean() + 3
 
 
@@ -122,7 +122,7 @@ def test_a_run_that_is_thrown_away_leaves_nothing_behind(photos, tmp_path):
     config = TrainConfig(data = photos, out = tmp_path / 'run', **TINY)
     train(config)
     train(replace(config, steps = 4), overwrite = True)
-    assert States(config.out / STATES, 1).steps() == [4]
+    assert Checkpoints(config.out / CHECKPOINTS, 1).steps() == [4]
     assert [record['step'] for record in read_metrics(config.out)] == [4]
 
 
@@ -141,7 +141,7 @@ def test_steps_of_huge_gradients_are_skipped_counted_and_shown(photos, tmp_path,
     untrained = model_of(replace(config, pose_frame = 'scene'))
     assert torch.equal(load_file(config.out / 'model.safetensors')['to_pixels.weight'], untrained.to_pixels.weight)
 
-    assert [is_worth_taking(norm, TrainConfig()) for norm in (0.1, 5., 5.1, math.nan, math.inf)] == [True, True, False, False, False]
+    assert [is_step_accepted(norm, TrainConfig()) for norm in (0.1, 5., 5.1, math.nan, math.inf)] == [True, True, False, False, False]
 
 
 def test_a_run_that_learns_nothing_any_more_stops(photos, tmp_path):
@@ -202,7 +202,7 @@ def test_norms_have_no_weight_decay(trained):
 def test_the_model_is_as_the_config_says():
     model = model_of(TrainConfig(**{**TINY, 'input_attends_target': False, 'gradient_checkpointing': True}))
     assert not model.input_attends_target
-    assert model.decoder.gradient_checkpointing
+    assert model.transformer.gradient_checkpointing
     assert model_of(TrainConfig(**TINY)).input_attends_target
     assert source_of(TrainConfig(**TINY)).frame == 'inputs'
     assert model_of(TrainConfig(pose_frame = 'inputs', **TINY)).trained_for == ('inputs', (16, 16), 2, None, None)
@@ -244,7 +244,7 @@ def test_a_dataset_that_can_not_be_used_is_an_error_of_one_line(tmp_path, worker
     dict(workers = 2),
     dict(tensorboard = True),
     dict(log_every = 3),
-    dict(save_every = 1, keep_states = 1),
+    dict(save_every = 1, keep_checkpoints = 1),
 ])
 def test_flags_that_change_how_but_not_what(photos, trained, tmp_path, flags):
     config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, **flags})
@@ -269,7 +269,7 @@ def test_flags_that_change_the_last_digits(photos, trained, tmp_path, flags):
 def test_the_average_is_what_is_judged_and_saved(photos, tmp_path):
     config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'ema_decay': 0.99, 'steps': 30})
     train(config)
-    _, state = States(config.out / STATES, 1).last()
+    _, state = Checkpoints(config.out / CHECKPOINTS, 1).last()
     weights = load_file(config.out / 'model.safetensors')
     for name, weight in weights.items():
         assert torch.equal(weight, state['average'][f'ema_model.{name}'])
@@ -279,7 +279,7 @@ def test_the_average_is_what_is_judged_and_saved(photos, tmp_path):
 
 def score_of(config):
     held_out = source_of(config).held_out_batch()
-    return score(paint(load_run(config.out)[1], held_out), held_out.target_images).psnr.mean().item()
+    return score(render(load_run(config.out)[1], held_out), held_out.target_images).psnr.mean().item()
 
 
 def test_the_perceptual_loss_comes_from_a_file(photos, tmp_path):
@@ -436,7 +436,7 @@ def test_the_command_imports_official_checkpoints(tmp_path):
     (('render', '--model', 'nowhere', '--path', 'held-out'), 'lvsm: run: must be a folder that `lvsm train` wrote'),
     (('train', '--steps', '0'), 'lvsm: steps: must be at least 1'),
     (('train', '--stepps', '3'), 'stepps'),
-    (('paint',), 'paint'),
+    (('render',), 'render'),
 ])
 def test_mistakes_get_a_line_and_no_traceback(arguments, message):
     result = lvsm(*arguments)

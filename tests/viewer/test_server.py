@@ -19,7 +19,7 @@ from lvsm_pytorch.configs.config import ViewConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 from lvsm_pytorch.viewer import server as view_module
-from lvsm_pytorch.viewer.server import Viewer, both_modes, view
+from lvsm_pytorch.viewer.server import Viewer, view
 
 # what viser and its server of websockets leave to the garbage collector
 
@@ -52,7 +52,7 @@ def browser(chromium):
 @pytest.fixture
 def run(tmp_path):
     torch.manual_seed(0)
-    model = tiny_model(sweep_depths = 4, input_attends_target = False)
+    model = tiny_model(num_depth_planes = 4, input_attends_target = False)
     model.trained_for = TrainedFor('inputs', (32, 32), 2)
     model.save_pretrained(tmp_path / 'model')
     write_transforms(synthetic_scene(3, num_views = 7, image_size = 48), tmp_path / 'photos')
@@ -92,14 +92,14 @@ def opened(browser, viewer):
 
 def picture(page):
     """What the page shows left of the controls, once it has settled."""
-    def shot():
+    def render_frames():
         return np.asarray(Image.open(BytesIO(page.screenshot(clip = dict(x = 0, y = 200, width = 500, height = 350)))).convert('RGB')).astype(float)
 
-    before = shot()
+    before = render_frames()
 
     for _ in range(60):
         page.wait_for_timeout(400)
-        now = shot()
+        now = render_frames()
 
         if abs(now - before).max() < 8 and now.std() > 3:
             return now
@@ -118,26 +118,26 @@ def drag(page):
 
 def test_a_page_opens_and_a_move_of_the_camera_changes_the_picture(browser, viewer):
     page, visit = opened(browser, viewer)
-    first, look = picture(page), visit.look()
+    first, camera = picture(page), visit.camera()
     assert page.get_by_text('Photos seen').is_visible()
     drag(page)
     page.wait_for_timeout(500)
     second = picture(page)
-    assert (visit.look().camera_to_world - look.camera_to_world).abs().max() > 0.05
+    assert (visit.camera().camera_to_world - camera.camera_to_world).abs().max() > 0.05
     assert abs(second - first).mean() > 3
 
 
 def test_two_visitors_do_not_disturb_each_other_and_a_reload_is_a_new_visit(browser, viewer):
     first, visit = opened(browser, viewer)
     second, other = opened(browser, viewer)
-    before = other.look()
+    before = other.camera()
     drag(first)
     visit.count.value = 5
     visit.mode.value = next(name for name, attends in view_module.MODES.items() if attends)
     visit.asked.set()
     until(lambda: viewer.stage(0).read.cache_info().currsize >= 2)
     assert other.count.value == 2
-    assert (other.look().camera_to_world - before.camera_to_world).abs().max() < 1e-6
+    assert (other.camera().camera_to_world - before.camera_to_world).abs().max() < 1e-6
     assert picture(first).shape == picture(second).shape
 
     first.reload()
@@ -162,7 +162,7 @@ def test_a_film_goes_through_the_recorded_cameras(browser, viewer, run, monkeypa
     page.get_by_role('button', name = 'Add this camera').click()
     until(lambda: len(visit.recorded) == 1)
     visit.go_to(visit.stage.shown[4])
-    until(lambda: (visit.look().camera_to_world[:3, 3] - visit.stage.shown[4, :3, 3]).norm() < 1e-3)
+    until(lambda: (visit.camera().camera_to_world[:3, 3] - visit.stage.shown[4, :3, 3]).norm() < 1e-3)
     page.get_by_role('button', name = 'Add this camera').click()
     until(lambda: len(visit.recorded) == 2)
     with page.expect_download() as download:
@@ -183,20 +183,20 @@ def test_a_camera_that_looks_away_from_everything_is_fine(browser, viewer):
     away = torch.eye(4)
     away[:3, 3] = torch.tensor([0., 0., 50.])
     visit.go_to(away)
-    until(lambda: visit.look().camera_to_world[2, 3] > 40)
+    until(lambda: visit.camera().camera_to_world[2, 3] > 40)
     visit.status.content = ''
     visit.asked.set()
     until(lambda: ' ms' in visit.status.content)
 
 
-def test_what_can_not_be_painted_is_told_and_does_not_end_the_visit(browser, viewer, monkeypatch):
+def test_what_can_not_be_rendered_is_told_and_does_not_end_the_visit(browser, viewer, monkeypatch):
     _, visit = opened(browser, viewer)
 
     def broken(*_):
         raise OSError('the photo is gone')
 
     with monkeypatch.context() as patched:
-        patched.setattr(visit.stage, 'paint', broken)
+        patched.setattr(visit.stage, 'render', broken)
         visit.asked.set()
         until(lambda: visit.status.content == '**OSError**: the photo is gone')
 
@@ -244,32 +244,24 @@ def test_a_film_is_of_the_scene_that_it_was_begun_in_and_one_at_a_time(browser, 
     monkeypatch.setattr(view_module, 'FRAMES_A_LEG', 3)
     viewer = Viewer(config(run, data = None))
     _, visit = opened(browser, viewer)
-    first, films, painted = visit.stage, [], []
+    first, films, rendered = visit.stage, [], []
     monkeypatch.setattr(view_module, 'write_video', lambda frames, film, fps: (films.append(film), film.write_bytes(b'film')))
 
-    def paint(stage, *told):
-        painted.append(stage)
-        if len(painted) == 1:
+    def render(stage, *told):
+        rendered.append(stage)
+        if len(rendered) == 1:
             visit.stage = viewer.stage(1)
             visit.render_film()    # another click, while this one goes on
         return torch.zeros(3, 8, 8)
 
-    monkeypatch.setattr(type(first), 'paint_camera', paint)
-    visit.recorded += [visit.look(), visit.look()]
+    monkeypatch.setattr(type(first), 'render_camera', render)
+    visit.recorded += [visit.camera(), visit.camera()]
     visit.render_film()
     assert len(films) == 1
-    assert painted.count(first) == len(painted) - sum(stage is not first for stage in painted) >= 4
+    assert rendered.count(first) == len(rendered) - sum(stage is not first for stage in rendered) >= 4
     visit.render_film()
     assert len(films) == 2
     viewer.stop()
-
-
-def test_both_modes_have_the_same_weights_and_take_wide_windows(run):
-    for model in (tiny_model(), tiny_model(input_attends_target = False), tiny_model(decoder_kwargs = dict(attn_qk_norm = False))):
-        modes = both_modes(model)
-        assert sorted(modes) == [False, True]
-        assert all(modes[attends].input_attends_target == attends for attends in modes)
-        assert modes[True].to_pixels.weight.data_ptr() == modes[False].to_pixels.weight.data_ptr()
 
 
 def test_a_model_that_does_not_say_what_it_was_trained_for_is_used_at_its_own_size(run):
@@ -277,7 +269,6 @@ def test_a_model_that_does_not_say_what_it_was_trained_for_is_used_at_its_own_si
     viewer = Viewer(config(run, model = run / 'bare', data = None))
     assert viewer.stage(0).size == (32, 32)
     assert viewer.stage(0).scene.views[0].load().shape == (3, 32, 32)
-    assert viewer.models[True].max_image_size > 32
     viewer.stop()
 
 

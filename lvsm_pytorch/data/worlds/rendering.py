@@ -75,8 +75,8 @@ def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
     """Pictures of worlds (s), seen by cameras (s v). A ray goes through each pixel's centre and corners; where all of these hit one surface, that at the centre will do."""
     s, v = cameras.intrinsics.shape[:2]
     size = image_size
-    centers = trace(world.primitives, world.shell, *cameras, size, 0.5)
-    corners = trace(world.primitives, world.shell, *cameras, size + 1, 0.)
+    centers = trace(world.primitives, world.shell, cameras.camera_to_world, cameras.intrinsics, size, 0.5)
+    corners = trace(world.primitives, world.shell, cameras.camera_to_world, cameras.intrinsics, size + 1, 0.)
     near = [corners.surface[:, :, row:row + size, column:column + size] for row in (0, 1) for column in (0, 1)]
     edge = torch.stack([surface != centers.surface for surface in near]).any(dim = 0)
     padded = F.pad(edge, (1, 1, 1, 1))

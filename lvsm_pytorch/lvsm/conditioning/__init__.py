@@ -1,1 +1,13 @@
-"""What a model knows of cameras: the paper's way, and others that are plugged in."""
+"""What a model knows of cameras besides their rays: the paper's, nothing, and what is plugged in for it, by name."""
+
+from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, NoPlaneSweep
+from lvsm_pytorch.lvsm.conditioning.plane_sweep import PlaneSweep
+from lvsm_pytorch.lvsm.conditioning.prope import Prope
+
+CAMERA_ENCODINGS: dict[str, type[CameraEncoding]] = dict(plucker = CameraEncoding, prope = Prope)
+
+# made as `PlaneSweep` is, where there are any depth planes
+
+PLANE_SWEEPS: dict[str, type[NoPlaneSweep]] = dict(colors = PlaneSweep)
+
+__all__ = ['CAMERA_ENCODINGS', 'PLANE_SWEEPS', 'CameraEncoding', 'NoPlaneSweep', 'PlaneSweep', 'Prope']

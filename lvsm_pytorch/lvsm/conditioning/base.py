@@ -1,60 +1,99 @@
-"""How attention sees cameras: what all ways have in common, and the paper's, which is none."""
+"""The two places where a model learns of cameras otherwise than by rays, and what the paper has there: nothing.
+
+`CameraEncoding` is around attention, `NoPlaneSweep` around the transformer.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import einsum, rearrange, repeat
 from torch import Tensor
+from torch.nn import Module
 
 from lvsm_pytorch.precision import in_float32
 
+if TYPE_CHECKING:
+    from lvsm_pytorch.lvsm.encoded import EncodedScene
+    from lvsm_pytorch.lvsm.views import Views
+
 
 class CameraEncoding:
-    """The steps around an attention call where a subclass lets cameras in. This one, the paper's, leaves them out: tokens know of them by their rays alone.
+    """The paper's: tokens know of cameras by their Plücker rays in the world, and attention knows nothing of them.
 
-    Tensors are (b n heads dim_head) of n tokens. `at` (b n e) says where those tokens are, as `places` has it.
+    A subclass has other rays, encodes the poses of tokens, and transforms queries, keys, values and outputs (b n heads dim_head) of n tokens
+    by these encodings (b n e).
     """
+    needs_cameras = False
+    ray_channels = 6
     dim_head_multiple = 1
 
     @staticmethod
-    def asked(queries: Tensor, at: Any) -> Tensor:
-        """What a token asks with."""
+    def rays(views: Views) -> Tensor:
+        """What tokens are made of, (b v ray_channels h w)."""
+        return views.rays
+
+    @staticmethod
+    def reference_pose(views: Views) -> Tensor | None:
+        """The camera to world (b 4 4) that poses of a scene are encoded in, by its input views; None where they are not encoded."""
+        return None
+
+    @staticmethod
+    def encode_pose(views: Views, reference: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor | None:
+        """(b v h w e) in float32, of patches h × w; None where poses are not encoded. Of views without rays, nothing that depends on a camera."""
+        return None
+
+    @staticmethod
+    def transform_q(queries: Tensor, pose: Any) -> Tensor:
         return queries
 
     @staticmethod
-    def known(keys: Tensor, values: Tensor, at: Any) -> tuple[Tensor, Tensor]:
-        """What others can know of a token, and what is cached of it."""
+    def transform_kv(keys: Tensor, values: Tensor, pose: Any) -> tuple[Tensor, Tensor]:
+        """What comes out is what is cached."""
         return keys, values
 
     @staticmethod
-    def read(out: Tensor, at: Any) -> Tensor:
-        """What attention gave, for the output projection."""
+    def transform_out(out: Tensor, pose: Any) -> Tensor:
+        """What attention gave, before the output projection."""
         return out
 
-    @staticmethod
-    def places(directions: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
-        """All that attention knows of where tokens are: (b v h w e), of (h w) patches, in float32.
 
-        directions: (b v 3 H W), from `camera_rays`. camera_to_world: (b v 4 4). intrinsics: (b v 3 3), in pixels of images of H × W.
-        reference: (b 4 4), from `reference_of`. has_rays: (b v) bool. Of views without rays nothing is told, whatever their cameras hold.
-        """
-        raise NotImplementedError
+class NoPlaneSweep(Module):
+    """The paper's: target views are rendered from tokens alone. A subclass looks up in the input views what lies along the rays of targets.
+
+    `encode` runs once a scene, and what it gives is kept in `EncodedScene.source`. `sweep` runs once for target views, and what it gives is
+    kept in their `Views.volume`; `enrich` comes before the blocks, `compose` after them.
+    """
+    needs_cameras = False
+
+    def encode(self, inputs: Views) -> dict[str, Tensor] | None:
+        """What targets will look up, by name, of input views (b v ...). Views without rays are not to be looked up in."""
+        return None
+
+    def sweep(self, targets: Views, scene: EncodedScene) -> Any:
+        """What there is along the rays of targets (b t ...): any tensors that the next two need."""
+        return None
+
+    def enrich(self, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
+        """Tokens of targets (b t h w d), with what was found."""
+        return tokens
+
+    def compose(self, image: Tensor, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
+        """Target views (b t c h w) of those that tokens say, final tokens (b t h w d), and what was found."""
+        return image
 
 
-def reference_of(camera_to_world: Tensor, has_rays: Tensor | None) -> Tensor:
-    """Camera to world (b 4 4) that all others are told by: of the first of (b v 4 4) that has rays, (b v) bool; the world where none has. So a world far from its origin costs no digits."""
-    if has_rays is None:
-        return camera_to_world[:, 0]
+# for encodings by relative poses
 
-    has_rays = has_rays.to(camera_to_world.device)
+def first_pose(camera_to_world: Tensor, has_rays: Tensor) -> Tensor:
+    """The first of poses (b v 4 4) of views that have rays, (b v) bool; the world's where none has. By it, a world far from its origin costs no digits."""
     first = camera_to_world.gather(1, repeat(has_rays.int().argmax(dim = 1), 'b -> b 1 i j', i = 4, j = 4)).squeeze(1)
     world = torch.eye(4, dtype = first.dtype, device = first.device)
     return torch.where(rearrange(has_rays.any(dim = 1), 'b -> b 1 1'), first, world)
 
 
-def in_reference(camera_to_world: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+def relative_poses(camera_to_world: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """Camera to reference: rotations (b v 3 3) and centres (b v 3), of cameras (b v 4 4) and the reference (b 4 4)."""
     to_reference = rearrange(reference[:, :3, :3].mT, 'b i j -> b 1 i j')
     offset = camera_to_world[..., :3, 3] - reference[:, None, :3, 3]  # first of all: what is far is then gone
@@ -62,10 +101,9 @@ def in_reference(camera_to_world: Tensor, reference: Tensor) -> tuple[Tensor, Te
 
 
 @in_float32
-def camera_rays(rays: Tensor, camera_to_world: Tensor, has_rays: Tensor | None = None) -> Tensor:
-    """Directions (b v 3 h w) in the frame of their own cameras, of Plücker rays (b v 6 h w) of the world. Where there are no rays they are zero.
+def camera_rays(rays: Tensor, camera_to_world: Tensor) -> Tensor:
+    """Directions (b v 3 h w) in the frames of their own cameras (b v 4 4), of Plücker rays (b v 6 h w) of the world.
 
-    Seen from itself a camera is at the origin, where moments are zero.
+    In its own frame a camera is at the origin, where moments are zero.
     """
-    directions = einsum(camera_to_world[..., :3, :3], rays[:, :, :3], 'b v i j, b v i h w -> b v j h w')
-    return directions if has_rays is None else torch.where(rearrange(has_rays.to(rays.device), 'b v -> b v 1 1 1'), directions, 0.)
+    return einsum(camera_to_world[..., :3, :3], rays[:, :, :3], 'b v i j, b v i h w -> b v j h w')

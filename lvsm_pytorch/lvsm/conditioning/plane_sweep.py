@@ -3,7 +3,7 @@ read and chosen from by a network as in Flynn et al. 2016, "DeepStereo: Learning
 
 A ray of the new view is cut at a few depths. The point there is looked up in every input view, and what matters is their mean colour, how far
 they are from each other in it, and how many see the point at all: where a surface is, views agree. Tokens of the new view take this in, and at
-the end say for each pixel how much it takes of each depth's colour beside what is painted.
+the end say for each pixel how much it takes of each depth's colour beside what is rendered.
 
 With o the target's centre, d a ray's unit direction, and input view v at c_v with rotation R_v (camera to world) and intrinsics K_v, the point
 of inverse depth w, o + d / w, is seen at the pixel K_v R_vᵀ (d + w (o − c_v)), homogeneous, and w = 0 is what is infinitely far. Only
@@ -14,17 +14,20 @@ equally long in the images.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
-from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
-from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.lvsm.conditioning.base import NoPlaneSweep
+from lvsm_pytorch.lvsm.views import Views
 from lvsm_pytorch.precision import Float32Linear, in_float32
+
+if TYPE_CHECKING:
+    from lvsm_pytorch.lvsm.encoded import EncodedScene
 
 # what a patch shows at a depth is told in so many, by one map for all depths
 
@@ -42,18 +45,10 @@ TINY = 1e-12
 
 # e to the power of it is all but the whole of a pixel
 
-MOST_LOG_WEIGHT = 20.
+MAX_LOG_WEIGHT = 20.
 
 
-class Photos(NamedTuple):
-    """Input views to look up colours in. images: (b v c h w) in [0, 1]. camera_to_world: (b v 4 4). intrinsics: (b v 3 3). is_known: (b v) bool, False for views that are padded or have no ray; None where all are."""
-    images: Tensor
-    camera_to_world: Tensor
-    intrinsics: Tensor
-    is_known: Tensor | None
-
-
-class Swept(NamedTuple):
+class SweepVolume(NamedTuple):
     """At e depths along the rays of t targets: mean colours (b t e c h w) of the views that see the point, zero where none does;
     their standard deviation (b t e 1 h w), the channels' mean; and the share of views that see it (b t e 1 h w), from 0 to 1.
     """
@@ -62,72 +57,80 @@ class Swept(NamedTuple):
     share: Tensor
 
 
-class Sweep(Module):
-    """Into tokens of targets what was swept, and out of them how much of it is taken.
+class PlaneSweep(NoPlaneSweep):
+    """Tokens of targets take in the volume, and at the end say how much of the image is composed of it.
 
-    dim, patch_size, channels: of the model. depths: e, how many. nearest: of these, in units of the world.
-    checkpointing: for gradients, compute what lies between tokens and what was swept anew.
+    dim, patch_size, channels: of the model. num_depth_planes: e. near_plane: the nearest, in units of the world.
+    gradient_checkpointing: for gradients, compute what lies between tokens and the volume anew.
     """
+    needs_cameras = True
 
-    def __init__(self, dim: int, *, patch_size: int, channels: int, depths: int, nearest: float, checkpointing: bool = False):
+    def __init__(self, dim: int, *, patch_size: int, channels: int, num_depth_planes: int, near_plane: float, gradient_checkpointing: bool = False):
         super().__init__()
         self.patch_size = patch_size
-        self.depths = depths
-        self.nearest = nearest
-        self.checkpointing = checkpointing
+        self.num_depth_planes = num_depth_planes
+        self.near_plane = near_plane
+        self.gradient_checkpointing = gradient_checkpointing
         width = NUMBERS_A_PIXEL * patch_size ** 2
         self.of_depth = Float32Linear(patch_size ** 2 * (channels + 2), width, bias = False)
-        self.to_tokens = Float32Linear(depths * width, dim, bias = False)
-        self.to_weights = Float32Linear(dim, patch_size ** 2 * depths, bias = False)
+        self.to_tokens = Float32Linear(num_depth_planes * width, dim, bias = False)
+        self.to_weights = Float32Linear(dim, patch_size ** 2 * num_depth_planes, bias = False)
         nn.init.normal_(self.of_depth.weight, std = self.of_depth.in_features ** -0.5)
 
         for linear in (self.to_tokens, self.to_weights):
             nn.init.normal_(linear.weight, std = 0.02)
 
-    def forward(self, photos: Photos, target_rays: Tensor, target_cameras: Cameras) -> Swept:
-        """target_rays: (b t 6 h w) in the world of the cameras. target_cameras: (b t ...)."""
-        found = swept(*photos, target_rays[:, :, :3], target_cameras.camera_to_world[..., :3, 3], depths = self.depths, nearest = self.nearest)
-        return Swept(*(each.to(torch.promote_types(photos.images.dtype, torch.float32)) for each in found))
+    def encode(self, inputs: Views) -> dict[str, Tensor]:
+        """The views themselves: images (b v c h w) in [0, 1], camera_to_world (b v 4 4), intrinsics (b v 3 3), and has_rays (b v) bool, False for views not to be looked up in."""
+        assert inputs.images is not None
+        assert inputs.cameras is not None
+        camera_to_world, intrinsics = inputs.cameras
+        return dict(images = inputs.images, camera_to_world = camera_to_world, intrinsics = intrinsics, has_rays = inputs.has_rays)
 
-    def tokens(self, seen: Swept) -> Tensor:
-        """(b t h w d), to be added to the tokens of the targets."""
-        return self.kept_small(self.read, *seen)
+    def sweep(self, targets: Views, scene: EncodedScene) -> SweepVolume:
+        assert targets.cameras is not None
+        assert scene.source is not None
+        found = sweep_volume(
+            **scene.source, directions = targets.rays[:, :, :3], centers = targets.cameras.camera_to_world[..., :3, 3],
+            num_depth_planes = self.num_depth_planes, near_plane = self.near_plane,
+        )
+        dtype = torch.promote_types(scene.source['images'].dtype, torch.float32)
+        return SweepVolume(*(each.to(dtype) for each in found))
 
-    def blended(self, painted: Tensor, tokens: Tensor, seen: Swept) -> Tensor:
-        """Images (b t c h w): the mean of what is painted (b t c h w), of weight 1, and of what was swept, of weights that final tokens (b t h w d) say, times the share of views that see it."""
-        return self.kept_small(self.blend, painted, tokens, seen.colors, seen.share)
+    def enrich(self, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
+        return tokens + self.recomputed(self.to_target_tokens, *targets.volume)
 
-    def kept_small(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        return checkpoint(function, *tensors, use_reentrant = False) if self.checkpointing and torch.is_grad_enabled() else function(*tensors)
+    def compose(self, image: Tensor, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
+        """The mean of the image, of weight 1, and of the colours of all planes, of weights that tokens say, times the share of views that the point is visible in."""
+        return self.recomputed(self.composite, image, tokens, targets.volume.colors, targets.volume.share)
 
-    def read(self, colors: Tensor, spread: Tensor, share: Tensor) -> Tensor:
+    def recomputed(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """For gradients, where checkpointing says so."""
+        return checkpoint(function, *tensors, use_reentrant = False) if self.gradient_checkpointing and torch.is_grad_enabled() else function(*tensors)
+
+    def to_target_tokens(self, colors: Tensor, spread: Tensor, share: Tensor) -> Tensor:
+        """(b t h w d) of a volume."""
         parts = torch.cat((torch.where(share > 0, colors * 2 - 1, 0.), spread * 4, share * 2 - 1), dim = 3)  # all of about unit size
         patches = rearrange(parts, 'b t e c (h p) (w q) -> b t h w e (p q c)', p = self.patch_size, q = self.patch_size)
         return self.to_tokens(F.gelu(self.of_depth(patches)).flatten(-2))
 
-    def blend(self, painted: Tensor, tokens: Tensor, colors: Tensor, share: Tensor) -> Tensor:
+    def composite(self, image: Tensor, tokens: Tensor, colors: Tensor, share: Tensor) -> Tensor:
         weights = rearrange(self.to_weights(tokens), 'b t h w (p q e) -> b t e 1 (h p) (w q)', p = self.patch_size, q = self.patch_size)
-        weights = weights.clamp(max = MOST_LOG_WEIGHT).exp() * share
-        return (painted + (weights * colors).sum(dim = 2)) / (1 + weights.sum(dim = 2))
+        weights = weights.clamp(max = MAX_LOG_WEIGHT).exp() * share
+        return (image + (weights * colors).sum(dim = 2)) / (1 + weights.sum(dim = 2))
 
 
 @in_float32
-def swept(images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, is_known: Tensor | None, directions: Tensor, origins: Tensor, *, depths: int, nearest: float) -> Swept:
-    """images, cameras, is_known: as `Photos`. directions: (b t 3 h w), unit. origins: (b t 3). Views are looked up one after the other, which bounds the memory."""
-    b, v, c, *_ = images.shape
-    _, t, _, height, _ = directions.shape
-    is_known = torch.ones(b, v, dtype = torch.bool, device = images.device) if is_known is None else is_known.to(images.device)
-
-    # of unknown views not even a number that is none may be computed with
-
-    no_pose, no_intrinsics = (torch.eye(n, dtype = images.dtype, device = images.device) for n in (4, 3))
-    mask = rearrange(is_known, 'b v -> b v 1 1')
-    camera_to_world, intrinsics = torch.where(mask, camera_to_world, no_pose), torch.where(mask, intrinsics, no_intrinsics)
-
-    away = rearrange(origins, 'b t i -> b t 1 i') - rearrange(camera_to_world[..., :3, 3], 'b v i -> b 1 v i')
-    weight = is_known.to(images.dtype)
+def sweep_volume(
+    images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, has_rays: Tensor, directions: Tensor, centers: Tensor, *, num_depth_planes: int, near_plane: float,
+) -> SweepVolume:
+    """Of input views (b v ...), as `PlaneSweep.encode` has them, along unit directions (b t 3 h w) from centres (b t 3). One view after the other, which bounds the memory."""
+    v, c = images.shape[1:3]
+    t, height = directions.shape[1], directions.shape[-2]
+    away = rearrange(centers, 'b t i -> b t 1 i') - rearrange(camera_to_world[..., :3, 3], 'b v i -> b 1 v i')
+    weight = has_rays.to(images.dtype)
     weight = weight / weight.sum(dim = 1, keepdim = True).clamp(min = 1)
-    inverse_depth = torch.linspace(0, 1 / nearest, depths, dtype = away.dtype, device = away.device)
+    inverse_depth = torch.linspace(0, 1 / near_plane, num_depth_planes, dtype = away.dtype, device = away.device)
 
     # a fourth channel says how much of a pixel is within the image: what is looked up falls to zero at its border, so that nothing jumps as cameras move
 
@@ -149,4 +152,4 @@ def swept(images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, is_known:
     color = total / share.clamp(min = TINY)
     variance = reduce(total_squared / share.clamp(min = TINY) - color.square(), 'b c k n -> b 1 k n', 'mean')
     spread = variance.clamp(min = LEAST_SPREAD ** 2).sqrt()
-    return Swept(*(rearrange(each, 'b c (t e) (h w) -> b t e c h w', t = t, h = height) for each in (color, spread, share)))
+    return SweepVolume(*(rearrange(each, 'b c (t e) (h w) -> b t e c h w', t = t, h = height) for each in (color, spread, share)))

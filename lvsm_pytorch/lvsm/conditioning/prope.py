@@ -1,4 +1,4 @@
-"""Attention that sees how cameras lie to each other: Li et al. 2025, "Cameras as Relative Positional Encoding" (PRoPE).
+"""Attention by relative poses of cameras: Li et al. 2025, "Cameras as Relative Positional Encoding" (PRoPE).
 
 With P_i the 4 × 4 projection of the camera of token i, a token reads in one half of each head's dimensions
 
@@ -14,52 +14,68 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, in_reference
-from lvsm_pytorch.lvsm.conditioning.rotary import cos_and_sin, turned
+from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, camera_rays, first_pose, relative_poses
+from lvsm_pytorch.lvsm.conditioning.rotary import apply_rotary, cos_and_sin
+from lvsm_pytorch.lvsm.views import Views
 from lvsm_pytorch.precision import at_least_float32, in_float32, without_autocast
 
 
 class Prope(CameraEncoding):
-    """See above. Of each token's place: P and P⁻¹, row by row, then cosines and sines of the angles."""
+    """See above. A pose encoding has P and P⁻¹, row by row, then cosines and sines of the angles."""
+    needs_cameras = True
+    ray_channels = 3
     dim_head_multiple = 8
 
     @staticmethod
-    def asked(queries: Tensor, at: Tensor) -> Tensor:
-        project, _, cos, sin = parts(at)
-        return placed(queries, project.mT, cos, sin)
+    def rays(views: Views) -> Tensor:
+        return camera_rays(views.rays, poses_of(views))
 
     @staticmethod
-    def known(keys: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        _, unproject, cos, sin = parts(at)
-        return placed(keys, unproject, cos, sin), placed(values, unproject, cos, sin)
+    def reference_pose(views: Views) -> Tensor:
+        return first_pose(poses_of(views), views.has_rays)
 
     @staticmethod
-    def read(out: Tensor, at: Tensor) -> Tensor:
-        project, _, cos, sin = parts(at)
-        return placed(out, project, cos, -sin)
-
-    @staticmethod
-    @in_float32
-    def places(directions: Tensor, camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, has_rays: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
+    def encode_pose(views: Views, reference: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
         """(b v h w 32 + dim_head / 2). Views without rays have the projection of the reference."""
-        height, width = directions.shape[-2:]
-        project, unproject = projections(camera_to_world, intrinsics, reference, (height, width))
-
-        if has_rays is not None:
-            has_rays = rearrange(has_rays.to(project.device), 'b v -> b v 1 1')
-            identity = torch.eye(4, dtype = project.dtype, device = project.device)
-            project, unproject = (torch.where(has_rays, each, identity) for each in (project, unproject))
+        assert views.cameras is not None
+        assert reference is not None
+        height, width = views.rays.shape[-2:]
+        project, unproject = projections(views.cameras.camera_to_world, views.cameras.intrinsics, reference, image_size = (height, width))
+        has_rays = rearrange(views.has_rays, 'b v -> b v 1 1')
+        identity = torch.eye(4, dtype = project.dtype, device = project.device)
+        project, unproject = (torch.where(has_rays, each, identity) for each in (project, unproject))
 
         height, width = height // patch_size, width // patch_size
         of_views = repeat(torch.stack((project, unproject), dim = 2), 'b v two i j -> b v h w (two i j)', h = height, w = width)
         of_patches = cos_and_sin(height, width, dim_head // 8, project).expand(*of_views.shape[:2], -1, -1, -1)
         return torch.cat((of_views, of_patches), dim = -1)
 
+    @staticmethod
+    def transform_q(queries: Tensor, pose: Tensor) -> Tensor:
+        project, _, cos, sin = parts(pose)
+        return transform(queries, project.mT, cos, sin)
 
+    @staticmethod
+    def transform_kv(keys: Tensor, values: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
+        _, unproject, cos, sin = parts(pose)
+        return transform(keys, unproject, cos, sin), transform(values, unproject, cos, sin)
+
+    @staticmethod
+    def transform_out(out: Tensor, pose: Tensor) -> Tensor:
+        project, _, cos, sin = parts(pose)
+        return transform(out, project, cos, -sin)
+
+
+def poses_of(views: Views) -> Tensor:
+    assert views.cameras is not None
+    return views.cameras.camera_to_world
+
+
+@in_float32
 def projections(camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """P and P⁻¹ (b v 4 4): from the reference (b 4 4) to cameras (b v 4 4), and by their intrinsics into an image of side 1 around 0."""
     height, width = image_size
-    rotation, centre = in_reference(camera_to_world, reference)
+    rotation, centre = relative_poses(camera_to_world, reference)
     centre = rearrange(centre, 'b v i -> b v i 1')
 
     to_unit = intrinsics.new_tensor([[1 / width, 0., -0.5], [0., 1 / height, -0.5], [0., 0., 1.]])
@@ -72,17 +88,17 @@ def projections(camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, 
     return torch.cat((project, last), dim = -2), torch.cat((unproject, last), dim = -2)
 
 
-def parts(at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    project, unproject, angles = at.tensor_split((16, 32), dim = -1)
+def parts(pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    project, unproject, angles = pose.tensor_split((16, 32), dim = -1)
     cos, sin = angles.unsqueeze(-2).chunk(2, dim = -1)
     return project.unflatten(-1, (4, 4)), unproject.unflatten(-1, (4, 4)), cos, sin
 
 
-def placed(x: Tensor, matrix: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """The first half of (b n heads dim_head) by the matrices (b n 4 4), four and four, the second turned. In float32, and back in the dtype of x."""
+def transform(x: Tensor, matrix: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The first half of (b n heads dim_head) by the matrices (b n 4 4), four and four, the second by rotary embedding. In float32, and back in the dtype of x."""
     with without_autocast(x.device.type):
         projective, rotary = at_least_float32(x).chunk(2, dim = -1)
         matrix, cos, sin = (t.to(projective.dtype) for t in (matrix, cos, sin))
         projective = projective.unflatten(-1, (-1, 4)).flatten(2, 3) @ matrix.mT
-        rotary = turned(rotary, cos, sin)
+        rotary = apply_rotary(rotary, cos, sin)
         return torch.cat((projective.reshape(rotary.shape), rotary), dim = -1).to(x.dtype)

@@ -18,7 +18,7 @@ def cos_and_sin(height: int, width: int, count: int, like: Tensor) -> Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim = -1)
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """(... d), dimension i with dimension i + d / 2, by angles (... d / 2)."""
     a, b = x.chunk(2, dim = -1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim = -1)
