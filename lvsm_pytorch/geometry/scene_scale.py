@@ -1,7 +1,6 @@
-"""How far a scene is from its cameras, from the photos alone: the scale that a world is given before a model works in it.
+"""How far a scene is from its cameras, from the photos alone: the scale of its world, and where planes of a sweep are placed.
 
-The world of a structure-from-motion model has an arbitrary unit. A model that was trained where the nearest things are at a distance of about 1
-needs a world where that holds. So for every pixel of a reference view the other views are compared along its ray (a plane sweep: Collins 1996, "A
+The world of a structure-from-motion model has an arbitrary unit, and a model is trained in worlds where what is near is at a distance of about 1. So for every pixel of a reference view the other views are compared along its ray (a plane sweep: Collins 1996, "A
 space-sweep approach to true multi-image matching") by normalised cross-correlation of small windows, the distance where they agree best is
 taken, and pixels count by how clearly one distance stands out.
 """
@@ -20,7 +19,7 @@ from lvsm_pytorch.checks import check_floating, check_shape
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras, scale_intrinsics
 from lvsm_pytorch.geometry.rays import pixel_grid
-from lvsm_pytorch.geometry.view_selection import pairwise_distances
+from lvsm_pytorch.geometry.view_selection import apart
 
 # images are compared at this size, in windows of so many pixels, at so many distances, log-uniform in units of the median baseline
 
@@ -46,6 +45,10 @@ NOISE = 2e-4
 
 MIN_WEIGHT = 5.
 
+# planes reach beyond the range by this share of its inverse distances
+
+MARGIN_OF_PLANES = 0.3
+
 
 class Matches(NamedTuple):
     """distances: (n) from the camera centre along the rays of pixels, in units of the world. weights: (n), 0 where nothing matches, 1 where one distance alone does."""
@@ -53,17 +56,31 @@ class Matches(NamedTuple):
     weights: Tensor
 
 
+class DepthRange(NamedTuple):
+    """Between which distances from the cameras a scene lies, in units of its world; far is at least 1.02 × near."""
+    near: float
+    far: float
+
+    def with_margin(self) -> DepthRange:
+        """Where planes are placed: on each side, some of the inverse distances more, up to infinity."""
+        inverse_near, inverse_far = 1 / self.near, 1 / self.far
+        span = inverse_near - inverse_far
+        least = max(inverse_far - MARGIN_OF_PLANES * span, 0.)
+        most = inverse_near + max(MARGIN_OF_PLANES * span, 0.1 * (inverse_near - least))
+        return DepthRange(1 / most, 1 / least if least > 0 else math.inf)
+
+
 @torch.no_grad()
-def near_distance(images: Tensor, cameras: Cameras, *, quantile: float = 0.05) -> float | None:
-    """The distance from the cameras to what is near in the scene, in units of the world.
+def estimate_depth_range(images: Tensor, cameras: Cameras, *, quantile: float = 0.05) -> DepthRange | None:
+    """Between which distances from the cameras the scene lies, by its photos.
 
     Args:
         images: (v c h w) in [0, 1], the photos.
         cameras: of the photos: camera_to_world (v 4 4) in any world, intrinsics (v 3 3) in pixels of `images`.
-        quantile: of the matched distances, from 0 to 1.
+        quantile: share of the matched pixels that may be nearer, and that may be farther, from 0 to 0.5.
 
     Returns:
-        The distance, or None where photos do not tell: a single one, cameras all in one place, or pictures that do not match.
+        The range, or None where photos do not tell: a single one, cameras all in one place, or pictures that do not match.
 
     Raises:
         ValueError: for wrong shapes.
@@ -75,12 +92,14 @@ def near_distance(images: Tensor, cameras: Cameras, *, quantile: float = 0.05) -
 
     order = found.distances.argsort()
     share = found.weights[order].cumsum(dim = 0) / found.weights.sum()
-    return float(found.distances[order][torch.searchsorted(share, share.new_tensor(quantile))])
+    index = torch.searchsorted(share, share.new_tensor([quantile, 1 - quantile])).clamp(max = len(share) - 1)
+    near, far = found.distances[order][index].tolist()
+    return DepthRange(near, max(far, 1.02 * near))
 
 
 @torch.no_grad()
 def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
-    """Distances along the rays of all pixels of up to `MAX_REFERENCES` views, at `IMAGE_SIZE`². None without two cameras in different places. Arguments: as `near_distance`."""
+    """Distances along the rays of all pixels of up to `MAX_REFERENCES` views, at `IMAGE_SIZE`². None without two cameras in different places. Arguments: as `estimate_depth_range`."""
     check_floating(images = images)
     sizes = check_shape('v c h w', images = images)
     check_shape('v 4 4', sizes, camera_to_world = cameras.camera_to_world)
@@ -92,7 +111,7 @@ def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
     # in float64, since worlds may be far from their origin
 
     poses, intrinsics = cameras.camera_to_world.double().cpu(), cameras.intrinsics.double().cpu()
-    baselines = pairwise_distances(poses[:, :3, 3])
+    baselines = apart(poses[:, :3, 3])
     rounding = 1e-9 * poses[:, :3, 3].abs().max()
     baselines = torch.where(baselines > rounding, baselines, torch.inf)
     nearest = baselines.amin(dim = 1)
@@ -103,8 +122,7 @@ def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
 
     grey = F.interpolate(images.float().cpu(), (IMAGE_SIZE, IMAGE_SIZE), mode = 'area').mean(dim = 1, keepdim = True)
     intrinsics = scale_intrinsics(intrinsics, (sizes['h'], sizes['w']), (IMAGE_SIZE, IMAGE_SIZE))
-    near, far = (math.log10(distance) for distance in DISTANCES)
-    distances = torch.logspace(near, far, NUM_DISTANCES, dtype = torch.float64) * nearest.median()
+    distances = torch.logspace(*(torch.tensor(DISTANCES).log10().tolist()), NUM_DISTANCES, dtype = torch.float64) * nearest.median()
     references = torch.linspace(0, sizes['v'] - 1, min(sizes['v'], MAX_REFERENCES)).round().long().tolist()
     matches = [match_reference(reference, grey, poses, intrinsics, baselines, distances) for reference in references if baselines[reference].isfinite().any()]
     return Matches(*(torch.cat(each) for each in zip(*matches, strict = True))) if matches else None

@@ -5,23 +5,24 @@ import torch
 
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 from lvsm_pytorch.geometry import Cameras
-from lvsm_pytorch.geometry.cameras import move_poses
-from lvsm_pytorch.geometry.scene_scale import match_distances, near_distance
+from lvsm_pytorch.geometry.normalization import move_poses
+from lvsm_pytorch.geometry.scene_scale import DepthRange, estimate_depth_range, match_distances
 
 
 @pytest.fixture(scope = 'module')
 def scene():
     """Three views of solids on a ground; cameras are 3.3 to 4.2 units from the middle, and the solids reach 1.7 units out."""
     images, cameras = synthetic_scenes([3], num_views = 3, image_size = 128)
-    return images[0], cameras[0]
+    return images[0], Cameras(*(t[0] for t in cameras))
 
 
 def moved(cameras: Cameras, similarity: torch.Tensor) -> Cameras:
     return Cameras(move_poses(similarity, cameras.camera_to_world.double()), cameras.intrinsics)
 
 
-def test_what_is_near_is_where_the_solids_are(scene):
-    assert 1.2 < near_distance(*scene) < 3.5
+def test_near_is_where_the_solids_are_and_far_where_the_ground_ends(scene):
+    assert estimate_depth_range(*scene).far > 3.5
+    assert 1.2 < estimate_depth_range(*scene).near < 3.5
 
 
 @pytest.mark.parametrize('scale', [1e-3, 20., 1e5])
@@ -29,14 +30,15 @@ def test_scale_of_the_world_scales_the_distance(scene, scale):
     images, cameras = scene
     similarity = torch.diag(torch.tensor([scale, scale, scale, 1.], dtype = torch.float64))
     similarity[:3, 3] = torch.tensor([1e6, -2e6, 3.]) * scale  # far from the origin, as of UTM coordinates
-    assert near_distance(images, moved(cameras, similarity)) == pytest.approx(scale * near_distance(*scene), rel = 1e-3)
+    found = estimate_depth_range(images, moved(cameras, similarity))
+    assert found == pytest.approx([scale * each for each in estimate_depth_range(*scene)], rel = 1e-3)
 
 
 def test_intrinsics_of_another_image_size(scene):
     images, cameras = scene
     larger = torch.nn.functional.interpolate(images, scale_factor = 2., mode = 'nearest')
     intrinsics = cameras.intrinsics * torch.tensor([2., 2., 1.])[:, None]
-    assert near_distance(larger, Cameras(cameras.camera_to_world, intrinsics)) == pytest.approx(near_distance(*scene), rel = 1e-3)
+    assert estimate_depth_range(larger, Cameras(cameras.camera_to_world, intrinsics)) == pytest.approx(estimate_depth_range(*scene), rel = 1e-3)
 
 
 def test_a_frontal_wall_of_noise_is_where_it_is():
@@ -59,20 +61,29 @@ def test_a_frontal_wall_of_noise_is_where_it_is():
 def test_nothing_to_tell_by(scene):
     images, cameras = scene
     one = Cameras(*(t[:1] for t in cameras))
-    assert near_distance(images[:1], one) is None
-    assert near_distance(images, Cameras(cameras.camera_to_world[:1].expand(3, -1, -1), cameras.intrinsics)) is None
-    assert near_distance(torch.full_like(images, 0.5), cameras) is None
+    assert estimate_depth_range(images[:1], one) is None
+    assert estimate_depth_range(images, Cameras(cameras.camera_to_world[:1].expand(3, -1, -1), cameras.intrinsics)) is None
+    assert estimate_depth_range(torch.full_like(images, 0.5), cameras) is None
 
 
 def test_duplicate_views_do_not_hide_the_others(scene):
     images, cameras = scene
     twice = Cameras(*(torch.cat((t, t[:1])) for t in cameras))
-    assert near_distance(torch.cat((images, images[:1])), twice) == pytest.approx(near_distance(*scene), rel = 0.3)
+    assert estimate_depth_range(torch.cat((images, images[:1])), twice).near == pytest.approx(estimate_depth_range(*scene).near, rel = 0.3)
 
 
 def test_wrong_shapes(scene):
     images, cameras = scene
     with pytest.raises(ValueError, match = 'intrinsics'):
-        near_distance(images, Cameras(cameras.camera_to_world, cameras.intrinsics[:2]))
+        estimate_depth_range(images, Cameras(cameras.camera_to_world, cameras.intrinsics[:2]))
     with pytest.raises(ValueError, match = 'at least one photo'):
-        near_distance(images[:0], Cameras(*(t[:0] for t in cameras)))
+        estimate_depth_range(images[:0], Cameras(*(t[:0] for t in cameras)))
+
+
+def test_planes_reach_beyond_the_range_on_both_sides():
+    subject = DepthRange(10., 12.).with_margin()
+    assert 7. < subject.near < 10.
+    assert 12. < subject.far < 20.
+    scene = DepthRange(1., 50.).with_margin()
+    assert scene.near == pytest.approx(0.77, abs = 0.01)
+    assert scene.far == float('inf')
