@@ -49,6 +49,10 @@ MIN_WEIGHT = 5.
 
 MARGIN_OF_PLANES = 0.3
 
+# where the unit goes by the scene, what is near is at this distance
+
+UNIT_OF_NEAR = 0.88
+
 
 class Matches(NamedTuple):
     """distances: (n) from the camera centre along the rays of pixels, in units of the world. weights: (n), 0 where nothing matches, 1 where one distance alone does."""

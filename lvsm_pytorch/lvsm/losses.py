@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -51,24 +51,59 @@ def psnr(pred: Tensor, target: Tensor) -> Tensor:
     return -10 * difference.square().mean(dim = (-3, -2, -1)).log10()
 
 
+def root_mse(pred: Tensor, target: Tensor) -> Tensor:
+    """Mean over images (n c h w) of the root of their mean squared errors, a scalar; smooth where they are equal."""
+    difference = at_least_float32(pred) - at_least_float32(target)
+    return (difference.square().mean(dim = (-3, -2, -1)) + 1e-5).sqrt().mean()
+
+
+def ssim(pred: Tensor, target: Tensor, *, window: int = 7) -> Tensor:
+    """Structural similarity of images (n c h w) in [0, 1], a scalar (Wang et al. 2004, "Image quality assessment", equation 13), in square windows of so many pixels: cheap, for training.
+
+    Figures that are published have Gaussian windows (`evaluation.metrics`).
+    """
+    x, y = at_least_float32(pred), at_least_float32(target)
+    window = min(window, *x.shape[-2:])
+
+    def mean(images: Tensor) -> Tensor:
+        return F.avg_pool2d(images, window, stride = 1)
+
+    mean_x, mean_y = mean(x), mean(y)
+    variance_x, variance_y, covariance = mean(x * x) - mean_x * mean_x, mean(y * y) - mean_y * mean_y, mean(x * y) - mean_x * mean_y
+    c1, c2 = 0.01 ** 2, 0.03 ** 2
+    return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x ** 2 + mean_y ** 2 + c1) * (variance_x + variance_y + c2))).mean()
+
+
 class LossBreakdown(NamedTuple):
-    """The parts of the loss, before weighting. perceptual is zero where there is no perceptual loss."""
+    """The parts of the loss, before weighting; those that are not computed are zero.
+
+    mse: mean squared error. perceptual: of the perceptual loss. ssim: 1 - structural similarity. depth: cross entropy of distances.
+    """
     mse: Tensor
     perceptual: Tensor
+    ssim: Tensor
+    depth: Tensor
 
 
 class ViewLoss(Module):
-    """The training loss: mean squared error + weight × perceptual loss.
+    """The training loss: mean squared error + weight × perceptual loss, the paper's; and what may be added to it.
 
+    image_loss: 'mse', or 'rmse' for the mean over views of the root of their mean squared errors, in which easy views count as much as in a mean of PSNR.
+    ssim_weight: of 1 - SSIM (Wang et al. 2004) in windows of 7 × 7 pixels. depth_weight: of the depth loss.
     perceptual_loss: called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1]; its mean counts. It is frozen, no part of
         `parameters()` and `state_dict()`, and follows the device. None for none.
     """
 
     place: Tensor
 
-    def __init__(self, perceptual_loss: Callable[[Tensor, Tensor], Tensor] | None, weight: float):
+    def __init__(
+        self, perceptual_loss: Callable[[Tensor, Tensor], Tensor] | None, weight: float, *, image_loss: Literal['mse', 'rmse'] = 'mse', ssim_weight: float = 0., depth_weight: float = 0.,
+    ):
         super().__init__()
         self.weight = weight
+        self.image_loss = image_loss
+        self.ssim_weight = ssim_weight
+        self.depth_weight = depth_weight
         self.hidden = (perceptual_loss,)  # a tuple, so that torch doesn't make it a submodule
         self.register_buffer('place', torch.empty(0), persistent = False)
 
@@ -88,16 +123,21 @@ class ViewLoss(Module):
 
         return self
 
-    def forward(self, pred: Tensor, target: Tensor) -> tuple[Tensor, LossBreakdown]:
-        """The loss and its parts, of views (... c h w) in [0, 1]."""
+    def forward(self, pred: Tensor, target: Tensor, depth: Tensor | None = None) -> tuple[Tensor, LossBreakdown]:
+        """The loss and its parts, of views (... c h w) in [0, 1]. depth: the depth loss, a scalar."""
+        pred, target = (rearrange(images, '... c h w -> (...) c h w') for images in (pred, target))
         error = mse(pred, target)
-        perceptual = torch.zeros_like(error)
+        perceptual = dissimilarity = torch.zeros_like(error)
 
         if self.perceptual_loss is not None and self.weight > 0:
-            pred, target = (rearrange(images, '... c h w -> (...) c h w') for images in (pred, target))
             perceptual = self.perceptual_loss(pred, target.to(pred.dtype)).mean()
 
-        return error + self.weight * perceptual, LossBreakdown(error, perceptual)
+        if self.ssim_weight > 0:
+            dissimilarity = 1 - ssim(pred, target)
+
+        breakdown = LossBreakdown(error, perceptual, dissimilarity, torch.zeros_like(error) if depth is None else depth)
+        image = error if self.image_loss == 'mse' else root_mse(pred, target)
+        return image + self.weight * perceptual + self.ssim_weight * dissimilarity + self.depth_weight * breakdown.depth, breakdown
 
 
 class PerceptualLoss(Module):

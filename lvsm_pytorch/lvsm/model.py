@@ -66,7 +66,8 @@ class LVSM(Pretrained, Module):
         Target tokens take this in, and choose for each pixel how much of it is taken. 0 is the paper's. With any, `forward`, `encode` and
         `render` need `cameras`, and there is no `tokens`.
     near_plane: depth of the nearest plane, in units of the world of the rays. The farthest is infinite; inverse depths are evenly spaced.
-    plane_sweep: by what planes are compared, of `conditioning.PLANE_SWEEPS`.
+    plane_sweep: by what planes are compared, of `conditioning.PLANE_SWEEPS`: 'colors', or 'features' of a small CNN, from coarse to fine (`feature_sweep`).
+    image_loss, ssim_loss_weight, depth_loss_weight: other parts of the training loss (`losses.ViewLoss`); by default it is the paper's.
     gradient_checkpointing: in training keep no more than a block's input, and compute the block anew for its gradients: less memory
         for a third more time. No part of a saved config.
 
@@ -91,7 +92,10 @@ class LVSM(Pretrained, Module):
         camera_encoding: Literal['plucker', 'prope'] = 'plucker',
         num_depth_planes: int = 0,
         near_plane: float = 0.5,
-        plane_sweep: Literal['colors'] = 'colors',
+        plane_sweep: Literal['colors', 'features'] = 'colors',
+        image_loss: Literal['mse', 'rmse'] = 'mse',
+        ssim_loss_weight: float = 0.,
+        depth_loss_weight: float = 0.05,
         gradient_checkpointing: bool = False,
     ):
         # all that it takes to make the same network again, but the perceptual loss
@@ -101,6 +105,7 @@ class LVSM(Pretrained, Module):
             dropout_input_ray_prob = dropout_input_ray_prob, perceptual_loss_weight = perceptual_loss_weight, decoder_kwargs = dict(decoder_kwargs),
             input_attends_target = input_attends_target, camera_encoding = camera_encoding,
             num_depth_planes = num_depth_planes, near_plane = near_plane, plane_sweep = plane_sweep,
+            image_loss = image_loss, ssim_loss_weight = ssim_loss_weight, depth_loss_weight = depth_loss_weight,
         )
 
         check_arguments(config, perceptual_loss)
@@ -139,7 +144,7 @@ class LVSM(Pretrained, Module):
         for linear in (self.to_input_tokens, self.to_target_tokens, self.to_pixels):
             nn.init.normal_(linear.weight, std = 0.02)
 
-        self.loss = ViewLoss(perceptual_loss, perceptual_loss_weight)
+        self.loss = ViewLoss(perceptual_loss, perceptual_loss_weight, image_loss = image_loss, ssim_weight = ssim_loss_weight, depth_weight = depth_loss_weight)
 
     # from images to images
 
@@ -153,6 +158,8 @@ class LVSM(Pretrained, Module):
         return_loss_breakdown: bool = False,
         return_embed: bool = False,
         cameras: Cameras | None = None,
+        depth_range: Tensor | None = None,
+        target_distances: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, LossBreakdown] | Embeds:
         """Renders the target views; with `target_images`, says how far off they are.
 
@@ -165,13 +172,15 @@ class LVSM(Pretrained, Module):
         return_embed: return tokens instead.
         cameras: the (b v+t ...) cameras of inputs, then targets, as `camera_encoding` or `num_depth_planes` other than the paper's need them.
             The paper's network knows cameras by their rays alone, and its result does not depend on them.
+        depth_range: (b 2), the distances, in units of the world, between which planes are placed with plane_sweep = 'features'; far may be infinite.
+        target_distances: (b t h w), the true distances along target rays where they are known, infinite for sky: for the depth loss.
 
         Returns the views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss,
         mean squared error + `perceptual_loss_weight` × perceptual loss, or (loss, LossBreakdown); or `Embeds`.
 
         Errors: ValueError for wrong shapes, types and counts.
         """
-        inputs, targets = validated(self, input_images, input_rays, target_rays, target_images, num_input_images, cameras)
+        inputs, targets = validated(self, input_images, input_rays, target_rays, target_images, num_input_images, cameras, depth_range, target_distances)
 
         if self.training and self.dropout_input_ray_prob > 0:
             inputs = inputs.without_rays(torch.rand(input_images.shape[:2], device = input_images.device) < self.dropout_input_ray_prob)
@@ -182,27 +191,27 @@ class LVSM(Pretrained, Module):
         if return_embed:
             return self.embeds(inputs, targets, scene, single)
 
-        pred = self.render_views(targets, scene)
+        pred, depth_loss = self.render_views(targets, scene, target_distances)
         pred = pred[:, 0] if single else pred
 
         if target_images is None:
             return pred
 
-        loss, breakdown = self.loss(pred, target_images)
+        loss, breakdown = self.loss(pred, target_images, depth_loss)
         return (loss, breakdown) if return_loss_breakdown else loss
 
     def encode(
-        self, images: Tensor, rays: Tensor, num_images: Tensor | None = None, cameras: Cameras | None = None, *, input_attends_target: bool | None = None,
+        self, images: Tensor, rays: Tensor, num_images: Tensor | None = None, cameras: Cameras | None = None, depth_range: Tensor | None = None, *, input_attends_target: bool | None = None,
     ) -> EncodedScene:
         """Encodes scenes, to be rendered any number of times.
 
         images: (b v c h w) in [0, 1]. rays: (b v 6 h w). num_images: (b), how many views are valid. cameras: the (b v ...)
-            cameras. All as in `forward`.
+            cameras. depth_range: (b 2). All as in `forward`.
         input_attends_target: another mode than the model's, for this scene.
 
         Errors: ValueError for wrong shapes, types and counts.
         """
-        inputs = validated_inputs(self, images, rays, num_images, cameras)
+        inputs = validated_inputs(self, images, rays, num_images, cameras, depth_range)
         return self.encode_views(inputs, self.input_attends_target if input_attends_target is None else input_attends_target)
 
     def render(self, scene: EncodedScene, target_rays: Tensor, *, cameras: Cameras | None = None, chunk_size: int | None = None) -> Tensor:
@@ -219,7 +228,7 @@ class LVSM(Pretrained, Module):
             fail('chunk_size', 'must be at least 1', chunk_size, 'Leave it out for all views at once.')
 
         targets = validated_targets(self, scene, target_rays, cameras)
-        views = torch.cat([self.render_views(targets.targets(some), scene) for some in chunks(targets.rays.shape[1], chunk_size)], dim = 1)
+        views = torch.cat([self.render_views(targets.targets(some), scene)[0] for some in chunks(targets.rays.shape[1], chunk_size)], dim = 1)
         return views[:, 0] if target_rays.ndim == 4 else views
 
     # the two steps
@@ -238,10 +247,12 @@ class LVSM(Pretrained, Module):
         _, keys_values = self.transformer(in_sequence(tokens), valid_mask = scene.valid_mask, pose = in_sequence(pose), query_start = n, return_kv = True)
         return scene._replace(tokens = None, keys_values = keys_values, pose = None)
 
-    def render_views(self, targets: Views, scene: EncodedScene) -> Tensor:
+    def render_views(self, targets: Views, scene: EncodedScene, distances: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Views (b t c h w), and with true distances the depth loss."""
         targets = targets._replace(volume = self.plane_sweep.sweep(targets, scene))
         tokens, _ = self.attend(targets, scene)
-        return self.plane_sweep.compose(self.decode(tokens), tokens, targets, scene)
+        views = self.plane_sweep.compose(self.decode(tokens), tokens, targets, scene)
+        return views, None if distances is None else self.plane_sweep.depth_loss(tokens, targets, scene, distances)
 
     def attend(self, targets: Views, scene: EncodedScene, *, inputs_too: bool = False) -> tuple[Tensor, Tensor]:
         """Final tokens of targets (b t h w d), each of which attends to its scene and itself; with `inputs_too`, also those of inputs (b·t v·h·w d) that attend to them."""

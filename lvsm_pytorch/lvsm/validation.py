@@ -26,6 +26,7 @@ RAY_TOLERANCE = 0.02
 
 def validated(
     model: LVSM, input_images: Tensor, input_rays: Tensor, target_rays: Tensor, target_images: Tensor | None, num_input_images: Tensor | None, cameras: Cameras | None,
+    depth_range: Tensor | None = None, target_distances: Tensor | None = None,
 ) -> tuple[Views, Views]:
     """Inputs and targets (b t ...) of `LVSM.forward`. Errors: as it has them."""
     sizes = check_images_and_rays(model, input_images = input_images, input_rays = input_rays)
@@ -35,18 +36,22 @@ def validated(
 
     check_cameras(model, cameras, sizes['b'], sizes['v'] + target_rays.shape[1])
     input_cameras, target_cameras = (None, None) if cameras is None else (cameras[:, :sizes['v']], cameras[:, sizes['v']:])
-    inputs, targets = without_padding(Views(input_rays, input_images, input_cameras, valid_mask)), Views(target_rays, cameras = target_cameras)
+    depth_range = checked_depth_range(depth_range, sizes['b'])
+    check_distances(model, target_distances, target_rays, target_images)
+    inputs, targets = without_padding(Views(input_rays, input_images, input_cameras, valid_mask, depth_range)), Views(target_rays, cameras = target_cameras)
     warn_of_other_rays(model, inputs, targets)
     return inputs, targets
 
 
 def validated_inputs(
-    model: LVSM, images: Tensor, rays: Tensor, num_images: Tensor | None, cameras: Cameras | None, *, ray_mask: Tensor | None = None, min_views: int = 1,
+    model: LVSM, images: Tensor, rays: Tensor, num_images: Tensor | None, cameras: Cameras | None, depth_range: Tensor | None = None, *,
+    ray_mask: Tensor | None = None, min_views: int = 1,
 ) -> Views:
     """Views of `LVSM.encode`, `LVSM.tokens` and `MAE`. Errors: as they have them."""
     sizes = check_images_and_rays(model, min_views = min_views, images = images, rays = rays)
     check_cameras(model, cameras, sizes['b'], sizes['v'])
-    inputs = without_padding(Views(rays, images, cameras, make_valid_mask(sizes, at_least = min_views, num_images = num_images)))
+    valid_mask = make_valid_mask(sizes, at_least = min_views, num_images = num_images)
+    inputs = without_padding(Views(rays, images, cameras, valid_mask, checked_depth_range(depth_range, sizes['b'])))
     inputs = inputs if ray_mask is None else inputs.without_rays(ray_mask)
     warn_of_other_rays(model, inputs)
     return inputs
@@ -138,6 +143,34 @@ def check_targets(target_rays: Tensor, target_images: Tensor | None, sizes: dict
         check_shape(f'b {axis}c h w', sizes, to_do, target_images = target_images)
 
     return several
+
+
+def checked_depth_range(depth_range: Tensor | None, batch: int) -> Tensor | None:
+    """(b 2), near below far, both above 0."""
+    if depth_range is None:
+        return None
+
+    check_floating(depth_range = depth_range)
+    check_shape('b 2', dict(b = batch), depth_range = depth_range)
+
+    if values_are_free(depth_range):
+        near, far = depth_range.unbind(dim = 1)
+
+        if not ((near > 0) & (far > near)).all():
+            fail('depth_range', 'must be (near, far) of each scene, with 0 < near < far', depth_range.tolist(), 'far may be infinite. Left out, planes reach from near_plane to infinity.')
+
+    return depth_range
+
+
+def check_distances(model: LVSM, distances: Tensor | None, target_rays: Tensor, target_images: Tensor | None) -> None:
+    if distances is None:
+        return
+
+    if not model.plane_sweep.knows_distances or target_images is None:
+        fail('target_distances', "must be left out without target_images, and without num_depth_planes and plane_sweep = 'features'", tuple(distances.shape), 'They are compared with what the planes say.')
+
+    check_floating(target_distances = distances)
+    check_shape('b t h w', dict(zip('bthw', (*target_rays.shape[:2], *target_rays.shape[-2:]), strict = True)), target_distances = distances)
 
 
 def check_scene(model: LVSM, scene: object) -> None:

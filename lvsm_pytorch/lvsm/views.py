@@ -18,12 +18,14 @@ class Views(NamedTuple):
     rays: (b v 6 h w), zeros where a view has none. images: (b v c h w) in [0, 1]; None of target views.
     cameras: (b v ...), identities where a view has no rays; None where the network takes none.
     valid_mask: (b v) bool, False for padding; None where there is none.
+    depth_range: (b 2), of input views: near and far distance of the scene; None where it is not known.
     volume: of target views, what `PlaneSweep.sweep` has found along their rays.
     """
     rays: Tensor
     images: Tensor | None = None
     cameras: Cameras | None = None
     valid_mask: Tensor | None = None
+    depth_range: Tensor | None = None
     volume: Any = None
 
     @property

@@ -1,6 +1,7 @@
 """What a model knows of cameras besides their rays: the paper's, nothing, and what is plugged in for it, by name."""
 
 from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, NoPlaneSweep
+from lvsm_pytorch.lvsm.conditioning.feature_sweep import FeatureSweep
 from lvsm_pytorch.lvsm.conditioning.plane_sweep import PlaneSweep
 from lvsm_pytorch.lvsm.conditioning.prope import Prope
 
@@ -8,6 +9,6 @@ CAMERA_ENCODINGS: dict[str, type[CameraEncoding]] = dict(plucker = CameraEncodin
 
 # made as `PlaneSweep` is, where there are any depth planes
 
-PLANE_SWEEPS: dict[str, type[NoPlaneSweep]] = dict(colors = PlaneSweep)
+PLANE_SWEEPS: dict[str, type[NoPlaneSweep]] = dict(colors = PlaneSweep, features = FeatureSweep)
 
-__all__ = ['CAMERA_ENCODINGS', 'PLANE_SWEEPS', 'CameraEncoding', 'NoPlaneSweep', 'PlaneSweep', 'Prope']
+__all__ = ['CAMERA_ENCODINGS', 'PLANE_SWEEPS', 'CameraEncoding', 'FeatureSweep', 'NoPlaneSweep', 'PlaneSweep', 'Prope']

@@ -66,6 +66,7 @@ class NoPlaneSweep(Module):
     kept in their `Views.volume`; `enrich` comes before the blocks, `compose` after them.
     """
     needs_cameras = False
+    knows_distances = False  # has a depth_loss
 
     def encode(self, inputs: Views) -> dict[str, Tensor] | None:
         """What targets will look up, by name, of input views (b v ...). Views without rays are not to be looked up in."""
@@ -82,6 +83,10 @@ class NoPlaneSweep(Module):
     def compose(self, image: Tensor, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
         """Target views (b t c h w) of those that tokens say, final tokens (b t h w d), and what was found."""
         return image
+
+    def depth_loss(self, tokens: Tensor, targets: Views, scene: EncodedScene, distances: Tensor) -> Tensor:
+        """How far what final tokens (b t h w d) make of distances is off the true ones (b t H W), a scalar."""
+        raise NotImplementedError
 
 
 # for encodings by relative poses

@@ -1,0 +1,181 @@
+"""Procedural worlds as training samples: views are drawn as people would use them, with the small errors that real data has."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from einops import rearrange
+from torch import Generator, Tensor
+
+from lvsm_pytorch.data.sources import Frame, Source, Views
+from lvsm_pytorch.data.worlds import RenderedWorlds, render_worlds
+from lvsm_pytorch.geometry.cameras import Cameras, pose
+from lvsm_pytorch.geometry.normalization import normalize_poses
+from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, DepthRange
+from lvsm_pytorch.geometry.view_selection import nearest_views
+
+# standard deviations in samples of the worst poses: of rotations in degrees, of centres as a share of the near distance, of focal lengths as a share
+
+ROTATION_ERROR = 0.12
+CENTER_ERROR = 0.003
+FOCAL_ERROR = 0.004
+
+# how far the estimate of the near distance is off: a factor drawn log-uniformly; and by how much planes reach beyond the true range, as shares of its inverse distances
+
+NEAR_ERROR = 0.68, 1.48
+PLANE_MARGINS = 0.1, 0.6
+
+# chances: that inputs are the nearest views and not just near ones; that poses have errors; that planes reach to infinity; that channels are swapped, and that contrast changes
+
+NEAREST, WRONG_POSES, TO_INFINITY, SWAPPED_CHANNELS, OTHER_GAMMA = 0.5, 0.5, 0.25, 0.5, 0.3
+
+
+class WorldSource(Source):
+    """Procedural worlds without end. Those of a sample come from a window of seeds that moves on with the samples, so that each is rendered once.
+
+    Args:
+        num_inputs: input views of a held-out sample.
+        random_num_inputs: least and most input views of a training sample, drawn anew for each step; None for `num_inputs`.
+        samples_per_step: training samples that have equally many input views, one after the other.
+        num_targets: target views of a training sample.
+        image_size: height and width in pixels.
+        frame: of the rays.
+        seed: of all that is drawn.
+    """
+
+    NUM_HELD_OUT = 64
+    FIRST_TRAINING_SEED = 1_000
+    WINDOW = 256
+    SAMPLES_PER_WORLD = 8
+    NUM_VIEWS = 10
+    description = 'procedural worlds, without end'
+    scale = 'depth'
+
+    def __init__(
+        self, *, num_inputs: int, num_targets: int, image_size: int, random_num_inputs: tuple[int, int] | None = None, samples_per_step: int = 1, frame: Frame = 'inputs', seed: int = 0,
+    ):
+        super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
+        self.image_size = image_size
+        self.random_num_inputs = (num_inputs, num_inputs) if random_num_inputs is None else random_num_inputs
+        self.samples_per_step = samples_per_step
+        self.num_views = max(self.NUM_VIEWS, self.random_num_inputs[1] + num_targets, num_inputs + 1)
+        self.world = lru_cache(maxsize = 2 * self.WINDOW)(self.render)
+
+    def render(self, seed: int) -> RenderedWorlds:
+        return render_worlds([seed], num_views = self.num_views, image_size = self.image_size)
+
+    def sample(self, number: int) -> Views:
+        generator = self.generator(number)
+        window = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + number // self.SAMPLES_PER_WORLD
+        world = self.world(window + int(torch.randint(self.WINDOW, (), generator = generator)))
+        least, most = self.random_num_inputs
+        num_inputs = int(torch.randint(least, most + 1, (), generator = self.generator(-1 - number // self.samples_per_step)))
+        return self.views(world, draw_views(world.cameras.camera_to_world[0], num_inputs, self.num_targets, generator), num_inputs, generator)
+
+    def held_out(self, most: int = NUM_HELD_OUT) -> Views:
+        """Worlds by seeds that no training reaches: a view of each, and those nearest to it."""
+        worlds = [self.world(seed) for seed in range(most)]
+        return self.collate([self.views(world, [*nearest_to_first(world, self.num_inputs), 0], self.num_inputs) for world in worlds])
+
+    def views(self, world: RenderedWorlds, indices: list[int], num_inputs: int, generator: Generator | None = None) -> Views:
+        """Views of a world, inputs first, in the unit of what is near, with errors and augmentations that a generator draws."""
+        images, distances = world.images[0, indices], world.distance[0, indices]
+        camera_to_world, intrinsics = (t[0, indices] for t in world.cameras)
+        found = true_range(distances[:num_inputs])
+        planes, factor = found.with_margin(), 1.
+
+        if generator is not None:
+            factor = log_uniform(*NEAR_ERROR, generator)
+            planes = jittered(found, generator)
+            images = augmented(images, generator)
+            camera_to_world, intrinsics = with_errors(camera_to_world.double(), intrinsics, found.near, generator)
+
+        unit = found.near / UNIT_OF_NEAR * factor
+        world_to_unit = normalize_poses(camera_to_world[:num_inputs].double(), unit = unit).similarity
+        cameras = Cameras(camera_to_world.double(), intrinsics).transform(world_to_unit).to(torch.float32)
+        depth_range = torch.tensor([planes.near / unit, planes.far / unit])
+        return Views(images[None], cameras[None], [f'world {indices[num_inputs]}'], depth_range[None], (distances / unit)[None])
+
+
+def true_range(distances: Tensor) -> DepthRange:
+    """Of distances (...) to surfaces, what `estimate_depth_range` estimates."""
+    surfaces = distances[distances.isfinite()]
+    near, far = torch.quantile(surfaces.flatten()[::7], torch.tensor([0.05, 0.95])).tolist() if surfaces.numel() > 700 else (1., 50.)
+    return DepthRange(near, max(far, 1.02 * near))
+
+
+def nearest_to_first(world: RenderedWorlds, count: int) -> list[int]:
+    """Numbers of the views that are nearest to the first one."""
+    poses = world.cameras.camera_to_world[0]
+    return [1 + index for index in nearest_views(poses[1:], poses[0], count)]
+
+
+def draw_views(camera_to_world: Tensor, num_inputs: int, num_targets: int, generator: Generator) -> list[int]:
+    """Numbers of views (n 4 4), inputs first: a target at random, inputs that are nearest to it or just near, and further targets among those next to them."""
+    n = len(camera_to_world)
+    target = int(torch.randint(n, (), generator = generator))
+    order = [index for index in nearest_views(camera_to_world, camera_to_world[target], n) if index != target]
+
+    if not happens(NEAREST, generator):
+        rank = torch.arange(len(order)) + 0.6 * len(order) * torch.rand(len(order), generator = generator)
+        order = [order[index] for index in rank.argsort()]
+
+    further = order[num_inputs:num_inputs + max(3, num_targets - 1)] or order
+    chosen = torch.randperm(len(further), generator = generator).tolist()
+    return order[:num_inputs] + [target] + [further[chosen[index % len(chosen)]] for index in range(num_targets - 1)]
+
+
+def jittered(found: DepthRange, generator: Generator) -> DepthRange:
+    """Planes about a range, as estimates of it are."""
+    near, far = 1 / found.near, 1 / found.far
+    span = near - far
+    below, above = (uniform(*PLANE_MARGINS, generator) * span for _ in range(2))
+    least = 0. if happens(TO_INFINITY, generator) else max(far - below, 0.)
+    most = near + max(above, 0.1 * (near - least))
+    return DepthRange(1 / most, 1 / least if least > 0 else math.inf)
+
+
+def augmented(images: Tensor, generator: Generator) -> Tensor:
+    """Images (n 3 h w), all with their channels in another order, or with another contrast."""
+    if happens(SWAPPED_CHANNELS, generator):
+        images = images[:, torch.randperm(3, generator = generator)]
+
+    return images ** math.exp(uniform(-0.4, 0.4, generator)) if happens(OTHER_GAMMA, generator) else images
+
+
+def with_errors(camera_to_world: Tensor, intrinsics: Tensor, near: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Poses (n 4 4) and intrinsics (n 3 3) as structure from motion finds them: mostly right, sometimes off by a fraction of a pixel."""
+    if not happens(WRONG_POSES, generator):
+        return camera_to_world, intrinsics
+
+    size = float(torch.rand((), generator = generator)) ** 2
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator = generator, dtype = camera_to_world.dtype) * size
+
+    n = len(camera_to_world)
+    rotation = camera_to_world[:, :3, :3] @ small_rotations(normal(n, 3) * math.radians(ROTATION_ERROR))
+    scale = torch.cat((1 + FOCAL_ERROR * normal(n, 2), torch.ones(n, 1)), dim = 1).to(intrinsics)
+    focal = torch.diag_embed(intrinsics.diagonal(dim1 = -2, dim2 = -1))
+    return pose(rotation, camera_to_world[:, :3, 3] + normal(n, 3) * CENTER_ERROR * near), intrinsics - focal + focal * rearrange(scale, 'n i -> n 1 i')
+
+
+def small_rotations(axis_angle: Tensor) -> Tensor:
+    """Rotations (n 3 3) about axes by angles in radians, (n 3): the exponential of their cross product matrices."""
+    x, y, z = axis_angle.unbind(dim = -1)
+    zero = torch.zeros_like(x)
+    return torch.matrix_exp(rearrange([zero, -z, y, z, zero, -x, -y, x, zero], '(i j) n -> n i j', i = 3))
+
+
+def happens(chance: float, generator: Generator) -> bool:
+    return float(torch.rand((), generator = generator)) < chance
+
+
+def uniform(low: float, high: float, generator: Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator = generator))
+
+
+def log_uniform(low: float, high: float, generator: Generator) -> float:
+    return math.exp(uniform(math.log(low), math.log(high), generator))

@@ -1,0 +1,92 @@
+"""Maps of the input views, warped along the rays of target views.
+
+With o the target's centre, d a ray's unit direction, and input view v at c_v with rotation R_v (camera to world) and intrinsics K_v, the point
+of inverse distance w, o + d / w, is visible at the pixel K_v R_vᵀ (d + w (o − c_v)), homogeneous, and w = 0 is what is infinitely far. Only
+differences of centres come up, so that moving the world changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from torch import Tensor
+
+from lvsm_pytorch.precision import in_float32
+
+# what is nearer to the plane of a camera, in pixels of depth 1, is behind it; what lies beside an image is looked up there, in units of half of it
+
+BEHIND = 1e-4
+OUTSIDE = 3.
+
+
+class Rays(NamedTuple):
+    """Rays of target views. origins: (b t 3). directions: (b t 3 h w), unit."""
+    origins: Tensor
+    directions: Tensor
+
+
+class Projections(NamedTuple):
+    """Input views. project: (b v 3 3), K Rᵀ onto images of side 2 around 0, whatever their resolution. centers: (b v 3)."""
+    project: Tensor
+    centers: Tensor
+
+
+@in_float32
+def projections(camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Projections:
+    """Of cameras (b v 4 4), (b v 3 3) in pixels of images of `size`, (height, width)."""
+    height, width = size
+    to_unit = intrinsics.new_tensor([[2 / width, 0., -1.], [0., 2 / height, -1.], [0., 0., 1.]])
+    return Projections(to_unit @ intrinsics @ camera_to_world[..., :3, :3].mT, camera_to_world[..., :3, 3])
+
+
+def warp(maps: Tensor, views: Projections, rays: Rays, inverse_distance: Tensor) -> tuple[Tensor, Tensor]:
+    """What lies at inverse distances (b t e h w) along rays.
+
+    maps: (b v c h' w') of the input views, zero beyond their borders.
+    Returns them warped, (b v c t e h w), and how far the input view looks at the point from another side than the target does, (b v 1 t e h w):
+    the square root of 1 minus the cosine of the angle.
+    """
+    b, v = maps.shape[:2]
+    t, e, h, w = inverse_distance.shape[1:]
+    grid, cosine = places(*views, *rays, inverse_distance)
+    warped = F.grid_sample(maps.flatten(0, 1), rearrange(grid, 'b v t e h w two -> (b v) (t e h) w two').to(maps.dtype), align_corners = False)
+    angle = (1 - cosine).clamp(min = 0).add(1e-6).sqrt()
+    return rearrange(warped, '(b v) c (t e h) w -> b v c t e h w', b = b, t = t, e = e), rearrange(angle, 'b v t e h w -> b v 1 t e h w')
+
+
+@in_float32
+def places(project: Tensor, centers: Tensor, origins: Tensor, directions: Tensor, inverse_distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the points are in images of side 2 around 0, (b v t e h w 2), and the cosine (b v t e h w) between the rays of the target and of the input view to them."""
+    away = rearrange(origins, 'b t i -> b 1 t i') - rearrange(centers, 'b v i -> b v 1 i')
+    far = einsum(project, directions, 'b v i j, b t j h w -> b v t i h w')
+    near = einsum(project, away, 'b v i j, b v t j -> b v t i')
+    inverse = rearrange(inverse_distance, 'b t e h w -> b 1 t e h w')
+
+    x, y, z = (rearrange(far[:, :, :, i], 'b v t h w -> b v t 1 h w') + rearrange(near[..., i], 'b v t -> b v t 1 1 1') * inverse for i in range(3))
+    place = (torch.stack((x, y), dim = -1) / z.clamp(min = BEHIND).unsqueeze(-1)).clamp(-OUTSIDE, OUTSIDE)
+    place = torch.where((z > BEHIND).unsqueeze(-1), place, OUTSIDE)
+
+    # |d + w a|² = 1 + 2 w d·a + w² a², and its product with d is 1 + w d·a
+
+    along = rearrange(einsum(directions, away, 'b t j h w, b v t j -> b v t h w'), 'b v t h w -> b v t 1 h w') * inverse
+    squared = 1 + 2 * along + inverse.square() * rearrange(away.square().sum(dim = -1), 'b v t -> b v t 1 1 1')
+    return place, (1 + along) * squared.clamp(min = 1e-8).rsqrt()
+
+
+@torch.no_grad()
+def quantiles(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Positions (n s h w) among planes 0 .. e-1 before which a share (k + 1/2) / s of the probability (n e h w) lies, and the planes (n s h w) nearest to them.
+
+    Inverse transform sampling of a histogram whose bins have planes in their middles (Mildenhall et al. 2020, "NeRF", 5.2).
+    """
+    p = rearrange(probability, 'n e h w -> n h w e').contiguous()
+    reached = p.cumsum(dim = -1)
+    shares = (torch.arange(count, dtype = p.dtype, device = p.device) + 0.5) / count * reached[..., -1:]
+    plane = torch.searchsorted(reached, shares.contiguous()).clamp(max = p.shape[-1] - 1)
+    mass, reached = p.gather(-1, plane), reached.gather(-1, plane)
+    position = plane + ((shares - reached + mass) / mass.clamp(min = 1e-6)).clamp(0, 1) - 0.5
+    position = rearrange(position.clamp(0, p.shape[-1] - 1), 'n h w s -> n s h w')
+    return position, position.round().long()
