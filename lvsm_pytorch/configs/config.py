@@ -36,6 +36,11 @@ class TrainConfig(Expanded):
     folders. Of one scene every eighth view by name is held out, of several every eighth scene. Left out: built-in synthetic scenes without end."""
     pose: bool = False
     """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
+    synthetic: Literal['solids', 'worlds'] = 'solids'
+    """Without data: solids, spheres and boxes on a ground; or worlds, rooms and land and objects with the statistics of photos, from which models learn to see photos."""
+    init_from: str | None = None
+    """Weights to start from: a run, a folder of save_pretrained, the name of a model that comes with the library, a model of the Hugging Face hub, or a
+    checkpoint of the LVSM authors. The network is theirs; image size, number of views and input_attends_target may differ."""
     out: Path = Path('lvsm-run')
     """Folder of the run: config.yaml, the model (config.json, model.safetensors), the best one in best/, states to go on from in states/,
     metrics.jsonl, comparison.png."""
@@ -46,6 +51,8 @@ class TrainConfig(Expanded):
     """Height and width that images are resized and cropped to, in pixels."""
     num_inputs: int = 2
     """Views that the model sees."""
+    random_num_inputs: tuple[int, int] | None = None
+    """Least and most input views of a training sample, drawn anew for each step; num_inputs is then for the held-out views."""
     num_targets: int = 6
     """Views that are asked for at once."""
     min_frame_distance: int = 25
@@ -74,6 +81,8 @@ class TrainConfig(Expanded):
     num_depth_planes: int = 0
     """Depths along the rays of a new view at which it is looked up what the inputs show there, to be composited with what it renders. 0: the
     paper's network, which renders every pixel from tokens."""
+    plane_sweep: Literal['colors', 'features'] = 'colors'
+    """By what the input views are compared at these depths: by their colors, or by features of a small CNN, from coarse to fine."""
     near_plane: float = 0.5
     """The nearest of these depths, in units of the world of the rays: that of built-in scenes is 3 of theirs, that of photos 1.35 × how far
     cameras are from their mean."""
@@ -101,6 +110,12 @@ class TrainConfig(Expanded):
     lets torchvision download them."""
     perceptual_loss_weight: float = 0.5
     """Its factor: 0.5 is the paper's for scenes, 1.0 for objects."""
+    image_loss: Literal['mse', 'rmse'] = 'mse'
+    """Of views: mean squared error, the paper's, or its root, in which easy views count as much as in a mean of PSNR."""
+    ssim_loss_weight: float = 0.
+    """Factor of 1 - SSIM in the loss."""
+    depth_loss_weight: float = 0.05
+    """Factor of the cross entropy of distances, for plane_sweep features and where data has distances, as worlds do."""
     ema_decay: float = 0.
     """Above 0: keep a moving average of the weights, which is what is judged and saved as the model. 0.999 for short runs, 0.9999 for long ones."""
 
@@ -141,7 +156,7 @@ class TrainConfig(Expanded):
             if getattr(self, name) < 1:
                 fail(name, 'must be at least 1', getattr(self, name), 'Left out, it has a default that works.')
 
-        for name in ('num_depth_planes', 'workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight'):
+        for name in ('num_depth_planes', 'workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight', 'ssim_loss_weight', 'depth_loss_weight'):
             if (getattr(self, name) or 0) < 0:
                 fail(name, 'must be at least 0', getattr(self, name), 'Left out, it has a default that works.')
 
@@ -159,6 +174,12 @@ class TrainConfig(Expanded):
 
         if not 1 <= self.min_frame_distance <= self.max_frame_distance:
             fail('min_frame_distance, max_frame_distance', 'must be at least 1, in this order', (self.min_frame_distance, self.max_frame_distance), 'RealEstate10K is trained with 25 and 192.')
+
+        if self.random_num_inputs is not None:
+            least, most = self.random_num_inputs
+
+            if not 1 <= least <= most:
+                fail('random_num_inputs', 'must be at least 1, in this order', self.random_num_inputs, 'For example 2 6.')
 
         if not 0 <= self.ema_decay < 1:
             fail('ema_decay', 'must be from 0 up to below 1', self.ema_decay, 'Use 0 for no average, 0.999 or 0.9999 for one.')

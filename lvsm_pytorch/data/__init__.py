@@ -16,6 +16,7 @@ from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
 from lvsm_pytorch.data.sources import Batch, DatasetSource, SceneSource, Source, SyntheticSource, Views
 from lvsm_pytorch.data.synthetic import synthetic_scene, synthetic_scenes
+from lvsm_pytorch.data.world_source import WorldSource
 from lvsm_pytorch.errors import fail
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     'SyntheticSource',
     'View',
     'Views',
+    'WorldSource',
     'cameras_of',
     'can_have_workers',
     'find_poses',

@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -27,7 +27,8 @@ class Batch(NamedTuple):
     """What the model is trained and judged with.
 
     input_images: (b v 3 h w), input_rays: (b v 6 h w), target_images: (b t 3 h w), target_rays: (b t 6 h w).
-    cameras: (b v+t ...), inputs first. names: of what is asked for, one for each of b.
+    cameras: (b v+t ...), inputs first. names: of the targets, one for each of b.
+    depth_range: (b 2), near and far distance of planes, and target_distances: (b t h w) along the target rays, where they are known.
     """
     input_images: Tensor
     input_rays: Tensor
@@ -35,24 +36,37 @@ class Batch(NamedTuple):
     target_rays: Tensor
     cameras: Cameras
     names: list[str]
+    depth_range: Tensor | None = None
+    target_distances: Tensor | None = None
 
 
 class Views(NamedTuple):
     """A batch before its rays, which are soon computed where they are needed and large to carry there.
 
-    images: (b n 3 h w). cameras: (b n ...). Inputs first. names: of what is asked for, one for each of b.
+    images: (b n 3 h w). cameras: (b n ...). Inputs first. names: of the targets, one for each of b.
+    depth_range: (b 2), near and far distance of planes, and distances: (b n h w) along the rays of pixels, where they are known.
+    num_inputs: how many are inputs, where it is drawn; None where it is the source's.
     """
     images: Tensor
     cameras: Cameras
     names: list[str]
+    depth_range: Tensor | None = None
+    distances: Tensor | None = None
+    num_inputs: int | None = None
 
     def to(self, device: torch.device) -> Views:
-        return Views(self.images.to(device, non_blocking = True), self.cameras.to(device, non_blocking = True), self.names)
+        def moved(t: Any) -> Any:
+            return None if t is None else t.to(device, non_blocking = True)
+
+        return self._replace(images = moved(self.images), cameras = moved(self.cameras), depth_range = moved(self.depth_range), distances = moved(self.distances))
 
     def batch(self, num_inputs: int) -> Batch:
+        """num_inputs: of the source, where the views have no number of their own."""
+        num_inputs = self.num_inputs or num_inputs
         rays = plucker_rays(*self.cameras, image_size = (self.images.shape[-2], self.images.shape[-1]))
         (input_images, target_images), (input_rays, target_rays) = (t.tensor_split((num_inputs,), dim = 1) for t in (self.images, rays))
-        return Batch(input_images, input_rays, target_images, target_rays, self.cameras, self.names)
+        target_distances = None if self.distances is None else self.distances[:, num_inputs:]
+        return Batch(input_images, input_rays, target_images, target_rays, self.cameras, self.names, self.depth_range, target_distances)
 
 
 # 'scene': all samples of a scene have one world, which the model may learn by heart, as for a single scene it should.
@@ -67,10 +81,12 @@ class Source(ABC):
 
     num_inputs: views of a sample that are seen; the others are asked for. frame: of the rays. seed: of all that is drawn.
     description: what there is, in words.
+    scale: 'depth' where the unit goes by how far the scene is, 'cameras' where it goes by the cameras or is the same for all scenes.
     unit: length of the scenes' worlds that is 1 in all samples; None where each scene has its own. world: of one scene, the similarity (4 4) from
         its world to that of the frame 'scene'; else None.
     """
     description: str
+    scale: str = 'cameras'
     unit: float | None = None
     world: Tensor | None = None
 
@@ -91,11 +107,16 @@ class Source(ABC):
     def collate(self, samples: Sequence[Views]) -> Views:
         """Samples as one batch, in the frame of the rays."""
         cameras = Cameras.cat([sample.cameras for sample in samples])
+        num_inputs = samples[0].num_inputs
 
         if self.frame == 'inputs':
-            cameras = cameras.transform(normalize_poses(cameras.camera_to_world[:, :self.num_inputs], unit = 1.).similarity[:, None])
+            cameras = cameras.transform(normalize_poses(cameras.camera_to_world[:, :num_inputs or self.num_inputs], unit = 1.).similarity[:, None])
 
-        return Views(torch.cat([sample.images for sample in samples]), cameras, [name for sample in samples for name in sample.names])
+        def joined(parts: list[Any]) -> Any:
+            return None if any(part is None for part in parts) else torch.cat(parts)
+
+        images, depth_range, distances = (joined([getattr(sample, name) for sample in samples]) for name in ('images', 'depth_range', 'distances'))
+        return Views(images, cameras, [name for sample in samples for name in sample.names], depth_range, distances, num_inputs)
 
     def training_batch(self, step: int, batch_size: int) -> Batch:
         """The samples of a step of so many."""

@@ -69,18 +69,19 @@ class WorldSource(Source):
     def sample(self, number: int) -> Views:
         generator = self.generator(number)
         window = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + number // self.SAMPLES_PER_WORLD
-        world = self.world(window + int(torch.randint(self.WINDOW, (), generator = generator)))
+        seed = window + int(torch.randint(self.WINDOW, (), generator = generator))
         least, most = self.random_num_inputs
         num_inputs = int(torch.randint(least, most + 1, (), generator = self.generator(-1 - number // self.samples_per_step)))
-        return self.views(world, draw_views(world.cameras.camera_to_world[0], num_inputs, self.num_targets, generator), num_inputs, generator)
+        indices = draw_views(self.world(seed).cameras.camera_to_world[0], num_inputs, self.num_targets, generator)
+        return self.views(seed, indices, num_inputs, generator)
 
     def held_out(self, most: int = NUM_HELD_OUT) -> Views:
         """Worlds by seeds that no training reaches: a view of each, and those nearest to it."""
-        worlds = [self.world(seed) for seed in range(most)]
-        return self.collate([self.views(world, [*nearest_to_first(world, self.num_inputs), 0], self.num_inputs) for world in worlds])
+        return self.collate([self.views(seed, [*nearest_to_first(self.world(seed), self.num_inputs), 0], self.num_inputs) for seed in range(most)])
 
-    def views(self, world: RenderedWorlds, indices: list[int], num_inputs: int, generator: Generator | None = None) -> Views:
+    def views(self, seed: int, indices: list[int], num_inputs: int, generator: Generator | None = None) -> Views:
         """Views of a world, inputs first, in the unit of what is near, with errors and augmentations that a generator draws."""
+        world, name = self.world(seed), f'world {seed}'
         images, distances = world.images[0, indices], world.distance[0, indices]
         camera_to_world, intrinsics = (t[0, indices] for t in world.cameras)
         found = true_range(distances[:num_inputs])
@@ -96,7 +97,7 @@ class WorldSource(Source):
         world_to_unit = normalize_poses(camera_to_world[:num_inputs].double(), unit = unit).similarity
         cameras = Cameras(camera_to_world.double(), intrinsics).transform(world_to_unit).to(torch.float32)
         depth_range = torch.tensor([planes.near / unit, planes.far / unit])
-        return Views(images[None], cameras[None], [f'world {indices[num_inputs]}'], depth_range[None], (distances / unit)[None])
+        return Views(images[None], cameras[None], [name], depth_range[None], (distances / unit)[None], num_inputs)
 
 
 def true_range(distances: Tensor) -> DepthRange:

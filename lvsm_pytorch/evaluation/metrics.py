@@ -58,7 +58,7 @@ def render_batch(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
 
     with in_eval_mode(model):
         return torch.cat([
-            model(*(t[some].to(device) for t in views), cameras = batch.cameras[some].to(device)).cpu() for some in chunks(len(batch.names), batch_size)
+            model(*(t[some].to(device) for t in views), cameras = batch.cameras[some].to(device), depth_range = None if batch.depth_range is None else batch.depth_range[some].to(device)).cpu() for some in chunks(len(batch.names), batch_size)
         ])
 
 

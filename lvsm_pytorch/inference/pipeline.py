@@ -19,6 +19,7 @@ from lvsm_pytorch.execution import in_eval_mode
 from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics
 from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.rays import plucker_rays
+from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, estimate_depth_range
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
@@ -50,8 +51,8 @@ def synthesize(
         size that the model was trained for, or else its `max_image_size` squared.
     pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was
         trained: a model of one scene remembers where that lies in the world of its dataset, and cameras are those of this world.
-    unit: with 'inputs', the length of the world that becomes 1. Left out, it is the model's, if it was trained with one for all scenes, as
-        with the built-in ones, or else taken from the photos' cameras (`normalize_poses`).
+    unit: with 'inputs', the length of the world that becomes 1. Left out, it is found as in training (`TrainedFor`): from how far the scene on the
+        photos is (`estimate_depth_range`), the same for all scenes, or from the photos' cameras (`normalize_poses`).
     chunk_size: so many views at a time, which bounds the memory.
     progress: show a bar (needs tqdm, of the extra `train`).
 
@@ -148,15 +149,27 @@ def encode_photos(
     cameras = Cameras(cameras.camera_to_world.cpu().double(), intrinsics)
     frame, world = frame_of(model, pose_frame)
 
+    goes_by_depth = model.trained_for is not None and model.trained_for.scale == 'depth'
+    found = estimate_depth_range(photos, cameras) if goes_by_depth or model.plane_sweep.knows_distances else None
+
     if world is None:
-        unit = model.trained_for.unit if unit is None and model.trained_for is not None else unit
+        if unit is None and goes_by_depth:
+            unit = None if found is None else found.near / UNIT_OF_NEAR
+        elif unit is None and model.trained_for is not None:
+            unit = model.trained_for.unit
+
         world = normalize_poses(cameras.camera_to_world, unit = unit).similarity if frame == 'inputs' else torch.eye(4, dtype = torch.float64)
 
     device = next(model.parameters()).device
+    depth_range = None
+
+    if found is not None and model.plane_sweep.knows_distances:
+        depth_range = torch.tensor([found.with_margin()], dtype = torch.float32, device = device) * world[:3, 0].norm().item()
+
     cameras, photos = cameras.transform(world).to(device, torch.float32)[None], photos.to(device, torch.float32)[None]
 
     with in_eval_mode(model):
-        scene = model.encode(photos, plucker_rays(*cameras, image_size = input_size), cameras = cameras, input_attends_target = input_attends_target)
+        scene = model.encode(photos, plucker_rays(*cameras, image_size = input_size), cameras = cameras, depth_range = depth_range, input_attends_target = input_attends_target)
 
     return EncodedPhotos(model, scene, world, device_of_photos)
 

@@ -34,12 +34,14 @@ class TrainedFor(NamedTuple):
     pose_frame: how poses were normalised, in words.
     image_size: (height, width) in pixels. num_inputs: views that the model saw.
     unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
+    scale: by what the unit is chosen: 'cameras', as `unit` says, or 'depth', by how far the scene is (`geometry.scene_scale`).
     world: of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `geometry.move_poses`.
     """
     pose_frame: str
     image_size: tuple[int, int]
     num_inputs: int
     unit: float | None = None
+    scale: str = 'cameras'
     world: list[list[float]] | None = None
 
 

@@ -105,7 +105,8 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
                 with accelerator.accumulate(network):
                     with accelerator.autocast():
                         told = batch.input_images, batch.input_rays, batch.target_rays, batch.target_images
-                        part, breakdown = network(*told, cameras = batch.cameras, return_loss_breakdown = True)
+                        distances = batch.target_distances if config.depth_loss_weight > 0 else None
+                        part, breakdown = network(*told, cameras = batch.cameras, depth_range = batch.depth_range, target_distances = distances, return_loss_breakdown = True)
 
                     accelerator.backward(part)
 

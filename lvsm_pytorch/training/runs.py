@@ -10,7 +10,7 @@ import torch
 
 from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.configs.yaml import load_run_config
-from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Source, SyntheticSource, can_have_workers, has_split, open_dataset, split_dataset, split_scenes, synthetic_scene
+from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Source, SyntheticSource, WorldSource, can_have_workers, has_split, open_dataset, split_dataset, split_scenes, synthetic_scene
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.lvsm.losses import PerceptualLoss
 from lvsm_pytorch.lvsm.model import LVSM
@@ -40,13 +40,17 @@ def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
         camera_encoding = config.camera_encoding,
         num_depth_planes = config.num_depth_planes,
         near_plane = config.near_plane,
+        plane_sweep = config.plane_sweep,
+        image_loss = config.image_loss,
+        ssim_loss_weight = config.ssim_loss_weight,
+        depth_loss_weight = config.depth_loss_weight,
         gradient_checkpointing = config.gradient_checkpointing,
     )
     size = config.image_size, config.image_size
     model.trained_for = TrainedFor(str(config.pose_frame), size, config.num_inputs)
 
     if source is not None and source.frame == 'inputs':
-        model.trained_for = model.trained_for._replace(unit = source.unit)
+        model.trained_for = model.trained_for._replace(unit = source.unit, scale = source.scale)
     elif source is not None and source.world is not None:
         model.trained_for = model.trained_for._replace(world = source.world.tolist())
 
@@ -71,6 +75,9 @@ def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
 
     if config.overfit_one_scene:
         return SceneSource(first_scene(config, problems), problems = problems, **options)
+
+    if config.data is None and config.synthetic == 'worlds':
+        return WorldSource(random_num_inputs = config.random_num_inputs, samples_per_step = config.batch_size, **options)
 
     if config.data is None:
         return SyntheticSource(**options)
