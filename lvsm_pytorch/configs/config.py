@@ -71,6 +71,8 @@ class TrainConfig(Expanded):
     """Width of a token."""
     depth: int = 24
     """Number of transformer blocks."""
+    heads: int | None = None
+    """Attention heads. By default dim / dim_head."""
     dim_head: int = 64
     """Width of an attention head."""
     input_attends_target: bool = True

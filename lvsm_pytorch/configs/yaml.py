@@ -74,11 +74,14 @@ def as_type(where: str, value: Any, hint: Any) -> Any:  # noqa: RET503, since fa
         if choice is Path and isinstance(value, str):
             return Path(value)
 
+        if get_origin(choice) is tuple and isinstance(value, list) and len(value) == len(get_args(choice)):
+            return tuple(as_type(where, each, hint) for each, hint in zip(value, get_args(choice), strict = True))
+
         if choice is float and type(value) in (int, str):
             with suppress(ValueError):
                 return float(value)
 
-    names = ' or '.join(' or '.join(get_args(choice)) if get_origin(choice) is Literal else 'nothing' if choice is type(None) else choice.__name__ for choice in choices)
+    names = ' or '.join(' or '.join(get_args(choice)) if get_origin(choice) is Literal else 'nothing' if choice is type(None) else f'a list of {len(get_args(choice))} values' if get_origin(choice) is tuple else choice.__name__ for choice in choices)
     fail(where, f'must be {names}', repr(value), 'See lvsm train --help.')
 
 

@@ -19,7 +19,7 @@ from lvsm_pytorch.checks import check_floating, check_shape
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras, scale_intrinsics
 from lvsm_pytorch.geometry.rays import pixel_grid
-from lvsm_pytorch.geometry.view_selection import apart
+from lvsm_pytorch.geometry.view_selection import pairwise_distances
 
 # images are compared at this size, in windows of so many pixels, at so many distances, log-uniform in units of the median baseline
 
@@ -115,7 +115,7 @@ def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
     # in float64, since worlds may be far from their origin
 
     poses, intrinsics = cameras.camera_to_world.double().cpu(), cameras.intrinsics.double().cpu()
-    baselines = apart(poses[:, :3, 3])
+    baselines = pairwise_distances(poses[:, :3, 3])
     rounding = 1e-9 * poses[:, :3, 3].abs().max()
     baselines = torch.where(baselines > rounding, baselines, torch.inf)
     nearest = baselines.amin(dim = 1)

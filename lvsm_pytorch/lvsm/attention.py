@@ -35,6 +35,11 @@ class AttentionLayout(NamedTuple):
     query_start: int = 0
 
 
+# scores of a head: beyond, fused attention is no slower and needs less memory (python benchmarks/attention.py)
+
+MAX_PLAIN_SCORES = 2 ** 19
+
+
 class ViewAttention(Module):
     """The paper's attention: RMS norm of queries and keys with one weight for all heads, no biases. Parameters are named as x-transformers has them.
 
@@ -65,14 +70,27 @@ class ViewAttention(Module):
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         attended = (k, v) if context is None else [after_context(*each) for each in zip(context, (k, v), strict = True)]
 
-        # without queries nothing is asked of a kernel, which may not know the case
-
-        out = F.scaled_dot_product_attention(q, *attended, attn_mask = layout.mask) if q.shape[2] > 0 else q
+        out = attention(q, *attended, layout.mask)
         out = self.encoding.transform_out(out.transpose(1, 2), pose_q)
         return self.to_out(out.flatten(2)), k, v
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.dim_head))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q kᵀ / √d) v of queries, keys and values (b heads n d), by the kernel that is fastest there."""
+    # without queries nothing is asked of a kernel, which may not know the case
+
+    if q.shape[2] == 0:
+        return q
+
+    # in bfloat16 on CPUs the product, softmax and product take half of the time of torch's fused attention, as long as the scores stay in the cache
+
+    if q.dtype == torch.bfloat16 and q.device.type == 'cpu' and mask is None and q.shape[2] * k.shape[2] <= MAX_PLAIN_SCORES:
+        return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim = -1) @ v
+
+    return F.scaled_dot_product_attention(q, k, v, attn_mask = mask)
 
 
 def after_context(context: Tensor, own: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from lvsm_pytorch.evaluation.metrics import render_batch
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import save_pretrained
+from lvsm_pytorch.training.initialization import initial_model
 from lvsm_pytorch.training.optim import optimizer_of
 from lvsm_pytorch.training.runs import model_of
 
@@ -123,10 +124,13 @@ class Training:
 
     @classmethod
     def begin(cls, config: TrainConfig, source: Source, accelerator: Accelerator) -> Training:
-        """With random weights by the config's seed, the same in all processes, which draw random numbers of their own from then on."""
+        """With the initial weights of the config, or random ones by its seed, the same in all processes, which draw random numbers of their own from then on."""
         torch.manual_seed(config.seed)
         model = model_of(config, source)
         average = None
+
+        if config.init_from is not None:
+            model.load_state_dict(initial_model(config.init_from).state_dict())
 
         if config.ema_decay > 0:
             from ema_pytorch import EMA

@@ -33,6 +33,7 @@ def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
         max_image_size = config.image_size,
         patch_size = config.patch_size,
         depth = config.depth,
+        heads = config.heads,
         dim_head = config.dim_head,
         perceptual_loss = None if config.perceptual_loss is None else perceptual_loss(config.perceptual_loss),
         perceptual_loss_weight = config.perceptual_loss_weight,

@@ -5,7 +5,7 @@ import torch
 
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 from lvsm_pytorch.geometry import Cameras
-from lvsm_pytorch.geometry.normalization import move_poses
+from lvsm_pytorch.geometry.cameras import move_poses
 from lvsm_pytorch.geometry.scene_scale import DepthRange, estimate_depth_range, match_distances
 
 
@@ -13,7 +13,7 @@ from lvsm_pytorch.geometry.scene_scale import DepthRange, estimate_depth_range, 
 def scene():
     """Three views of solids on a ground; cameras are 3.3 to 4.2 units from the middle, and the solids reach 1.7 units out."""
     images, cameras = synthetic_scenes([3], num_views = 3, image_size = 128)
-    return images[0], Cameras(*(t[0] for t in cameras))
+    return images[0], cameras[0]
 
 
 def moved(cameras: Cameras, similarity: torch.Tensor) -> Cameras:
@@ -60,7 +60,7 @@ def test_a_frontal_wall_of_noise_is_where_it_is():
 
 def test_nothing_to_tell_by(scene):
     images, cameras = scene
-    one = Cameras(*(t[:1] for t in cameras))
+    one = cameras[:1]
     assert estimate_depth_range(images[:1], one) is None
     assert estimate_depth_range(images, Cameras(cameras.camera_to_world[:1].expand(3, -1, -1), cameras.intrinsics)) is None
     assert estimate_depth_range(torch.full_like(images, 0.5), cameras) is None
@@ -68,7 +68,7 @@ def test_nothing_to_tell_by(scene):
 
 def test_duplicate_views_do_not_hide_the_others(scene):
     images, cameras = scene
-    twice = Cameras(*(torch.cat((t, t[:1])) for t in cameras))
+    twice = Cameras.cat((cameras, cameras[:1]))
     assert estimate_depth_range(torch.cat((images, images[:1])), twice).near == pytest.approx(estimate_depth_range(*scene).near, rel = 0.3)
 
 
@@ -77,7 +77,7 @@ def test_wrong_shapes(scene):
     with pytest.raises(ValueError, match = 'intrinsics'):
         estimate_depth_range(images, Cameras(cameras.camera_to_world, cameras.intrinsics[:2]))
     with pytest.raises(ValueError, match = 'at least one photo'):
-        estimate_depth_range(images[:0], Cameras(*(t[:0] for t in cameras)))
+        estimate_depth_range(images[:0], cameras[:0])
 
 
 def test_planes_reach_beyond_the_range_on_both_sides():

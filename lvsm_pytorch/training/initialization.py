@@ -1,0 +1,42 @@
+"""Weights to start from, and the network that comes with them."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.lvsm.model import LVSM
+
+# what weights are made for
+
+NETWORK = ('patch_size', 'dim', 'depth', 'heads', 'dim_head', 'camera_encoding', 'num_depth_planes', 'plane_sweep', 'near_plane')
+
+
+def initial_model(init_from: str) -> LVSM:
+    """The model of a run, of a folder that `save_pretrained` wrote, of the library, of the Hugging Face hub, or of a checkpoint of the LVSM authors, which is a file.
+
+    Errors: ValueError for what is missing or is none of these.
+    """
+    return LVSM.from_official(init_from) if Path(init_from).is_file() else LVSM.from_pretrained(init_from)
+
+
+def with_network_of_weights(config: TrainConfig) -> TrainConfig:
+    """The config with the network of its initial weights, where there are any: fields that are as by default say nothing.
+
+    Errors: ValueError for a field of the network that is set otherwise.
+    """
+    if config.init_from is None:
+        return config
+
+    network = initial_model(config.init_from).config
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+
+    for name in NETWORK:
+        given = getattr(config, name)
+
+        if given not in (defaults[name], network[name]):
+            fail(name, f'must be {network[name]!r}, as the weights of init_from = {config.init_from!r} have it, or be left out', given, 'Image size, number of views and input_attends_target may differ.')
+
+    return replace(config, **{name: network[name] for name in NETWORK})
