@@ -22,8 +22,8 @@ from lvsm_pytorch.evaluation.metrics import table
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, remove_partial_files
 from lvsm_pytorch.training.checkpoint import Checkpoints, Progress, Training
-from lvsm_pytorch.training.logging import METRICS, Log, Step, check_trackers
 from lvsm_pytorch.training.initialization import with_network_of_weights
+from lvsm_pytorch.training.logging import METRICS, Log, Step, check_trackers
 from lvsm_pytorch.training.optim import is_step_accepted, learning_rate, set_learning_rates
 from lvsm_pytorch.training.reproducible import warm_up_mkl
 from lvsm_pytorch.training.runs import BEST, CHECKPOINTS, source_of, workers_of

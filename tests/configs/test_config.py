@@ -87,8 +87,8 @@ def test_a_steps_samples_are_shared_out():
 
 # presets
 
-def test_presets_are_the_six_that_are_promised():
-    assert presets() == ['demo', 'modern', 'one-gpu', 'paper', 'solids-128', 'two-gpus']
+def test_presets_are_those_that_are_promised():
+    assert presets() == ['demo', 'modern', 'one-gpu', 'paper', 'photos-128', 'solids-128', 'two-gpus']
 
 
 @pytest.mark.parametrize('name, processes', [('demo', 1), ('solids-128', 1), ('one-gpu', 1), ('two-gpus', 2), ('paper', 64), ('modern', 64)])
@@ -118,7 +118,7 @@ def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
 
 
 def test_a_config_that_is_none_is_named(tmp_path):
-    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'modern', 'one-gpu', 'paper', 'solids-128', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
+    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'modern', 'one-gpu', 'paper', 'photos-128', 'solids-128', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
         load_config('dmeo')
     (tmp_path / 'mine.yaml').write_text('stepps: 3')
     with pytest.raises(ValueError, match = 'mine.yaml: must have known keys alone, but got stepps. Did you mean steps'):
@@ -161,6 +161,7 @@ def test_every_field_is_an_option(told):
     words = dict(
         data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'plucker', optimizer = 'adamw', muon_learning_rate = '0.25',
         learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', near_plane = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
+        synthetic = 'worlds', init_from = 'weights', random_num_inputs = '2 6', plane_sweep = 'features', image_loss = 'rmse', ssim_loss_weight = '0.25', depth_loss_weight = '0.25',
     )
     base = load_config('demo')
     arguments = []
@@ -168,14 +169,14 @@ def test_every_field_is_an_option(told):
     for field in fields(TrainConfig):
         value = getattr(base, field.name)
         option = field.name.replace('_', '-')
-        arguments += [f'--{"no-" if value else ""}{option}'] if isinstance(value, bool) else [f'--{option}', words.get(field.name, '48')]
+        arguments += [f'--{"no-" if value else ""}{option}'] if isinstance(value, bool) else [f'--{option}', *words.get(field.name, '48').split()]
 
     config, _ = told(*arguments)
 
     for field in fields(TrainConfig):
         value = getattr(config, field.name)
         assert value != getattr(base, field.name), field.name
-        assert isinstance(value, bool) or str(value) == words.get(field.name, '48')
+        assert isinstance(value, bool) or ' '.join(map(str, value if isinstance(value, tuple) else [value])) == words.get(field.name, '48')
 
 
 def test_a_run_that_goes_on_keeps_its_own_config(told, tmp_path):

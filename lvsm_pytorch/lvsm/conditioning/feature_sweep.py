@@ -147,12 +147,9 @@ class FeatureSweep(NoPlaneSweep):
         mean = (images * is_visible).sum(dim = 1) / is_visible.sum(dim = 1).clamp(min = 1)
         project, centers = projections(*inputs.cameras, tuple(images.shape[-2:]))
 
-        if inputs.depth_range is None:
-            inverse_range = project.new_tensor([0., 1 / self.near_plane]).expand(b, 2)
-        else:
-            inverse_range = 1 / inputs.depth_range.to(project).flip(-1)
+        depth_range = project.new_tensor([self.near_plane, torch.inf]).expand(b, 2) if inputs.depth_range is None else inputs.depth_range.to(project)
 
-        return dict(coarse = coarse, fine = fine, project = project, centers = centers, inverse_range = inverse_range, blurred = F.adaptive_avg_pool2d(mean, BLURRED))
+        return dict(coarse = coarse, fine = fine, project = project, centers = centers, inverse_range = 1 / depth_range.flip(-1), blurred = F.adaptive_avg_pool2d(mean, BLURRED))
 
     # before the blocks
 
@@ -232,7 +229,7 @@ class FeatureSweep(NoPlaneSweep):
         blurred = enlarged(source['blurred']).repeat_interleave(t, dim = 0)
         channels = image.shape[1]
         colors = rearrange(warped[:, :, -channels - 1:-1], 'b v c t s h w -> (b t) c (v s) h w')
-        composed = einsum(of_samples, colors, 'n k h w, n c k h w -> n c h w') 
+        composed = einsum(of_samples, colors, 'n k h w, n c k h w -> n c h w')
         composed = composed + others[:, :1] * smooth + others[:, 1:2] * image + others[:, 2:] * blurred
 
         refined = composed + RESIDUAL_SCALE * at_least_float32(self.refine(torch.cat((composed * 2 - 1, smooth * 2 - 1, image * 2 - 1, context, shared, others, blurred * 2 - 1), dim = 1)))

@@ -49,12 +49,10 @@ def warp(maps: Tensor, views: Projections, rays: Rays, inverse_distance: Tensor)
     Returns them warped, (b v c t e h w), and how far the input view looks at the point from another side than the target does, (b v 1 t e h w):
     the square root of 1 minus the cosine of the angle.
     """
-    b, v = maps.shape[:2]
-    t, e, h, w = inverse_distance.shape[1:]
     grid, cosine = places(*views, *rays, inverse_distance)
     warped = F.grid_sample(maps.flatten(0, 1), rearrange(grid, 'b v t e h w two -> (b v) (t e h) w two').to(maps.dtype), align_corners = False)
     angle = (1 - cosine).clamp(min = 0).add(1e-6).sqrt()
-    return rearrange(warped, '(b v) c (t e h) w -> b v c t e h w', b = b, t = t, e = e), rearrange(angle, 'b v t e h w -> b v 1 t e h w')
+    return rearrange(warped, '(b v) c (t e h) w -> b v c t e h w', b = len(maps), t = inverse_distance.shape[1], e = inverse_distance.shape[2]), rearrange(angle, 'b v t e h w -> b v 1 t e h w')
 
 
 @in_float32
