@@ -74,10 +74,10 @@ def as_type(where: str, value: Any, hint: Any) -> Any:  # noqa: RET503, since fa
         if choice is Path and isinstance(value, str):
             return Path(value)
 
-        if get_origin(choice) is tuple and isinstance(value, list) and len(value) == len(get_args(choice)):
+        if get_origin(choice) is tuple and type(value) is list and len(value) == len(get_args(choice)):
             return tuple(as_type(where, each, hint) for each, hint in zip(value, get_args(choice), strict = True))
 
-        if choice is float and type(value) in (int, str):
+        if choice is float and isinstance(value, int | str) and not isinstance(value, bool):
             with suppress(ValueError):
                 return float(value)
 

@@ -61,7 +61,7 @@ class WorldSource(Source):
         self.random_num_inputs = (num_inputs, num_inputs) if random_num_inputs is None else random_num_inputs
         self.samples_per_step = samples_per_step
         self.num_views = max(self.NUM_VIEWS, self.random_num_inputs[1] + num_targets, num_inputs + 1)
-        self.world = lru_cache(maxsize = 2 * self.WINDOW)(self.render)
+        self.rendered = lru_cache(maxsize = 2 * self.WINDOW)(self.render)
 
     def render(self, seed: int) -> RenderedWorlds:
         return render_worlds([seed], num_views = self.num_views, image_size = self.image_size)
@@ -72,16 +72,16 @@ class WorldSource(Source):
         seed = window + int(torch.randint(self.WINDOW, (), generator = generator))
         least, most = self.random_num_inputs
         num_inputs = int(torch.randint(least, most + 1, (), generator = self.generator(-1 - number // self.samples_per_step)))
-        indices = draw_views(self.world(seed).cameras.camera_to_world[0], num_inputs, self.num_targets, generator)
+        indices = draw_views(self.rendered(seed).cameras.camera_to_world[0], num_inputs, self.num_targets, generator)
         return self.views(seed, indices, num_inputs, generator)
 
     def held_out(self, most: int = NUM_HELD_OUT) -> Views:
         """Worlds by seeds that no training reaches: a view of each, and those nearest to it."""
-        return self.collate([self.views(seed, [*nearest_to_first(self.world(seed), self.num_inputs), 0], self.num_inputs) for seed in range(most)])
+        return self.collate([self.views(seed, [*nearest_to_first(self.rendered(seed), self.num_inputs), 0], self.num_inputs) for seed in range(most)])
 
     def views(self, seed: int, indices: list[int], num_inputs: int, generator: Generator | None = None) -> Views:
         """Views of a world, inputs first, in the unit of what is near, with errors and augmentations that a generator draws."""
-        world, name = self.world(seed), f'world {seed}'
+        world, name = self.rendered(seed), f'world {seed}'
         images, distances = world.images[0, indices], world.distance[0, indices]
         camera_to_world, intrinsics = (t[0, indices] for t in world.cameras)
         found = true_range(distances[:num_inputs])

@@ -126,7 +126,8 @@ def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
 
     grey = F.interpolate(images.float().cpu(), (IMAGE_SIZE, IMAGE_SIZE), mode = 'area').mean(dim = 1, keepdim = True)
     intrinsics = scale_intrinsics(intrinsics, (sizes['h'], sizes['w']), (IMAGE_SIZE, IMAGE_SIZE))
-    distances = torch.logspace(*(torch.tensor(DISTANCES).log10().tolist()), NUM_DISTANCES, dtype = torch.float64) * nearest.median()
+    near, far = (math.log10(distance) for distance in DISTANCES)
+    distances = torch.logspace(near, far, NUM_DISTANCES, dtype = torch.float64) * nearest.median()
     references = torch.linspace(0, sizes['v'] - 1, min(sizes['v'], MAX_REFERENCES)).round().long().tolist()
     matches = [match_reference(reference, grey, poses, intrinsics, baselines, distances) for reference in references if baselines[reference].isfinite().any()]
     return Matches(*(torch.cat(each) for each in zip(*matches, strict = True))) if matches else None

@@ -68,9 +68,8 @@ class ViewAttention(Module):
         q = self.encoding.transform_q(self.q_rmsnorm(self.split(self.to_q(x[:, layout.query_start:]))), pose_q)
         k, v = self.encoding.transform_kv(self.k_rmsnorm(self.split(self.to_k(x))), self.split(self.to_v(x)), layout.pose)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        attended = (k, v) if context is None else [after_context(*each) for each in zip(context, (k, v), strict = True)]
-
-        out = attention(q, *attended, layout.mask)
+        attended_k, attended_v = (k, v) if context is None else (after_context(*each) for each in zip(context, (k, v), strict = True))
+        out = attention(q, attended_k, attended_v, layout.mask)
         out = self.encoding.transform_out(out.transpose(1, 2), pose_q)
         return self.to_out(out.flatten(2)), k, v
 

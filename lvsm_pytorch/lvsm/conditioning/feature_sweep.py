@@ -124,13 +124,14 @@ class FeatureSweep(NoPlaneSweep):
         self.per_view_base = nn.Conv3d(HIDDEN + looked_up, VIEW_HIDDEN, 1)
         self.to_view_logit = nn.Linear(VIEW_HIDDEN, 1, bias = False)
         self.fallback = nn.Conv2d(CONTEXT + HIDDEN, 3, 1)
-        self.refine = nn.Sequential(conv(4 * channels + CONTEXT + HIDDEN + 3, REFINED), nn.GELU(), conv(REFINED, REFINED), nn.GELU(), conv(REFINED, REFINED), nn.GELU(), conv(REFINED, channels))
+        to_residual = conv(REFINED, channels)
+        self.refine = nn.Sequential(conv(4 * channels + CONTEXT + HIDDEN + 3, REFINED), nn.GELU(), conv(REFINED, REFINED), nn.GELU(), conv(REFINED, REFINED), nn.GELU(), to_residual)
 
         for linear in (self.to_tokens, self.to_query, self.to_bias, self.to_context):
             nn.init.normal_(linear.weight, std = 0.02)
 
-        nn.init.zeros_(self.refine[-1].weight)
-        nn.init.zeros_(self.refine[-1].bias)
+        for parameter in to_residual.parameters():
+            nn.init.zeros_(parameter)
 
     # once a scene
 
@@ -145,7 +146,7 @@ class FeatureSweep(NoPlaneSweep):
         is_visible = rearrange(inputs.has_rays, 'b v -> b v 1 1 1').to(images.dtype)
         coarse, fine = (torch.cat((features, colors, torch.ones_like(colors[:, :, :1])), dim = 2) * is_visible for features, colors in ((coarse, small), (fine, images)))
         mean = (images * is_visible).sum(dim = 1) / is_visible.sum(dim = 1).clamp(min = 1)
-        project, centers = projections(*inputs.cameras, tuple(images.shape[-2:]))
+        project, centers = projections(inputs.cameras.camera_to_world, inputs.cameras.intrinsics, (images.shape[-2], images.shape[-1]))
 
         depth_range = project.new_tensor([self.near_plane, torch.inf]).expand(b, 2) if inputs.depth_range is None else inputs.depth_range.to(project)
 
