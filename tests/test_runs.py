@@ -20,7 +20,8 @@ from lvsm_pytorch.configs.config import EvaluateConfig, RenderConfig, TrainConfi
 from lvsm_pytorch.configs.yaml import data_beside, load_run_config, save_config
 from lvsm_pytorch.data import synthetic_scene, write_transforms
 from lvsm_pytorch.data.images import save_image
-from lvsm_pytorch.evaluation.evaluate import REPORT, evaluate
+from lvsm_pytorch.evaluation.evaluate import evaluate
+from lvsm_pytorch.evaluation.records import REPORT
 from lvsm_pytorch.inference.render import FRAMES, render, unique_files
 from lvsm_pytorch.inference.scenes import FittedViews
 from lvsm_pytorch.lvsm.pretrained import TrainedFor

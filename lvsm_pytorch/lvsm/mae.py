@@ -14,6 +14,7 @@ from torch.nn import Module
 
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.lvsm.tokens import masked_tokens
 from lvsm_pytorch.lvsm.validation import check_tokens_alone, validated_inputs
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class MAE(Module):
         views = validated_inputs(self.lvsm, images, rays, num_images, cameras, min_views = 2)
         valid_mask = torch.ones(images.shape[:2], dtype = torch.bool) if views.valid_mask is None else views.valid_mask
         image_mask, ray_mask = self.draw_masks(valid_mask.to(images.device), generator)
-        tokens = self.lvsm.masked_tokens(views.without_rays(ray_mask), image_mask)
+        tokens = masked_tokens(self.lvsm, views.without_rays(ray_mask), image_mask)
 
         pred_images = self.lvsm.decode(tokens)
         pred_rays = rearrange(self.to_rays(tokens), 'b v h w (p q c) -> b v c (h p) (w q)', p = self.lvsm.patch_size, q = self.lvsm.patch_size)

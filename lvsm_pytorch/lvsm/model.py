@@ -9,7 +9,7 @@ Letters of shapes: b batch, v input views, t target views, c channels, h w pixel
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from einops import rearrange, repeat
@@ -19,26 +19,16 @@ from torch.nn import Module
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.lvsm.allocator import tune_malloc
-from lvsm_pytorch.lvsm.attention import context_mask, token_mask
+from lvsm_pytorch.lvsm.attention import token_mask
 from lvsm_pytorch.lvsm.conditioning import CAMERA_ENCODINGS, PLANE_SWEEPS, NoPlaneSweep
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.losses import LossBreakdown, ViewLoss
 from lvsm_pytorch.lvsm.pretrained import Pretrained
+from lvsm_pytorch.lvsm.tokens import Embeds, embed_views, masked_tokens
 from lvsm_pytorch.lvsm.transformer import PaperEncoder
 from lvsm_pytorch.lvsm.validation import check_arguments, check_masks, check_tokens_alone, validated, validated_inputs, validated_targets
-from lvsm_pytorch.lvsm.views import Views, chunks, in_sequence, mask_out
+from lvsm_pytorch.lvsm.views import Views, chunks, in_sequence
 from lvsm_pytorch.precision import Float32Linear
-
-
-class Embeds(NamedTuple):
-    """Final tokens, after the last norm.
-
-    targets: (b t h w d), or (b h w d) for a single target.
-    inputs: (b v h w d) for a single target. In the paper's mode inputs attend to the target, so that for several there is a set
-        for each, (b t v h w d); with `input_attends_target = False` they don't, and (b v h w d) is for all.
-    """
-    targets: Tensor
-    inputs: Tensor
 
 
 class LVSM(Pretrained, Module):
@@ -189,7 +179,7 @@ class LVSM(Pretrained, Module):
         single = target_rays.ndim == 4
 
         if return_embed:
-            return self.embeds(inputs, targets, scene, single)
+            return embed_views(self, inputs, targets, scene, single = single)
 
         pred, depth_loss = self.render_views(targets, scene, target_distances)
         pred = pred[:, 0] if single else pred
@@ -304,19 +294,6 @@ class LVSM(Pretrained, Module):
         pixels = rearrange(self.to_pixels(tokens), '... h w (p q c) -> ... c (h p) (w q)', p = self.patch_size, q = self.patch_size)
         return pixels.sigmoid()
 
-    # tokens, for objectives that are built on this network
-
-    def embeds(self, inputs: Views, targets: Views, scene: EncodedScene, single: bool) -> Embeds:
-        targets = targets._replace(volume = self.plane_sweep.sweep(targets, scene))
-        tokens, input_tokens = self.attend(targets, scene, inputs_too = True)
-
-        if scene.tokens is None:
-            input_tokens = self.attend_to_all(self.embed_inputs(inputs), self.encode_pose(inputs, scene.reference), valid_mask = scene.valid_mask)
-            return Embeds(tokens[:, 0] if single else tokens, input_tokens)
-
-        input_tokens = input_tokens.reshape(*tokens.shape[:2], *scene.tokens.shape[1:])
-        return Embeds(tokens[:, 0], input_tokens[:, 0]) if single else Embeds(tokens, input_tokens)
-
     def tokens(
         self, images: Tensor, rays: Tensor, image_mask: Tensor | None = None, ray_mask: Tensor | None = None, num_images: Tensor | None = None, cameras: Cameras | None = None,
     ) -> Tensor:
@@ -333,29 +310,4 @@ class LVSM(Pretrained, Module):
         """
         check_tokens_alone(self)
         check_masks(rays, image_mask = image_mask, ray_mask = ray_mask)
-        return self.masked_tokens(validated_inputs(self, images, rays, num_images, cameras, ray_mask = ray_mask), image_mask)
-
-    def masked_tokens(self, views: Views, image_mask: Tensor | None) -> Tensor:
-        pose = self.encode_pose(views, self.encoding.reference_pose(views))
-
-        if image_mask is None:
-            tokens = self.embed_inputs(views)
-            return self.attend_to_all(tokens, pose, valid_mask = token_mask(views.valid_mask, tokens))
-
-        # nothing of a masked image is computed with, so that nothing of it leaks
-
-        assert views.images is not None
-        image_mask = image_mask.to(views.images.device)
-        inputs = self.embed_inputs(views._replace(images = mask_out(image_mask, views.images)))
-        tokens = torch.where(rearrange(image_mask, 'b v -> b v 1 1 1'), self.embed_targets(views), inputs)
-
-        if self.input_attends_target:
-            return self.attend_to_all(tokens, pose, valid_mask = token_mask(views.valid_mask, tokens))
-
-        context = ~image_mask if views.valid_mask is None else ~image_mask & views.valid_mask.to(image_mask.device)
-        return self.attend_to_all(tokens, pose, mask = context_mask(context, tokens.shape[2] * tokens.shape[3]))
-
-    def attend_to_all(self, tokens: Tensor, pose: Tensor | None, **masks: Tensor | None) -> Tensor:
-        """Final tokens (b v h w d) of one sequence. masks: as of `PaperEncoder`."""
-        x, _ = self.transformer(in_sequence(tokens), pose = in_sequence(pose), **masks)
-        return x.reshape(tokens.shape)
+        return masked_tokens(self, validated_inputs(self, images, rays, num_images, cameras, ray_mask = ray_mask), image_mask)

@@ -17,8 +17,9 @@ from lvsm_pytorch.configs.config import EvaluateConfig, TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import open_dataset, split_scenes, synthetic_scene, write_chunks, write_transforms
 from lvsm_pytorch.evaluation import evaluate as evaluate_module
-from lvsm_pytorch.evaluation.evaluate import PAGE, REPORT, SCENES, evaluate, spread
+from lvsm_pytorch.evaluation.evaluate import evaluate, spread
 from lvsm_pytorch.evaluation.index import make_index, write_index
+from lvsm_pytorch.evaluation.records import PAGE, REPORT, SCENES
 from lvsm_pytorch.evaluation.report import BRIGHTEST, baselines, error_map, extremes, summary, table
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 

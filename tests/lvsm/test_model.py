@@ -13,7 +13,7 @@ from lvsm_pytorch import LVSM, Cameras, PerceptualLoss, ShapeError
 from lvsm_pytorch.geometry.cameras import pose
 from lvsm_pytorch.geometry.rays import plucker_rays
 from lvsm_pytorch.lvsm.losses import LossBreakdown
-from lvsm_pytorch.lvsm.model import Embeds
+from lvsm_pytorch.lvsm.tokens import Embeds
 from lvsm_pytorch.lvsm.views import Views
 
 B, V, T, SIZE = 2, 3, 4, (16, 24)

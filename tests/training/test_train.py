@@ -279,7 +279,7 @@ def test_the_average_is_what_is_judged_and_saved(photos, tmp_path):
 
 def score_of(config):
     held_out = source_of(config).held_out_batch()
-    return score(render(load_run(config.out)[1], held_out), held_out.target_images).psnr.mean().item()
+    return score(render_batch(load_run(config.out)[1], held_out), held_out.target_images).psnr.mean().item()
 
 
 def test_the_perceptual_loss_comes_from_a_file(photos, tmp_path):

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
+from lvsm_pytorch.data.worlds.layouts import MAX_VIEWS
 from lvsm_pytorch.data.worlds.objects import MAX_PRIMITIVES
-from lvsm_pytorch.data.worlds.scenery import MAX_VIEWS, World, make_world, stacked
+from lvsm_pytorch.data.worlds.scenery import World, make_world, stacked
 from lvsm_pytorch.data.worlds.shading import make_shadows, shade, surface_table
 from lvsm_pytorch.data.worlds.tracing import Hits, trace
 from lvsm_pytorch.errors import fail

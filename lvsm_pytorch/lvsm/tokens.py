@@ -1,0 +1,68 @@
+"""Final tokens of views, for objectives that are built on the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from lvsm_pytorch.lvsm.attention import context_mask, token_mask
+from lvsm_pytorch.lvsm.encoded import EncodedScene
+from lvsm_pytorch.lvsm.views import Views, in_sequence, mask_out
+
+if TYPE_CHECKING:
+    from lvsm_pytorch.lvsm.model import LVSM
+
+
+class Embeds(NamedTuple):
+    """Final tokens, after the last norm.
+
+    targets: (b t h w d), or (b h w d) for a single target.
+    inputs: (b v h w d) for a single target. In the paper's mode inputs attend to the target, so that for several there is a set
+        for each, (b t v h w d); with `input_attends_target = False` they don't, and (b v h w d) is for all.
+    """
+    targets: Tensor
+    inputs: Tensor
+
+
+def embed_views(model: LVSM, inputs: Views, targets: Views, scene: EncodedScene, *, single: bool) -> Embeds:
+    """Final tokens of inputs and targets, as `LVSM.forward` returns them."""
+    targets = targets._replace(volume = model.plane_sweep.sweep(targets, scene))
+    tokens, input_tokens = model.attend(targets, scene, inputs_too = True)
+
+    if scene.tokens is None:
+        input_tokens = attend_to_all(model, model.embed_inputs(inputs), model.encode_pose(inputs, scene.reference), valid_mask = scene.valid_mask)
+        return Embeds(tokens[:, 0] if single else tokens, input_tokens)
+
+    input_tokens = input_tokens.reshape(*tokens.shape[:2], *scene.tokens.shape[1:])
+    return Embeds(tokens[:, 0], input_tokens[:, 0]) if single else Embeds(tokens, input_tokens)
+
+
+def masked_tokens(model: LVSM, views: Views, image_mask: Tensor | None) -> Tensor:
+    """Final tokens (b v h w d) of views, as `LVSM.tokens` returns them. Views of the image mask (b v) are targets."""
+    pose = model.encode_pose(views, model.encoding.reference_pose(views))
+
+    if image_mask is None:
+        tokens = model.embed_inputs(views)
+        return attend_to_all(model, tokens, pose, valid_mask = token_mask(views.valid_mask, tokens))
+
+    # nothing of a masked image is computed with, so that nothing of it leaks
+
+    assert views.images is not None
+    image_mask = image_mask.to(views.images.device)
+    inputs = model.embed_inputs(views._replace(images = mask_out(image_mask, views.images)))
+    tokens = torch.where(rearrange(image_mask, 'b v -> b v 1 1 1'), model.embed_targets(views), inputs)
+
+    if model.input_attends_target:
+        return attend_to_all(model, tokens, pose, valid_mask = token_mask(views.valid_mask, tokens))
+
+    context = ~image_mask if views.valid_mask is None else ~image_mask & views.valid_mask.to(image_mask.device)
+    return attend_to_all(model, tokens, pose, mask = context_mask(context, tokens.shape[2] * tokens.shape[3]))
+
+
+def attend_to_all(model: LVSM, tokens: Tensor, pose: Tensor | None, **masks: Tensor | None) -> Tensor:
+    """Final tokens (b v h w d) of one sequence. masks: as of `PaperEncoder`."""
+    x, _ = model.transformer(in_sequence(tokens), pose = in_sequence(pose), **masks)
+    return x.reshape(tokens.shape)
