@@ -201,8 +201,8 @@ class TrainConfig(Expanded):
 class EvaluateConfig(Expanded):
     """Render the views that an index names, and say how good they are."""
 
-    model: Path
-    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
+    model: Path = Path('photos-128')
+    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: photos-128, solids-128."""
     data: tuple[Path, ...] | None = None
     """Posed photos in any format that `lvsm train` takes, one folder or several, each a set or a folder of sets; of a folder with `train` and
     `test`, the latter. Left out: those of the run, or built-in scenes that it has not seen. Of the run's own scenes, without an index, those that
@@ -220,7 +220,7 @@ class EvaluateConfig(Expanded):
     max_views: int | None = None
     """Of the protocol nearest: so many held-out views of each set at most, the first by name. Left out: all."""
     out: Path | None = None
-    """Folder for report.json, index.html and what was found of each scene. Left out: MODEL/evaluation, or solids-128-evaluation here."""
+    """Folder for report.json, index.html and what was found of each scene. Left out: MODEL/evaluation, or photos-128-evaluation here."""
     image_size: int | None = None
     """Height and width that photos are resized and cropped to. Left out: as the model was trained."""
     resize_filter: Filter | None = None
@@ -267,8 +267,8 @@ class EvaluateConfig(Expanded):
 class RenderConfig(Expanded):
     """Render what a camera sees that nobody held."""
 
-    model: Path
-    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
+    model: Path = Path('photos-128')
+    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: photos-128, solids-128."""
     data: Path | None = None
     """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or a built-in scene that it was not."""
     pose: bool = False
@@ -279,10 +279,12 @@ class RenderConfig(Expanded):
     photos, and if need be "intrinsics", "size" and "fps"; or a camera path of nerfstudio, with its dataparser_transforms.json beside it."""
     scene: int = 0
     """Number of the scene, where there are several."""
+    num_inputs: int | None = None
+    """Photos that a frame is rendered from: the nearest ones to its camera. By default as many as the model was trained with."""
     inputs: tuple[int, ...] | None = None
-    """Numbers of the photos that the model sees. Left out: as many as it was trained with, spread over the scene."""
+    """Numbers of the photos that all frames are rendered from, in place of the nearest ones."""
     out: Path | None = None
-    """Folder for frames and film. Left out: MODEL/render, or solids-128-render here."""
+    """Folder for frames and film. Left out: MODEL/render, or photos-128-render here."""
     frames: int = 60
     """Frames of an interpolation or an orbit."""
     fps: float = 30.
@@ -339,8 +341,8 @@ class DemoConfig(Expanded):
 class ViewConfig(Expanded):
     """Walk through a scene in the browser: move the camera, and the model renders what it sees."""
 
-    model: Path = Path('solids-128')
-    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: solids-128."""
+    model: Path = Path('photos-128')
+    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: photos-128, solids-128."""
     data: Path | None = None
     """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or built-in scenes that it was not."""
     pose: bool = False

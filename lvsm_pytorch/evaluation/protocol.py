@@ -15,6 +15,7 @@ from lvsm_pytorch.evaluation.index import Entry, views_of
 from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, score
 from lvsm_pytorch.geometry.cameras import Cameras, move_poses
 from lvsm_pytorch.geometry.normalization import normalize_poses
+from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, estimate_depth_range
 from lvsm_pytorch.lvsm.model import LVSM
 
 
@@ -32,7 +33,25 @@ class Protocol(NamedTuple):
         fitted = [view.fitted(self.size, filter = self.filter) for view in chosen.views]
         images, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
         poses = self.posed(scene, cameras_of(chosen.views).camera_to_world, num_inputs)
-        return Views(images, Cameras(poses.unsqueeze(0), intrinsics), [scene.name]).batch(num_inputs)
+        cameras, depth_range = self.scaled(images[0, :num_inputs], Cameras(poses, intrinsics[0]))
+        return Views(images, cameras[None], [scene.name], depth_range).batch(num_inputs)
+
+    def scaled(self, inputs: Tensor, cameras: Cameras) -> tuple[Cameras, Tensor | None]:
+        """Cameras (n), inputs first, in the unit that goes by how far the scene on the inputs (v 3 h w) is, and its depth range (1 2), for models that go by them."""
+        known = self.model.trained_for
+        by_depth = self.frame == 'inputs' and known is not None and known.scale == 'depth'
+
+        if not by_depth and not self.model.plane_sweep.knows_distances:
+            return cameras, None
+
+        found = estimate_depth_range(inputs, cameras[:len(inputs)])
+
+        if found is None:
+            return cameras, None
+
+        scale = UNIT_OF_NEAR / found.near if by_depth else 1.
+        cameras = cameras.transform(torch.diag(torch.tensor([scale, scale, scale, 1.])))
+        return cameras, torch.tensor([found.with_margin()]) * scale if self.model.plane_sweep.knows_distances else None
 
     def posed(self, scene: Scene, poses: Tensor, num_inputs: int) -> Tensor:
         """Poses (n 4 4), inputs first, in the world of the rays. In that of the inputs a set of photos keeps one unit, as in training."""
@@ -44,7 +63,7 @@ class Protocol(NamedTuple):
 
         unit = None if known is None else known.unit
 
-        if self.frame == 'inputs' and unit is None:
+        if self.frame == 'inputs' and unit is None and (known is None or known.scale == 'cameras'):
             unit = unit_of_set(scene)
 
         inputs, targets, _ = normalize_poses(poses[:num_inputs], poses[num_inputs:], protocol = 'inputs' if self.frame == 'inputs' else 'inputs_and_further', unit = unit)
@@ -57,7 +76,8 @@ class Protocol(NamedTuple):
         device = next(self.model.parameters()).device
         num_inputs, cameras = batch.input_images.shape[1], batch.cameras.to(device)
         inputs, targets = cameras[:, :num_inputs], cameras[:, num_inputs:]
-        scene = self.model.encode(batch.input_images.to(device), batch.input_rays.to(device), cameras = inputs)
+        depth_range = None if batch.depth_range is None else batch.depth_range.to(device)
+        scene = self.model.encode(batch.input_images.to(device), batch.input_rays.to(device), cameras = inputs, depth_range = depth_range)
         return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.chunk_size).cpu()
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from lvsm_pytorch.configs.config import RenderConfig
 from lvsm_pytorch.data import Scene, View, cameras_of
@@ -17,12 +20,13 @@ from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import check_free
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation, orbit
+from lvsm_pytorch.inference.nearest import NearestPhotos
 from lvsm_pytorch.inference.paths import Path3D, read_path
-from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
+from lvsm_pytorch.inference.pipeline import encode_photos
 from lvsm_pytorch.inference.scenes import FittedViews, data_of, inputs_of, scene_of, scenes_of, unit_for
 from lvsm_pytorch.inference.video import write_video
 from lvsm_pytorch.lvsm.model import LVSM
-from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights
+from lvsm_pytorch.lvsm.pretrained import default_size, hash_of_weights, num_inputs_of
 from lvsm_pytorch.output_dir import SETTINGS, beside, prepare_output_dir
 from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.training.runs import load_run, source_of
@@ -70,10 +74,11 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
     photos = FittedViews(scene, input_size, scenes.problems)
     inputs = inputs_of(config, model, photos)
     seen = [scene.views[number] for number in inputs]
-    cameras = cameras_of(seen)
-    way = build_path(config, scene, seen[0], cameras, input_size, data)
+    way = build_path(config, scene, seen[0], cameras_of(seen), input_size, data)
+    uses_nearest = data is not None and config.inputs is None
     settings = dict(
-        weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name, inputs = list(inputs),
+        weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name,
+        inputs = f'{config.num_inputs or num_inputs_of(model)} nearest' if uses_nearest else list(inputs),
         path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
     )
     out = output_dir_of(config, out, FRAMES, settings)
@@ -81,8 +86,16 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
 
     if not all(map(is_there, files)):
         model = model.to(pick_device(config.device))
-        known = encode_photos(model, *photos.of(inputs), input_size = input_size, unit = unit_for(model, scene))
-        write_frames(config, known, way, files)
+        left = [number for number, file in enumerate(files) if not is_there(file)]
+        unit = unit_for(model, scene)
+
+        if uses_nearest:
+            views = NearestPhotos(model, photos, config.num_inputs or num_inputs_of(model), unit = unit).render(way.cameras, way.size, left)
+        else:
+            known = encode_photos(model, *photos.of(inputs), input_size = input_size, unit = unit)
+            views = (view for chunk in known.render(way.cameras[left], way.size, chunk_size = config.chunk_size) for view in chunk)
+
+        write_frames(views, left, files)
 
     return Film(files, way.fps, seen)
 
@@ -117,20 +130,14 @@ def build_path(config: RenderConfig, scene: Scene, first: View, photos: Cameras,
     return read_path(Path(config.path), size, intrinsics, data)
 
 
-def write_frames(config: RenderConfig, photos: EncodedPhotos, way: Path3D, files: list[Path]) -> None:
-    """Those that are not there yet."""
+def write_frames(views: Iterable[Tensor], left: list[int], files: list[Path]) -> None:
+    """Those that are left to write, by number."""
     from tqdm import tqdm
 
-    left = [number for number, file in enumerate(files) if not is_there(file)]
-    cameras = way.cameras[left]
-
     with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
-        numbers = iter(left)
-
-        for chunk in photos.render(cameras, way.size, chunk_size = config.chunk_size):
-            for view in chunk:
-                save_image(view, files[next(numbers)], durable = False)
-                bar.update()
+        for number, view in zip(left, views, strict = True):
+            save_image(view, files[number], durable = False)
+            bar.update()
 
 
 def unique_files(names: list[str]) -> list[str]:

@@ -48,7 +48,8 @@ def scene_of(scenes: Dataset, number: int) -> Scene:
 def unit_for(model: LVSM, scene: Scene) -> float | None:
     """A set of photos keeps one unit, as in training, whichever of them are seen; None where the model knows it by itself."""
     known = model.trained_for
-    return unit_of_set(scene) if known is not None and known.pose_frame == 'inputs' and known.unit is None else None
+    by_cameras = known is not None and known.pose_frame == 'inputs' and known.unit is None and known.scale == 'cameras'
+    return unit_of_set(scene) if by_cameras else None
 
 
 class FittedViews:

@@ -18,6 +18,7 @@ from lvsm_pytorch.data import cameras_of, synthetic_scene, write_chunks, write_t
 from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation
+from lvsm_pytorch.inference import nearest as nearest_module
 from lvsm_pytorch.inference import render as render_module
 from lvsm_pytorch.inference.render import FRAMES, render
 from lvsm_pytorch.inference.scenes import FittedViews, inputs_of
@@ -188,8 +189,8 @@ def test_a_path_of_another_size_is_rendered(here):
 
 def test_larger_frames_do_not_change_how_photos_are_read(here, monkeypatch):
     sizes = []
-    read = render_module.encode_photos
-    monkeypatch.setattr(render_module, 'encode_photos', lambda *told, **options: sizes.append(options['input_size']) or read(*told, **options))
+    read = nearest_module.encode_photos
+    monkeypatch.setattr(nearest_module, 'encode_photos', lambda *told, **options: sizes.append(options['input_size']) or read(*told, **options))
     tiny_model(max_image_size = 32).save_pretrained(here / 'bare')
     with pytest.warns(UserWarning, match = 'target_rays of 48 × 48 are more pixels'):
         render(config(here, model = here / 'bare', height = 48, width = 48, frames = 1))
