@@ -7,8 +7,9 @@ from pathlib import Path
 
 PRETRAINED = Path(__file__).parent / 'configs' / 'pretrained'
 
-# sees built-in synthetic scenes at 128²; its folder says how it was trained
+# for photos, and for built-in synthetic scenes; their folders say how they were trained
 
+PHOTOS = 'photos-128'
 SOLIDS = 'solids-128'
 
 

@@ -12,28 +12,56 @@ from lvsm_pytorch import LVSM
 from lvsm_pytorch.cli import main
 from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig
 from lvsm_pytorch.configs.yaml import config_beside, load_config
-from lvsm_pytorch.data import SyntheticSource
+from lvsm_pytorch.data import SyntheticSource, WorldSource, cameras_of, read_scene
 from lvsm_pytorch.evaluation.evaluate import evaluate
 from lvsm_pytorch.evaluation.index import Entry, write_index
 from lvsm_pytorch.evaluation.metrics import blurred_mean, render_batch, score
+from lvsm_pytorch.geometry.cameras import Cameras
+from lvsm_pytorch.geometry.view_selection import nearest_views
 from lvsm_pytorch.inference.demo import show
-from lvsm_pytorch.packaged import PRETRAINED, SOLIDS, folder_for, folder_of, packaged_models
+from lvsm_pytorch.inference.pipeline import synthesize
+from lvsm_pytorch.lvsm.losses import psnr
+from lvsm_pytorch.packaged import PHOTOS, PRETRAINED, SOLIDS, folder_for, folder_of, packaged_models
 from lvsm_pytorch.training.runs import model_of
 
 
-def test_a_model_comes_with_the_library_and_is_small():
-    assert packaged_models() == [SOLIDS]
-    files = list((PRETRAINED / SOLIDS).iterdir())
+def test_models_come_with_the_library_and_are_small():
+    assert packaged_models() == [PHOTOS, SOLIDS]
+    files = [file for name in packaged_models() for file in (PRETRAINED / name).iterdir()]
     assert {file.name for file in files} == {'README.md', 'config.json', 'config.yaml', 'model.safetensors'}
-    assert sum(file.stat().st_size for file in files) < 8_000_000
+    assert sum(file.stat().st_size for file in files) < 20_000_000
 
 
-def test_it_is_what_its_preset_makes():
-    config = config_beside(Path(SOLIDS))
+@pytest.mark.parametrize('name', [PHOTOS, SOLIDS])
+def test_they_are_what_their_presets_make(name):
+    config = config_beside(Path(name))
     assert config is not None
-    packaged = LVSM.from_pretrained(SOLIDS).config
+    packaged = LVSM.from_pretrained(name).config
     with torch.device('meta'):
-        assert model_of(load_config(SOLIDS)).config == model_of(config).config == packaged
+        assert model_of(load_config(name)).config == model_of(config).config == packaged
+
+
+def test_views_of_photos_without_training():
+    """Of the worlds that none has trained with; photos themselves are in `evaluation/test_photo_sets.py`, where they are at hand."""
+    model = LVSM.from_pretrained(PHOTOS)
+    batch = WorldSource(num_inputs = 3, num_targets = 1, image_size = 128).held_out(4).batch(3)
+    views = [
+        synthesize(model, batch.input_images[index], batch.cameras[index, :3], batch.cameras[index, 3:], (128, 128))
+        for index in range(4)
+    ]
+    found = score(torch.stack(views), batch.target_images).psnr.mean()
+    assert found > blurred_mean(batch).psnr.mean() + 2
+
+
+def test_views_of_real_photos_without_training(shared):
+    scene = read_scene(shared / 'scenes' / 'plush')
+    poses = cameras_of(scene.views).camera_to_world
+    others = [index for index in range(len(scene.views)) if index % 8]
+    chosen = [others[index] for index in nearest_views(poses[others], poses[8], 3)] + [8]
+    images, intrinsics = zip(*(scene.views[index].fitted((128, 128)) for index in chosen), strict = True)
+    cameras = Cameras(poses[chosen], torch.stack(intrinsics))
+    view = synthesize(LVSM.from_pretrained(PHOTOS), images[:3], cameras[:3], cameras[3], (128, 128))
+    assert psnr(view, images[3]) > 25
 
 
 def test_it_sees_scenes_that_it_was_not_trained_on_without_a_network(monkeypatch):
@@ -69,7 +97,7 @@ def test_what_is_made_with_it_lies_here(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_is_told_of_it():
-    with pytest.raises(ValueError, match = rf"must be a folder that is there, one of \['{SOLIDS}'\], or a hub id"):
+    with pytest.raises(ValueError, match = rf"must be a folder that is there, one of \['{PHOTOS}', '{SOLIDS}'\], or a hub id"):
         LVSM.from_pretrained('solid')
 
 
