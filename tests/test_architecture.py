@@ -1,8 +1,9 @@
-"""The rooms of the package, and the arrows between them."""
+"""The rooms of the package, the arrows between them, and their drawing in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -97,3 +98,49 @@ def test_the_model_imports_core_dependencies_alone(module):
 
     tops = {imported.split('.')[0] for imported, _ in imports_of(MODULES[module], types_too = False, inner_too = False)}
     assert tops - {'lvsm_pytorch', *sys.stdlib_module_names} <= CORE
+
+
+def drawn_paths() -> list[str]:
+    """Of the drawing, in order: folders end with /, modules stand behind their folder, and what follows # is prose."""
+    page = PACKAGE.parent / 'CONTRIBUTING.md'
+
+    if not page.is_file():
+        pytest.skip('CONTRIBUTING.md is part of the repository, and not of what is installed')
+
+    drawing = re.search(r'^```\nlvsm_pytorch/\n(.*?)^```', page.read_text(encoding = 'utf-8'), re.MULTILINE | re.DOTALL)
+    assert drawing is not None
+    folders, found = [''], []
+
+    for line in drawing[1].splitlines():
+        words = line.split('#')[0].split()
+        depth = (len(line) - len(line.lstrip())) // 2
+
+        if words[0].endswith('/'):
+            folders = [*folders[:depth], folders[depth - 1] + words.pop(0)]
+            found.append(folders[-1])
+        elif depth == 1:
+            folders = ['']
+
+        found += [folders[-1] + word for word in words]
+
+    return found
+
+
+def test_all_that_is_drawn_is_there():
+    """And once."""
+    drawn = drawn_paths()
+    assert len(drawn) == len(set(drawn))
+    assert not [path for path in drawn if not (PACKAGE / path).is_dir() and not (PACKAGE / f'{path}.py').is_file()]
+
+
+def test_all_folders_and_what_all_rooms_may_use_are_drawn():
+    """Modules of a room need not be: draw those that one looks for."""
+    folders = {f'{path.relative_to(PACKAGE).as_posix()}/' for path in PACKAGE.rglob('*') if path.is_dir() and path.name != '__pycache__' and path.parent.name != 'pretrained'}
+    shared = {path.stem for path in PACKAGE.glob('*.py')} - {'__init__'}
+    undrawn = (folders | shared) - set(drawn_paths())
+    assert not undrawn, 'draw them in CONTRIBUTING.md'
+
+
+def test_the_drawing_has_the_order_of_the_arrows():
+    rooms = [path.rstrip('/') for path in drawn_paths() if path.count('/') == 1 and path.endswith('/')]
+    assert rooms == [layer for layer in LAYERS if layer in rooms]
