@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.geometry.cameras import Cameras
@@ -39,6 +41,43 @@ class Malicious:
 
     def __reduce__(self):
         return os.mkdir, (self.path,)
+
+
+@contextmanager
+def counted_passes(at_most: float = float('inf')) -> Iterator[list[nn.Module]]:
+    """The linear layers that are called meanwhile, in order. After `at_most` calls the next one raises KeyboardInterrupt, as Ctrl-C does."""
+    called = []
+
+    def count(module, _):
+        if isinstance(module, nn.Linear):
+            if len(called) >= at_most:
+                raise KeyboardInterrupt
+            called.append(module)
+
+    handle = nn.modules.module.register_module_forward_pre_hook(count)
+
+    try:
+        yield called
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def full_disk(most_bytes: int) -> Iterator[None]:
+    """No file may be longer meanwhile, which is what a full disk is like."""
+    resource = pytest.importorskip('resource')
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def times_of(folder: Path) -> dict[str, int]:
+    """When each file was written last."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
 def tiny_model(**changes) -> LVSM:

@@ -41,7 +41,7 @@ def test_a_shape_error_is_a_value_error():
     assert issubclass(ShapeError, ValueError)
 
 
-def test_integers_are_told_what_to_do():
+def test_errors_for_integers_have_advice():
     check_floating(x = torch.zeros(1, dtype = torch.bfloat16))
     with pytest.raises(ValueError, match = 'x: .*uint8. Divide it by 255'):
         check_floating(x = torch.zeros(1, dtype = torch.uint8))

@@ -91,6 +91,7 @@ def test_the_peak_is_of_what_lives_at_once():
     assert memory.now == 4 * kept.numel()
 
 
+@pytest.mark.slow
 def test_workers_take_turns(tmp_path):
     work = Work('train', dim = 64, depth = 1, size = 16, batch = 1)
     ours = Implementation('ours', checkpointing = True)
@@ -105,12 +106,14 @@ def test_workers_take_turns(tmp_path):
     assert measured['ours'].parameters > 64 * 64 * 12
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_says_whose_it_was(tmp_path):
     with pytest.raises(RuntimeError, match = 'the worker of 0.1.6'):
         take_turns(Work('render'), [Implementation('0.1.6', kind = 'seed')], Machine('cpu', [], tmp_path / 'missing'), rounds = 1)
 
 
 def test_a_model_keeps_freed_memory(monkeypatch):
+    """By a stand-in: what else is imported may have the same effect by chance."""
     called = []
     monkeypatch.setattr('lvsm_pytorch.lvsm.model.tune_malloc', lambda: called.append(True))
     tiny_model()

@@ -1,4 +1,4 @@
-"""What a run can be told, in YAML and on the command line."""
+"""Options of a run, in YAML and on the command line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_what_is_left_out_is_the_papers():
     assert config_from_yaml('{}') == TrainConfig()
 
 
-def test_what_a_run_is_told_otherwise_is_said():
+def test_changes_of_a_config_are_listed():
     before = TrainConfig(steps = 3)
     assert changes(config_to_yaml(before), before) == []
     assert changes(config_to_yaml(before), replace(before, steps = 4, data = Path('photos'))) == ['data photos instead of None', 'steps 4 instead of 3']
@@ -179,7 +179,7 @@ def test_every_field_is_an_option(told):
         assert isinstance(value, bool) or ' '.join(map(str, value if isinstance(value, tuple) else [value])) == words.get(field.name, '48')
 
 
-def test_a_run_that_goes_on_keeps_its_own_config(told, tmp_path):
+def test_a_resumed_run_keeps_its_own_config(told, tmp_path):
     config = TrainConfig(out = tmp_path, steps = 3, batch_size = 4)
     save_config(tmp_path, config)
     assert told('--out', tmp_path, '--resume') == (config, dict(resume = True, overwrite = False))

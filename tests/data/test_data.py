@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import known_cameras
+from conftest import full_disk, known_cameras
 from PIL import Image
 
 from lvsm_pytorch import plucker_rays
@@ -45,13 +45,12 @@ def test_images_round_trip(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['a.png']
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     save_image(torch.zeros(3, *SIZE), tmp_path / 'a.png')
-    monkeypatch.setattr(Image.Image, 'save', lambda self, path: (path.write_text('half'), 1 / 0))
-    with pytest.raises(ZeroDivisionError):
+    with full_disk(40), pytest.raises(OSError, match = 'a.png: must be written whole'):
         save_image(torch.ones(3, *SIZE), tmp_path / 'a.png')
     assert load_image(tmp_path / 'a.png').max() == 0
-    assert [p.name for p in tmp_path.iterdir()] == ['a.png']
+    assert not list(tmp_path.glob('.*'))
 
 
 def test_transparency_is_white(tmp_path):
@@ -259,7 +258,7 @@ def test_a_scene_is_a_function_of_its_seed():
     assert not torch.allclose(images[0], images[1], atol = 0.1)
     scene = synthetic_scene(5, num_views = 2, image_size = 16)
     assert torch.allclose(scene.views[1].load(), images[0, 1], atol = 1e-5)
-    assert torch.equal(scene.views[1].camera_to_world, cameras.camera_to_world[0, 1])
+    torch.testing.assert_close(scene.views[1].camera_to_world, cameras.camera_to_world[0, 1])
     assert images.min() >= 0
     assert images.max() <= 1
 
@@ -332,7 +331,7 @@ def numbers(images):
     return (images[..., 0, 0, 0] * 100).round().long()
 
 
-def test_held_out_views_are_seen_from_their_nearest_neighbours_and_never_trained_on():
+def test_held_out_views_have_their_nearest_neighbours_as_inputs_and_are_never_trained_on():
     source = SceneSource(line_of_views(20), num_inputs = 2, num_targets = 3, image_size = 8)
     held_out = source.held_out_batch()
     assert held_out.names == ['00', '08', '16']
@@ -354,18 +353,18 @@ def test_a_batch_is_a_function_of_its_step():
         a, b, c = source.training_batch(3, 4), source.training_batch(3, 4), source.training_batch(4, 4)
         assert torch.equal(a.input_rays, b.input_rays)
         assert torch.equal(a.target_images, b.target_images)
-        assert not torch.equal(a.input_rays, c.input_rays)
+        assert not torch.allclose(a.input_rays, c.input_rays, atol = 1e-3)
 
 
 def rays_of(source, views):
     return source.collate([source.views(torch.tensor(views))]).batch(2)
 
 
-def test_what_is_asked_for_does_not_move_the_inputs():
+def test_targets_do_not_move_the_inputs():
     source = SceneSource(line_of_views(20), num_inputs = 2, num_targets = 1, image_size = 8, frame = 'inputs')
     a, b = (rays_of(source, views) for views in ([0, 1, 5], [0, 1, 9]))
     assert torch.equal(a.input_rays, b.input_rays)
-    assert not torch.equal(a.target_rays, b.target_rays)
+    assert not torch.allclose(a.target_rays, b.target_rays, atol = 1e-3)
 
 
 def test_the_frame_of_the_rays():

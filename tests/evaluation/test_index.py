@@ -1,4 +1,4 @@
-"""Which views are seen and asked for: indices that are read, and those that are made."""
+"""Evaluation indices: those that are read, and those that are made."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_targets_of_videos_lie_between_their_inputs(num_inputs, num_targets):
             assert context[0] < min(target) <= max(target) < context[-1]
 
 
-def test_targets_of_photos_are_held_out_and_seen_from_near():
+def test_targets_of_photos_are_held_out_and_inputs_are_near():
     scene = synthetic_scene(1, num_views = 30, image_size = 8)
     context, target = make_index(dataset(scene), num_inputs = 2, num_targets = 3)['synthetic-1']
     held_out = {view.name for view in hold_out(scene)[1].views}

@@ -71,7 +71,7 @@ def test_mistakes_in_real_photos_are_named(shared, name):
     assert verdict(changed(right, lambda view: dict(intrinsics = swapped(view.intrinsics)))).startswith('WRONG: width and height')
 
 
-def test_photos_without_features_are_not_judged():
+def test_photos_without_features_have_no_verdict():
     grey = View('a', torch.eye(4), torch.tensor([[20., 0., 16.], [0., 20., 16.], [0., 0., 1.]]), lambda: torch.full((3, 32, 32), 0.5))
     scene = Scene('grey', tuple(replace(grey, name = str(index)) for index in range(3)))
     assert verdict(scene) == 'too few matches to say (0)'
@@ -128,6 +128,7 @@ def test_a_dataset_is_inspected_and_drawn(tmp_path, scene, capsys):
         assert min(file.size) > 500
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, scene):
     write_transforms(replace(scene, views = scene.views[:4]), tmp_path / 'data')
     command = [sys.executable, '-W', 'ignore', '-c', 'from lvsm_pytorch.cli import main; main()', 'inspect']

@@ -230,7 +230,7 @@ def test_normalisation_keeps_relative_cameras():
     assert torch.allclose(before[:3, 3] * scale, after[:3, 3], atol = 1e-5)
 
 
-def test_what_is_asked_for_changes_what_is_seen_in_the_authors_protocol_alone():
+def test_targets_change_inputs_in_the_authors_protocol_alone():
     cameras = known_cameras(6).camera_to_world
     a, b = cameras[3:5], cameras[4:6] + torch.tensor([0., 0., 0., 9.])
     assert torch.equal(normalize_poses(cameras[:3], a).inputs, normalize_poses(cameras[:3], b).inputs)

@@ -30,7 +30,7 @@ def angles(poses, target = (1., 2., 3.)):
     return torch.atan2(offset[:, 1], offset[:, 0]), torch.asin(offset[:, 2] / offset.norm(dim = -1)), offset.norm(dim = -1)
 
 
-def test_what_is_looked_at_is_where_axes_meet():
+def test_the_focus_is_where_axes_meet():
     assert (looked_at(around([0., 0.5, 1., 2.])) - torch.tensor([1., 2., 3.])).norm() < 0.05
     parallel = torch.eye(4).repeat(3, 1, 1)
     parallel[:, 0, 3] = torch.tensor([-1., 0., 1.])

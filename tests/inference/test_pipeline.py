@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import known_cameras, random_rotation, tiny_model
+from conftest import counted_passes, known_cameras, random_rotation, tiny_model
 
-from lvsm_pytorch import LVSM, Cameras, plucker_rays, synthesize
+from lvsm_pytorch import LVSM, Cameras, encode_photos, plucker_rays, synthesize
 from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene, write_transforms
 from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
@@ -49,14 +49,15 @@ def test_photos_that_fit_are_rendered_as_by_forward(mode):
     assert (single - expected[1]).abs().max() < 1e-5
 
 
-def test_chunks_bound_how_many_views_are_rendered_at_a_time(monkeypatch):
-    model = model_of()
+def test_chunks_bound_how_many_views_are_rendered_at_a_time():
     images, cameras, targets = photos()
-    rendered = []
-    render = model.render
-    monkeypatch.setattr(model, 'render', lambda scene, rays, **options: rendered.append(rays.shape[1]) or render(scene, rays, **options))
-    synthesize(model, images, cameras, targets, SIZE, chunk_size = 2)
-    assert rendered == [2, 2, 1]
+    parts = encode_photos(model_of(), images, cameras).render(targets, SIZE, chunk_size = 2)
+
+    with counted_passes() as first:
+        assert len(next(parts)) == 2
+    with counted_passes() as others:
+        assert [len(part) for part in parts] == [2, 1]
+    assert len(others) == 2 * len(first)    # nothing is rendered before it is taken
 
 
 def test_where_the_world_is_and_how_it_is_measured_changes_nothing():
@@ -91,7 +92,7 @@ def test_the_unit_is_that_of_training():
     assert not torch.allclose(synthesize(model, images, cameras, targets, SIZE, unit = 3.), by_unit, atol = 1e-4)
 
 
-def test_a_model_of_synthetic_scenes_is_asked_as_it_was_trained():
+def test_a_model_of_synthetic_scenes_renders_as_in_training():
     """By photos of another size, cut from the middle, at the cameras of a training batch: the same views."""
     config = TrainConfig(image_size = 32, dim = 32, depth = 1, dim_head = 16, pose_frame = 'inputs')
     source = source_of(config)
@@ -104,7 +105,7 @@ def test_a_model_of_synthetic_scenes_is_asked_as_it_was_trained():
     assert torch.allclose(view, expected[0], atol = 1e-4)
 
 
-def test_a_model_of_one_scene_is_asked_in_the_world_of_its_dataset(tmp_path):
+def test_a_model_of_one_scene_renders_in_the_world_of_its_dataset(tmp_path):
     write_transforms(synthetic_scene(1, num_views = 12, image_size = 24), tmp_path / 'photos')
     tiny = dict(image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 2, batch_size = 2, num_targets = 1, tensorboard = False, device = 'cpu')
     config = TrainConfig(data = tmp_path / 'photos', out = tmp_path / 'run', **tiny)
@@ -214,7 +215,7 @@ def test_mistakes_are_named(change, message):
         synthesize(model_of(), **{**arguments, **change(arguments)})
 
 
-def test_a_model_of_one_scene_wants_to_be_told_the_frame():
+def test_a_model_of_one_scene_needs_the_frame():
     model = model_of()
     model.trained_for = TrainedFor('scene', SIZE, V)
     images, cameras, targets = photos()
@@ -223,8 +224,8 @@ def test_a_model_of_one_scene_wants_to_be_told_the_frame():
     assert synthesize(model, images, cameras, targets, SIZE, pose_frame = 'given').isfinite().all()
 
 
-def test_views_of_another_shape_are_the_middle_of_one_as_in_training_where_attention_sees_cameras():
-    """Attention that sees intrinsics by the image's shape is told of no other shape than it has learnt with."""
+def test_with_camera_encoding_views_of_another_shape_are_the_middle_of_one_as_in_training():
+    """Intrinsics are normalised by the image's shape, which stays that of training."""
     model = tiny_model(camera_encoding = 'prope', num_depth_planes = 2, max_image_size = 64).eval()
     model.trained_for = TrainedFor('inputs', (32, 32), 2)
     scene = synthetic_scene(2, num_views = 3, image_size = 32)

@@ -8,18 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import counted_passes, times_of, tiny_model
 from PIL import Image, ImageSequence
 
-from lvsm_pytorch import synthesize
+from lvsm_pytorch import LVSM, synthesize
 from lvsm_pytorch.configs.config import RenderConfig, TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import cameras_of, synthetic_scene, write_chunks, write_transforms
-from lvsm_pytorch.data.images import load_image, save_image
+from lvsm_pytorch.data.images import load_image, resize_and_crop
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation
-from lvsm_pytorch.inference import nearest as nearest_module
-from lvsm_pytorch.inference import render as render_module
 from lvsm_pytorch.inference.render import FRAMES, render
 from lvsm_pytorch.inference.scenes import FittedViews, inputs_of
 from lvsm_pytorch.inference.video import write_video
@@ -41,7 +39,7 @@ def config(here, **changes):
 
 
 @pytest.mark.parametrize('chunk_size', [1, 4])
-def test_frames_are_what_synthesize_sees(here, chunk_size):
+def test_frames_are_those_of_synthesize(here, chunk_size):
     files = render(config(here, inputs = (0, 5), chunk_size = chunk_size))
     assert [file.name for file in files] == [f'{number:05}.png' for number in range(7)]
     model, scene = tiny_model(num_depth_planes = 2).from_pretrained(here / 'model'), synthetic_scene(1, num_views = 9, image_size = 24)
@@ -67,35 +65,31 @@ def largest_offset(scene):
     return float(((poses[:, :3, 3] - centre) @ frame.T).abs().max())
 
 
-def test_frames_that_are_there_are_not_rendered_again(here, monkeypatch):
-    whole = [load_image(file) for file in render(config(here, out = here / 'whole'))]
-    saved = []
+def test_frames_that_are_there_are_not_rendered_again(here):
+    frames = here / 'out' / FRAMES
 
-    def save_some(image, path, **options):
-        saved.append(path.name)
-        if len(saved) == 4:
-            raise KeyboardInterrupt
-        save_image(image, path, **options)
+    with counted_passes() as passes:
+        whole = [load_image(file) for file in render(config(here, chunk_size = 1, out = here / 'whole'))]
+    with counted_passes(at_most = len(passes) // 2), pytest.raises(KeyboardInterrupt):
+        render(config(here, chunk_size = 1))
+    assert 0 < len(list(frames.iterdir())) < 7
 
-    monkeypatch.setattr(render_module, 'save_image', save_some)
-    with pytest.raises(KeyboardInterrupt):
-        render(config(here))
-    assert len(list((here / 'out' / FRAMES).iterdir())) == 3
-    files = render(config(here))
-    assert saved[3:] == ['00003.png', *(f'{number:05}.png' for number in range(3, 7))]
-    assert all((load_image(file) - frame).abs().max() < 0.005 for file, frame in zip(files, whole, strict = True))
-    render(config(here))
-    assert len(saved) == 8
+    for _ in range(2):
+        before = times_of(frames)
+        files = render(config(here, chunk_size = 1))
+        assert all((load_image(file) - frame).abs().max() < 0.005 for file, frame in zip(files, whole, strict = True))
+        assert before.items() <= times_of(frames).items()
 
     # a file that a failure of the power has left empty is no frame
 
     files[2].write_bytes(b'')
-    assert (load_image(render(config(here))[2]) - whole[2]).abs().max() < 0.005
-    assert saved.pop() == '00002.png'
+    assert (load_image(render(config(here, chunk_size = 1))[2]) - whole[2]).abs().max() < 0.005
+    assert {name for name, time in times_of(frames).items() if time != before[name]} == {'00002.png'}
+
     with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*inputs'):
         render(config(here, inputs = (0, 1)))
     render(config(here, inputs = (0, 1), overwrite = True))
-    assert len(saved) == 15
+    assert not set(before.values()) & set(times_of(frames).values())
 
 
 def test_frames_do_not_wait_for_the_disk(here, monkeypatch):
@@ -187,22 +181,37 @@ def test_a_path_of_another_size_is_rendered(here):
         assert load_image(frame).shape == (3, 42, 80)
 
 
-def test_larger_frames_do_not_change_how_photos_are_read(here, monkeypatch):
-    sizes = []
-    read = nearest_module.encode_photos
-    monkeypatch.setattr(nearest_module, 'encode_photos', lambda *told, **options: sizes.append(options['input_size']) or read(*told, **options))
+def test_larger_frames_do_not_change_how_photos_are_encoded(here):
     tiny_model(max_image_size = 32).save_pretrained(here / 'bare')
-    with pytest.warns(UserWarning, match = 'target_rays of 48 × 48 are more pixels'):
-        render(config(here, model = here / 'bare', height = 48, width = 48, frames = 1))
-    assert sizes == [(32, 32)]
+    with pytest.warns(UserWarning, match = 'target_rays of 48 × 48'):
+        frame, = render(config(here, model = here / 'bare', inputs = (0, 5), height = 48, width = 48, frames = 1))
+    scene = synthetic_scene(1, num_views = 9, image_size = 24)
+    seen = [scene.views[number] for number in (0, 5)]
+    photos, images = cameras_of(seen), [view.load() for view in seen]
+    _, intrinsics = resize_and_crop(images[0], seen[0].intrinsics, (48, 48))
+    camera = Cameras(photos.camera_to_world[0], intrinsics)
+
+    def by(input_size):
+        larger = LVSM.from_pretrained(here / 'bare', max_image_size = 64)
+        return synthesize(larger, images, photos, camera, (48, 48), input_size = input_size)
+
+    assert (load_image(frame) - by((32, 32))).abs().max() < 0.02
+    assert (load_image(frame) - by((48, 48))).abs().max() > 0.05
 
 
-def test_a_path_of_nerfstudio_lies_in_the_world_of_the_runs_own_data(here, monkeypatch):
-    found = []
-    monkeypatch.setattr(render_module, 'read_path', lambda path, size, intrinsics, data: found.append(data) or 1 / 0)
+def test_a_path_of_nerfstudio_lies_in_the_world_of_the_runs_own_data(here):
+    content = json.loads((here / 'photos' / 'transforms.json').read_text())
+    turn = torch.eye(4)[[0, 2, 1, 3]] * torch.tensor([1., 1., -1., 1.]).unsqueeze(-1)
+    frames = [dict(camera_to_world = [number for row in frame['transform_matrix'] for number in row], fov = 60., aspect = 1.) for frame in content['frames'][:1]]
+    (here / 'camera_path.json').write_text(json.dumps(dict(camera_path = frames, render_height = 16, render_width = 16)))
+    (here / 'dataparser_transforms.json').write_text(json.dumps(dict(transform = torch.eye(4)[:3].tolist(), scale = 1.)))
+
+    def rendered(name, data):
+        return load_image(render(config(here, data = data, path = str(here / 'camera_path.json'), out = here / name))[0])
+
+    before = rendered('before', here / 'photos')
+    (here / 'photos' / 'transforms.json').write_text(json.dumps(dict(content, applied_transform = turn[:3].tolist())))
+    given = rendered('given', here / 'photos')
     save_config(here / 'model', TrainConfig(data = here / 'photos'))
-
-    with pytest.raises(ZeroDivisionError):
-        render(config(here, data = None, path = 'camera_path.json'))
-
-    assert found == [here / 'photos']
+    assert (rendered('own', None) - given).abs().max() < 0.02
+    assert (given - before).abs().max() > 0.05

@@ -84,7 +84,7 @@ def test_one_kind_alone_gives_no_nan(frac_images):
     assert all(p.grad is None or p.grad.isfinite().all() for p in mae.parameters())
 
 
-def test_what_is_masked_is_not_seen():
+def test_masked_views_have_no_influence():
     mae = MAE(tiny_model())
     images, rays = known_views(B, V, size = SIZE)
     _, recon = mae(images, rays, return_image_and_ray_recon = True, generator = generator())

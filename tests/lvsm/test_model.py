@@ -71,7 +71,7 @@ def test_embeds_are_final_tokens():
     targets, embedded = model(**inputs, return_embed = True)
     assert targets.shape == (B, h, w, 32)
     assert embedded.shape == (B, V, h, w, 32)
-    assert torch.equal(model.decode(targets), model(**inputs))
+    torch.testing.assert_close(model.decode(targets), model(**inputs))
 
     inputs, _ = batch(T)
     embeds = model(**inputs, return_embed = True)
@@ -250,10 +250,11 @@ def test_weights_are_drawn_as_in_the_paper():
 def test_weights_round_trip_exactly(tmp_path):
     model, other = tiny_model(), tiny_model()
     inputs, _ = batch()
-    assert not torch.equal(model(**inputs), other(**inputs))
+    assert not torch.allclose(model(**inputs), other(**inputs), atol = 1e-3)
     torch.save(model.state_dict(), tmp_path / 'weights.pt')
     other.load_state_dict(torch.load(tmp_path / 'weights.pt', weights_only = True), strict = True)
-    assert torch.equal(model(**inputs), other(**inputs))
+    assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in model.state_dict().items())
+    torch.testing.assert_close(model(**inputs), other(**inputs))
 
 
 @pytest.mark.parametrize('flags', [
@@ -330,26 +331,27 @@ def test_float64_inputs_are_taken():
     assert torch.allclose(model(**{name: t.double() for name, t in inputs.items()}), model(**inputs), atol = 1e-6)
 
 
-def test_it_compiles_as_one_graph():
+@pytest.mark.slow
+@pytest.mark.parametrize('backend', ['aot_eager', 'inductor'])
+def test_it_compiles_as_one_graph(backend):
     model = tiny_model(depth = 1)
     inputs, target_images = batch(T)
     counts = torch.tensor([1, 3])
 
-    for backend in ('aot_eager', 'inductor'):
-        torch.compiler.reset()
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # those of the compiler itself
-            compiled = torch.compile(model, fullgraph = True, backend = backend)
-            assert torch.allclose(compiled(**inputs), model(**inputs), atol = 1e-5)
-            loss = compiled(**inputs, target_images = target_images, num_input_images = counts)
-            assert torch.allclose(loss, model(**inputs, target_images = target_images, num_input_images = counts), atol = 1e-5)
-            model.zero_grad()
-            loss.backward()
-
-        compiled_gradients = [p.grad.clone() for p in model.parameters()]
+    torch.compiler.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # those of the compiler itself
+        compiled = torch.compile(model, fullgraph = True, backend = backend)
+        assert torch.allclose(compiled(**inputs), model(**inputs), atol = 1e-5)
+        loss = compiled(**inputs, target_images = target_images, num_input_images = counts)
+        assert torch.allclose(loss, model(**inputs, target_images = target_images, num_input_images = counts), atol = 1e-5)
         model.zero_grad()
-        model(**inputs, target_images = target_images, num_input_images = counts).backward()
-        assert all(torch.allclose(a, p.grad, atol = 1e-5) for a, p in zip(compiled_gradients, model.parameters(), strict = True))
+        loss.backward()
+
+    compiled_gradients = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    model(**inputs, target_images = target_images, num_input_images = counts).backward()
+    assert all(torch.allclose(a, p.grad, atol = 1e-5) for a, p in zip(compiled_gradients, model.parameters(), strict = True))
 
 
 # the perceptual loss inside the model
@@ -382,16 +384,24 @@ def test_its_weights_are_no_part_of_the_model():
     assert not gap.training
 
 
-def test_it_follows_the_models_device_and_copies(monkeypatch):
+def test_it_follows_the_models_device_and_copies():
     """But not to meta, where its weights would be lost."""
-    model = tiny_model(perceptual_loss = Gap())
+    followed = []
+
+    class Follower(Gap):
+        def to(self, device):
+            followed.append(device)
+            return super().to(device)
+
+    model = tiny_model(perceptual_loss = Follower())
     twin = copy.deepcopy(model)
     assert twin.loss.perceptual_loss is not model.loss.perceptual_loss
-    followed = []
-    monkeypatch.setattr(model.loss.perceptual_loss, 'to', followed.append)
+    followed.clear()
     model.to('cpu')
-    model.to('meta')
     assert followed == [torch.device('cpu')]
+    model.to('meta')
+    assert model.to_pixels.weight.is_meta
+    assert model.loss.perceptual_loss.weight.device.type == 'cpu'
     assert twin.bfloat16().loss.perceptual_loss.weight.dtype == torch.float32
 
 
@@ -519,7 +529,7 @@ def test_wrong_masks_are_named(mask, message):
         tiny_model().tokens(*known_views(B, V), image_mask = mask)
 
 
-def test_counts_on_a_device_are_not_looked_at():
+def test_counts_on_a_device_are_not_read():
     model = tiny_model().to('meta')
     inputs, _ = batch()
     views = model(**{name: t.to('meta') for name, t in inputs.items()}, num_input_images = torch.tensor([0, 9], device = 'meta'))

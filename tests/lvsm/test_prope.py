@@ -25,7 +25,7 @@ MODES = [True, False]
 
 other_cameras = pytest.mark.filterwarnings('ignore:rays are not those of the cameras')
 
-# what sees cameras; of the first two, nothing depends on the world
+# what is conditioned on cameras; of the first two, nothing depends on the world
 
 MODELS = dict(prope = dict(camera_encoding = 'prope'), both = dict(camera_encoding = 'prope', num_depth_planes = 3), sweep = dict(num_depth_planes = 3))
 RELATIVE = ['prope', 'both']
@@ -195,7 +195,7 @@ def test_a_world_far_from_its_origin_costs_no_digits(which):
     there = replace(here, camera_to_world = here.camera_to_world.clone())
     there.camera_to_world[..., :3, 3] += torch.tensor([1024., -2048., 512.])
     model, inputs = seeing(which).eval(), batch(here)
-    assert torch.equal(model(**inputs), model(**{**inputs, 'cameras': there}))
+    torch.testing.assert_close(model(**inputs), model(**{**inputs, 'cameras': there}), atol = 1e-6, rtol = 0)
 
 
 @other_cameras
@@ -306,7 +306,7 @@ def test_views_whose_rays_are_dropped_in_training_leak_no_pose(which):
     views = model(**inputs)
     assert views.isfinite().all()
     assert torch.equal(model(**{**inputs, 'cameras': Cameras(poses, intrinsics)}), views)
-    assert not torch.equal(views, model.eval()(**inputs))
+    assert not torch.allclose(views, model.eval()(**inputs), atol = 1e-3)
 
 
 # how it runs
@@ -324,6 +324,7 @@ def test_checkpointing_changes_nothing(which, input_attends_target):
     assert all(torch.allclose(a.grad, b.grad, atol = 1e-7) for a, b in zip(plain.parameters(), checkpointed.parameters(), strict = True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('which', list(MODELS))
 @pytest.mark.parametrize('input_attends_target', MODES)
 def test_it_compiles_as_one_graph(which, input_attends_target):
@@ -397,7 +398,7 @@ def test_it_is_saved(which, tmp_path):
     model.save_pretrained(tmp_path)
     again = LVSM.from_pretrained(tmp_path)
     assert again.config == model.config
-    assert torch.equal(again(**inputs), model(**inputs))
+    torch.testing.assert_close(again(**inputs), model(**inputs))
 
 
 # mistakes

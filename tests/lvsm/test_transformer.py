@@ -60,7 +60,7 @@ def test_a_copy_of_a_checkpointed_model_computes_with_its_own_weights():
             for p in other.parameters():
                 p.mul_(1.5)
         views = batch()
-        assert not torch.equal(model(*views), other(*views))
+        assert not torch.allclose(model(*views), other(*views), atol = 1e-3)
 
 
 def kept(model):
@@ -128,6 +128,7 @@ def test_unread_tokens_do_not_change_those_that_are_read():
         assert torch.allclose(model(images, rays, target_rays), expected, atol = 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', MODES)
 def test_checkpointing_compile_and_bfloat16_together(mode):
     plain = tiny_model(depth = 2, input_attends_target = mode)

@@ -13,7 +13,7 @@ begin = AcceleratorState.__init__
 def begin_with_fsdp(self, *args, fsdp_plugin = None, **kwargs):
     begin(self, *args, fsdp_plugin = fsdp_plugin, **kwargs)
 
-    if fsdp_plugin is not None:  # the first time; later it is asked for what it was told
+    if fsdp_plugin is not None:  # the first time; later it holds what it was given
         self.distributed_type = DistributedType.FSDP
         self.fsdp_plugin = fsdp_plugin
 

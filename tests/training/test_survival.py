@@ -100,6 +100,7 @@ def assert_same(a, b):
         assert a == b
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason = 'data is read by forked workers')
 def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_is_not(tmp_path):
     whole = replace(CONFIG, out = tmp_path / 'whole')
@@ -121,7 +122,7 @@ def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_is_not(tmp_path
     assert not list(killed.out.rglob('*.partial*'))
 
 
-# asked to stop
+# stopped by signals
 
 def ask(config, number, after):
     """Trains, and gets a signal once so many steps are recorded."""
@@ -135,10 +136,10 @@ def ask(config, number, after):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_asked_to_stop_saves_where_it_is(tmp_path, number):
+def test_a_run_that_is_stopped_by_a_signal_saves_a_checkpoint(tmp_path, number):
     config = replace(CONFIG, out = tmp_path / 'run', workers = 0, steps = 10_000, save_every = 10_000, evaluate_every = 10_000)
     before = signal.getsignal(number)
-    with pytest.raises(Stopped, match = r'stopped after step \d+ of 10000, which is saved: go on with --resume') as stopped:
+    with pytest.raises(Stopped, match = r'stopped after step \d+ of 10000, which is saved: continue with --resume') as stopped:
         ask(config, number, after = 6)
     assert stopped.value.signal == number
     assert signal.getsignal(number) == before
@@ -182,6 +183,7 @@ def fill_up(config, most_bytes):
         (config.out / 'said').write_text(str(error))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_state_whole(tmp_path):
     config = replace(CONFIG, out = tmp_path / 'run', workers = 0, steps = 8, ema_decay = 0.)
     train(config)
@@ -224,14 +226,14 @@ def test_the_last_states_are_kept_and_the_best(tmp_path):
 def test_a_broken_state_is_passed_over(tmp_path):
     checkpoints = save_some(tmp_path, keep = 4)
     checkpoints.path(8).write_bytes(checkpoints.path(8).read_bytes()[:100])
-    with pytest.warns(UserWarning, match = 'a state can not be read, and the one before it is taken'):
+    with pytest.warns(UserWarning, match = 'a checkpoint can not be read, and the previous one is used'):
         progress, state = checkpoints.last()
     assert progress.step == 6
     assert state['value'] == 6
 
     for step in (2, 4, 6):
         checkpoints.path(step).write_bytes(b'')
-    with pytest.warns(UserWarning, match = 'can not be read'), pytest.raises(ValueError, match = 'resume: must have a state that can be read, but got none of 4'):
+    with pytest.warns(UserWarning, match = 'can not be read'), pytest.raises(ValueError, match = 'resume: must have a checkpoint that can be read, but got none of 4'):
         checkpoints.last()
     assert Checkpoints(tmp_path / 'nowhere', keep = 1).last() is None
 
@@ -239,7 +241,7 @@ def test_a_broken_state_is_passed_over(tmp_path):
 def test_a_state_of_a_later_version_is_refused(tmp_path):
     checkpoints = save_some(tmp_path, keep = 4)
     torch.save(dict(format_version = 99, progress = Progress()._asdict()), checkpoints.path(10))
-    with pytest.raises(ValueError, match = 'resume: must be a state of format 1 or before, but got 99'):
+    with pytest.raises(ValueError, match = 'resume: must be a checkpoint of format 1 or before, but got 99'):
         checkpoints.last()
 
 
@@ -249,5 +251,5 @@ def test_a_state_of_another_network_is_refused(tmp_path):
     for change in (dict(dim = 48), dict(depth = 2)):
         (name, value), = change.items()
         told = f'{name} {value} instead of {getattr(config, name)}, steps 4 instead of 2'
-        with pytest.raises(ValueError, match = f'resume: must be the state of the network and the optimizer that the config says, but got one from when the config had not {told}. Keep the network and the optimizer'):
+        with pytest.raises(ValueError, match = f'resume: must be a checkpoint of the network .*{told}'):
             train(replace(config, steps = 4, **change), resume = True)

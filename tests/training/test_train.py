@@ -83,7 +83,7 @@ def test_the_best_model_is_kept(photos, tmp_path):
     psnrs = {record['step']: record['model_psnr'] for record in read_metrics(config.out) if 'model_psnr' in record}
     assert psnrs[12] == max(psnrs.values())
     assert all(torch.equal(tensor, load_file(config.out / BEST / 'model.safetensors')[name]) for name, tensor in best.items())
-    assert not torch.equal(best['to_pixels.weight'], load_file(config.out / 'model.safetensors')['to_pixels.weight'])
+    assert not torch.allclose(best['to_pixels.weight'], load_file(config.out / 'model.safetensors')['to_pixels.weight'])
     assert Checkpoints(config.out / CHECKPOINTS, 1).steps() == [12, 24]
     assert load_run(config.out / BEST)[0].steps == 12
 
@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_run(photos, tmp_path):
         train(TrainConfig(data = photos, out = tmp_path / name, seed = seed, **TINY))
     a, b, c = (load_file(tmp_path / name / 'model.safetensors') for name in 'abc')
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a['to_pixels.weight'], c['to_pixels.weight'])
+    assert not torch.allclose(a['to_pixels.weight'], c['to_pixels.weight'])
 
 
 def test_a_run_is_not_written_over(trained, photos):
@@ -126,7 +126,7 @@ def test_a_run_that_is_thrown_away_leaves_nothing_behind(photos, tmp_path):
     assert [record['step'] for record in read_metrics(config.out)] == [4]
 
 
-def test_a_run_that_is_done_is_looked_at_again(trained, photos, tmp_path):
+def test_a_run_that_is_done_is_validated_again(trained, photos, tmp_path):
     before = read_metrics(trained)
     figures = train(TrainConfig(data = photos, out = trained, **TINY), resume = True)
     assert figures['model_psnr'] == pytest.approx(before[-1]['model_psnr'], abs = 1e-6)
@@ -151,7 +151,7 @@ def test_a_run_that_learns_nothing_any_more_stops(photos, tmp_path):
 
 
 def test_gradients_are_scaled_down(photos, tmp_path):
-    """To a norm so small that Adam, which is told of their direction alone but for its epsilon, hardly moves."""
+    """To a norm so small that Adam, which depends on their direction alone but for its epsilon, hardly moves."""
     for name, norm in (('as-it-is', 1.), ('scaled', 1e-12)):
         train(TrainConfig(data = photos, out = tmp_path / name, **{**TINY, 'max_grad_norm': norm, 'weight_decay': 0.}))
     untrained = model_of(TrainConfig(data = photos, pose_frame = 'scene', **TINY)).to_pixels.weight
@@ -254,7 +254,7 @@ def test_flags_that_change_how_but_not_what(photos, trained, tmp_path, flags):
         assert torch.allclose(weight, reference[name], atol = 2e-5), name
 
 
-@pytest.mark.parametrize('flags', [dict(bf16 = True), dict(compile = True)])
+@pytest.mark.parametrize('flags', [dict(bf16 = True), pytest.param(dict(compile = True), marks = pytest.mark.slow)], ids = str)
 def test_flags_that_change_the_last_digits(photos, trained, tmp_path, flags):
     config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, **flags})
     train(config)
@@ -266,14 +266,14 @@ def test_flags_that_change_the_last_digits(photos, trained, tmp_path, flags):
         assert [record['loss'] for record in records] != [record['loss'] for record in reference]
 
 
-def test_the_average_is_what_is_judged_and_saved(photos, tmp_path):
+def test_the_average_is_validated_and_saved(photos, tmp_path):
     config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'ema_decay': 0.99, 'steps': 30})
     train(config)
     _, state = Checkpoints(config.out / CHECKPOINTS, 1).last()
     weights = load_file(config.out / 'model.safetensors')
     for name, weight in weights.items():
         assert torch.equal(weight, state['average'][f'ema_model.{name}'])
-    assert not torch.equal(weights['to_pixels.weight'], state['model']['to_pixels.weight'])
+    assert not torch.allclose(weights['to_pixels.weight'], state['model']['to_pixels.weight'])
     assert score_of(config) == pytest.approx(read_metrics(config.out)[-1]['model_psnr'], abs = 1e-4)
 
 
@@ -293,13 +293,13 @@ def test_the_perceptual_loss_comes_from_a_file(photos, tmp_path):
         model_of(replace(config, perceptual_loss = 'nowhere.mat'))
 
 
-def test_tensorboard_gets_curves_and_pictures_of_a_run_that_goes_on(photos, tmp_path, capsys):
+def test_tensorboard_gets_curves_and_pictures_of_a_resumed_run(photos, tmp_path, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'tensorboard': True})
     train(config)
     train(replace(config, steps = 18), resume = True)
-    assert f'{config.out}: goes on after step 12 of 18; steps 18 instead of 12\n' in capsys.readouterr().out
+    assert f'{config.out}: resumes after step 12 of 18; steps 18 instead of 12\n' in capsys.readouterr().out
     events = EventAccumulator(str(config.out / 'tensorboard'))
     events.Reload()
     assert {'loss', 'psnr', 'model_psnr', 'blur_psnr'} <= set(events.Tags()['scalars'])
@@ -339,7 +339,7 @@ def test_wandb_gets_curves_pictures_and_the_config(photos, tmp_path, monkeypatch
 
 
 def test_trackers_that_are_not_installed_are_named(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr('lvsm_pytorch.training.logging.find_spec', lambda name: None)
+    monkeypatch.setitem(sys.modules, 'wandb', None)
     with pytest.raises(ImportError, match = 'wandb is not installed: pip install wandb, or leave it out by --no-wandb'):
         train(TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'wandb': True}))
     assert not (tmp_path / 'run').exists()
@@ -354,6 +354,7 @@ def test_workers_are_for_gpus():
 
 # one scene
 
+@pytest.mark.slow
 def test_an_overfitted_scene_tells_a_broken_pipeline_from_a_slow_one(tmp_path, capsys):
     scenes = [synthetic_scene(seed, num_views = 24, image_size = 16) for seed in range(2)]
     write_lvsm(scenes, tmp_path / 'data')
@@ -375,7 +376,7 @@ def test_an_overfitted_scene_tells_a_broken_pipeline_from_a_slow_one(tmp_path, c
     wrong = replace(scenes[0], views = tuple(replace(view, camera_to_world = pose) for view, pose in zip(scenes[0].views, shuffled, strict = True)))
     write_transforms(wrong, tmp_path / 'wrong')
     train(replace(config, data = tmp_path / 'wrong'), overwrite = True)
-    assert 'look at the cameras with lvsm inspect' in capsys.readouterr().out
+    assert 'check the cameras with lvsm inspect' in capsys.readouterr().out
 
 
 def test_one_scene_of_many_is_the_first():
@@ -405,6 +406,7 @@ def lvsm(*arguments):
     return subprocess.run([sys.executable, '-W', 'ignore', '-c', 'from lvsm_pytorch.cli import main; main()', *map(str, arguments)], capture_output = True, text = True, env = {**os.environ, 'COLUMNS': '200', 'LINES': '50'})
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_renders(photos, tmp_path):
     options = [word for name, value in TINY.items() if name != 'tensorboard' for word in (f'--{name.replace("_", "-")}', value)]
     result = lvsm('train', '--data', photos, '--out', tmp_path / 'run', '--no-tensorboard', *options)
@@ -419,6 +421,7 @@ def test_the_command_trains_and_renders(photos, tmp_path):
     assert '2 views are in' in result.stdout
 
 
+@pytest.mark.slow
 def test_the_command_imports_official_checkpoints(tmp_path):
     weights = random_weights(dim = 32, dim_head = 16, depth = 2, patch_size = 8)
     torch.save(dict(model = weights), tmp_path / 'official.pt')
@@ -430,6 +433,7 @@ def test_the_command_imports_official_checkpoints(tmp_path):
     assert all(torch.equal(back[name], weights[name]) for name in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arguments, message', [
     (('import-official', 'nowhere.pt', 'out'), 'lvsm: checkpoint: must be a file'),
     (('train', '--data', 'nowhere'), 'lvsm: data: must be a transforms.json'),
@@ -469,6 +473,6 @@ def test_a_model_knows_the_unit_that_it_was_trained_with(overfit):
 
 
 def test_going_on_and_throwing_away_are_not_for_one_run(tmp_path):
-    with pytest.raises(ValueError, match = 'resume: must be left out where the run is thrown away'):
+    with pytest.raises(ValueError, match = 'resume: must be left out with --overwrite'):
         train(TrainConfig(out = tmp_path / 'run', **TINY), resume = True, overwrite = True)
     assert not (tmp_path / 'run').exists()

@@ -32,7 +32,7 @@ def stage():
 
 
 @pytest.mark.parametrize('attends', [True, False])
-def test_what_a_photos_camera_sees_is_what_synthesize_sees(stage, attends):
+def test_a_view_is_that_of_synthesize(stage, attends):
     seen = [stage.scene.views[number] for number in stage.inputs(2)]
     camera = ViewerCamera(stage.shown[4], stage.fov, 24 / 16)
     intrinsics = seen[0].intrinsics - torch.tensor([[0., 0., 0.], [0., 0., 4.], [0., 0., 0.]])    # cut from 24 × 24
@@ -62,7 +62,7 @@ def test_a_camera_may_look_away_from_everything(stage):
         assert view.max() <= 1
 
 
-def test_the_nearest_photo_is_told(stage):
+def test_the_nearest_photo_is_found(stage):
     inputs = stage.inputs(2)
     for number in range(7):
         nearest = stage.nearest(ViewerCamera(stage.shown[number], 1., 1.), 2)
@@ -70,7 +70,7 @@ def test_the_nearest_photo_is_told(stage):
         assert nearest.is_input == (number in inputs)
 
 
-def test_photos_are_read_once_however_often_one_looks(stage, monkeypatch):
+def test_photos_are_read_once_however_often_one_looks(stage):
     loads = []
     views = tuple(replace(view, load = lambda view = view: loads.append(view.name) or view.load()) for view in stage.scene.views)
     counted = Stage(stage.model, replace(stage.scene, views = views), stage.size, stage.lock)
