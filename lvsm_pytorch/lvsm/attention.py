@@ -27,7 +27,7 @@ class AttentionLayout(NamedTuple):
 
     mask: (b 1 1 m) or (b 1 n m) bool, True where one of n tokens attends to one of m; None where all do to all: even an all-true mask costs a
         fifth of the speed. The m are those of the context, where there is one, and then the n themselves.
-    pose: (b n e), the pose encodings of the tokens (`CameraEncoding.encode_pose`); None where attention knows no cameras.
+    pose: (b n e), the pose encodings of the tokens (`CameraEncoding.encode_pose`); None without camera encoding.
     query_start: tokens before it are attended to, and attend to nothing.
     """
     mask: Tensor | None = None
@@ -43,7 +43,7 @@ MAX_PLAIN_SCORES = 2 ** 19
 class ViewAttention(Module):
     """The paper's attention: RMS norm of queries and keys with one weight for all heads, no biases. Parameters are named as x-transformers has them.
 
-    encoding: what attention knows of cameras.
+    encoding: the camera encoding.
     """
 
     def __init__(self, dim: int, *, heads: int, dim_head: int, encoding: type[CameraEncoding]):

@@ -22,7 +22,7 @@ class EncodedScene(NamedTuple):
     valid_mask: (b v·h·w) bool, False for tokens of padding; None where there is none.
     pose: (b v h w e), pose encodings of the tokens; and reference: (b 4 4), the pose that they are relative to; of a camera encoding that
         has such, else None.
-    source: by name, what targets look up along their rays (`NoPlaneSweep.encode`); None where they don't.
+    source: by name, what targets sample along their rays (`NoPlaneSweep.encode`); None where they don't.
     """
     tokens: Tensor | None
     keys_values: tuple[KeysValues, ...] = ()
@@ -50,7 +50,7 @@ class EncodedScene(NamedTuple):
 
     @classmethod
     def load(cls, path: str | PathLike[str], map_location: Any = None) -> EncodedScene:
-        """Reads what `save` wrote, on the device that `map_location` says; no code in the file is run.
+        """Reads what `save` wrote, onto the device `map_location`; no code in the file is run.
 
         Errors: ValueError for a file that is missing, broken or no scene.
         """

@@ -1,4 +1,4 @@
-"""What the model is trained to make small, and the figure by which it is judged."""
+"""Training losses, and PSNR."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class ViewLoss(Module):
 class PerceptualLoss(Module):
     """The paper's perceptual loss: Chen & Koltun 2017, "Photographic Image Synthesis with Cascaded Refinement Networks".
 
-    A VGG-19 with average instead of max pooling sees both images. The loss is the mean absolute difference of the pixels
+    A VGG-19 with average instead of max pooling encodes both images. The loss is the mean absolute difference of the pixels
     (in units of 1/255), plus those of relu1_2, 2_2, 3_2, 4_2 and 5_2, weighted by 1/2.6, 1/4.8, 1/3.7, 1/5.6 and 10/1.5,
     all over 255. It is frozen, and computes in float32 whatever autocast says.
 
@@ -213,7 +213,7 @@ class PerceptualLoss(Module):
         57 times as large, so features are multiplied by 255 × mean std. Were its weights the paper's, rescaled for
         that unit and with one std for all channels, the losses would be equal; it was trained by itself, so they are alike.
 
-        Errors: ImportError without torchvision where it is asked to download, ValueError for what is no VGG-19.
+        Errors: ImportError without torchvision for the download, ValueError for what is no VGG-19.
         """
         if weights is None:
             try:
@@ -273,7 +273,7 @@ class PerceptualLoss(Module):
             return loss / 255
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """What the compared layers say of images (b 3 h w) in [0, 1], by the convolution's name, after its ReLU."""
+        """Features of the compared layers for images (b 3 h w) in [0, 1], by the convolution's name, after its ReLU."""
         mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         x = (images - mean) / std
         block, features = '1', {}

@@ -1,6 +1,6 @@
 """Masked autoencoding of posed images: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners", on views.
 
-Of some views the image is hidden, of some the rays; the network has to say the one from the other, and from the other views.
+Of some views the image is hidden, of some the rays; the network reconstructs the one from the other, and from the other views.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MAELossBreakdown(NamedTuple):
 
 
 class Recon(NamedTuple):
-    """mask: (b v) bool, which views were masked. pred: (n ...), what was rendered for those, in the order of `mask.nonzero()`."""
+    """mask: (b v) bool, which views were masked. pred: (n ...), the reconstructions, in the order of `mask.nonzero()`."""
     mask: Tensor
     pred: Tensor
 
@@ -40,7 +40,7 @@ class ImageAndRayRecon(NamedTuple):
 
 
 class MAE(Module):
-    """Trains an LVSM, without a target, to say what was masked.
+    """Trains an LVSM, without a target, to reconstruct what is masked.
 
     lvsm: the model to train.
     frac_masked: the fraction of a scene's image-ray pairs of which one half is masked, above 0 and below 1; at least one pair is.

@@ -49,11 +49,11 @@ class LVSM(Pretrained, Module):
     decoder_kwargs: flags of `x_transformers.Encoder`, over those that make it the paper's.
     input_attends_target: True is the paper's network, where all tokens attend to all. With False input tokens attend to input tokens alone:
         a scene is encoded once, as a key-value cache, and each view of it costs its own tokens alone. Weights load in both modes.
-    camera_encoding: 'plucker' is the paper's, where tokens know of cameras by their rays alone. With 'prope' attention knows relative
+    camera_encoding: 'plucker' is the paper's, where tokens have cameras as rays alone. With 'prope' attention has relative
         poses (`prope`). Tokens then take directions in the frame of their own camera, so that moving the whole world changes nothing,
         and all calls need `cameras`. `dim_head` must be a multiple of 8.
-    num_depth_planes: planes of a plane sweep, which looks up at so many depths along the rays of a target what the input views show there.
-        Target tokens take this in, and choose for each pixel how much of it is taken. 0 is the paper's. With any, `forward`, `encode` and
+    num_depth_planes: planes of a plane sweep, which samples the input views at so many depths along the rays of a target.
+        The samples are added to target tokens, and composited with the decoded view by weights of each pixel. 0 is the paper's. With any, `forward`, `encode` and
         `render` need `cameras`, and there is no `tokens`.
     near_plane: depth of the nearest plane, in units of the world of the rays. The farthest is infinite; inverse depths are evenly spaced.
     plane_sweep: by what planes are compared, of `conditioning.PLANE_SWEEPS`: 'colors', or 'features' of a small CNN, from coarse to fine (`feature_sweep`).
@@ -129,7 +129,7 @@ class LVSM(Pretrained, Module):
         self.needs_cameras = encoding.needs_cameras or self.plane_sweep.needs_cameras
 
         if encoding.needs_cameras and self.transformer.runs_itself:
-            fail('decoder_kwargs', f'must be flags of the feed-forward alone (ff_...) with camera_encoding = {camera_encoding!r}', list(decoder_kwargs), 'Other flags replace our attention, which knows the cameras.')
+            fail('decoder_kwargs', f'must be flags of the feed-forward alone (ff_...) with camera_encoding = {camera_encoding!r}', list(decoder_kwargs), 'Other flags replace our attention, which has the camera encoding.')
 
         for linear in (self.to_input_tokens, self.to_target_tokens, self.to_pixels):
             nn.init.normal_(linear.weight, std = 0.02)
@@ -151,7 +151,7 @@ class LVSM(Pretrained, Module):
         depth_range: Tensor | None = None,
         target_distances: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, LossBreakdown] | Embeds:
-        """Renders the target views; with `target_images`, says how far off they are.
+        """Renders the target views; with `target_images`, returns the loss.
 
         input_images: (b v c h w) in [0, 1]; h and w are multiples of `patch_size`.
         input_rays: (b v 6 h w), Plücker rays as `geometry.plucker_rays` makes them, in any world frame common to a scene. Zeros where missing.
@@ -161,7 +161,7 @@ class LVSM(Pretrained, Module):
         return_loss_breakdown: with target images, return the parts of the loss too.
         return_embed: return tokens instead.
         cameras: the (b v+t ...) cameras of inputs, then targets, as `camera_encoding` or `num_depth_planes` other than the paper's need them.
-            The paper's network knows cameras by their rays alone, and its result does not depend on them.
+            The paper's network uses rays alone, and its result does not depend on them.
         depth_range: (b 2), the distances, in units of the world, between which planes are placed with plane_sweep = 'features'; far may be infinite.
         target_distances: (b t h w), the true distances along target rays where they are known, infinite for sky: for the depth loss.
 
@@ -279,7 +279,7 @@ class LVSM(Pretrained, Module):
         return self.normed(tokens if scene is None else self.plane_sweep.enrich(tokens, targets, scene))
 
     def encode_pose(self, views: Views, reference: Tensor | None) -> Tensor | None:
-        """(b v h w e), or None where attention knows no poses."""
+        """(b v h w e), or None without camera encoding."""
         return self.encoding.encode_pose(views, reference, patch_size = self.patch_size, dim_head = self.dim_head)
 
     def normed(self, tokens: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def refuse_encoder_decoder(state: Mapping[str, Tensor]) -> None:
 
 
 def official_sizes(state: Mapping[str, Tensor], depth: int) -> dict[str, int]:
-    """dim, dim_head, patch_size and inner, the width of all heads together, by the tensors that say them."""
+    """dim, dim_head, patch_size and inner, the width of all heads together, by the shapes of tensors."""
     sources = dict(dim = 'target_pose_tokenizer.1.weight', dim_head = 'transformer_blocks.0.attn.q_norm.weight', inner = 'transformer_blocks.0.attn.fc.weight')
     missing = [name for name in sources.values() if name not in state]
 

@@ -29,10 +29,10 @@ FORMAT_VERSION = 1
 
 
 class TrainedFor(NamedTuple):
-    """What weights have learnt from, and may be no good far away from.
+    """What weights are trained for; far from it, views may be bad.
 
     pose_frame: how poses were normalised, in words.
-    image_size: (height, width) in pixels. num_inputs: views that the model saw.
+    image_size: (height, width) in pixels. num_inputs: input views.
     unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
     scale: by what the unit is chosen: 'cameras', as `unit` says, or 'depth', by how far the scene is (`geometry.scene_scale`).
     world: of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `geometry.move_poses`.
@@ -60,14 +60,14 @@ class Pretrained(Module):
     def from_size(cls, name: str, **changes: Any) -> Self:
         """A new model of one of `SIZES`, with any argument changed. Errors: ValueError for an unknown name."""
         if name not in SIZES:
-            fail('name', f'must be one of {list(SIZES)}', repr(name), 'Or say the sizes themselves: LVSM(dim, ...).')
+            fail('name', f'must be one of {list(SIZES)}', repr(name), 'Or pass the sizes: LVSM(dim, ...).')
 
         return cls(**{**SIZES[name], **changes})
 
     def save_pretrained(self, folder: str | PathLike[str], *, dtype: torch.dtype | None = None) -> None:
         """Writes `config.json` and `model.safetensors` into a folder, each whole or not at all. Needs the extra `hub` or `train`.
 
-        dtype: of the weights in the file, as they are unless said; `torch.float16` halves it. They are read back into float32.
+        dtype: of the weights in the file, unchanged by default; `torch.float16` halves it. They are read back into float32.
         `trained_for`, where it is set, is written too. The perceptual loss is not.
         """
         save_pretrained(self, folder, dtype = dtype)
@@ -86,7 +86,7 @@ class Pretrained(Module):
     ) -> Self:
         """A model that `save_pretrained` wrote, in eval mode. Weights must fit to the last key.
 
-        folder_or_hub_id: the folder, 'solids-128' for the small model that comes with the library (it has learnt from built-in synthetic scenes),
+        folder_or_hub_id: the folder, 'solids-128' for the small model that comes with the library (it is trained on built-in synthetic scenes),
             or a model of the Hugging Face hub (extra `hub`).
         revision, token, cache_dir, force_download, local_files_only: for the hub, as `huggingface_hub` has them.
         changes: other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
@@ -159,14 +159,14 @@ def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
     return config['model'], trained_for_of(config.get('trained_for')), weights
 
 
-def trained_for_of(told: Any) -> TrainedFor | None:
-    if told is None:
+def trained_for_of(content: Any) -> TrainedFor | None:
+    if content is None:
         return None
 
-    if not isinstance(told, dict) or set(told) != set(TrainedFor._fields):
-        fail('folder_or_hub_id', f'must have {TrainedFor._fields} in trained_for of its config.json', told, 'Save the model anew, or make trained_for null.')
+    if not isinstance(content, dict) or set(content) != set(TrainedFor._fields):
+        fail('folder_or_hub_id', f'must have {TrainedFor._fields} in trained_for of its config.json', content, 'Save the model anew, or make trained_for null.')
 
-    return TrainedFor(**{**told, 'image_size': tuple(told['image_size'])})
+    return TrainedFor(**{**content, 'image_size': tuple(content['image_size'])})
 
 
 def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[Path, Path]:
@@ -202,7 +202,7 @@ def load_strictly(model: Module, weights: Mapping[str, Tensor]) -> None:
     misshapen = [f'{name}: {tuple(weights[name].shape)} for {tuple(own[name].shape)}' for name in own if name in weights and weights[name].shape != own[name].shape]
 
     if missing or unknown or misshapen:
-        fail('weights', 'must have the keys and shapes of the model that their config says', f'missing {missing}, unknown {unknown}, misshapen {misshapen}', 'Was one of the files replaced?')
+        fail('weights', 'must have the keys and shapes of the model in their config', f'missing {missing}, unknown {unknown}, misshapen {misshapen}', 'Was one of the files replaced?')
 
     model.load_state_dict(weights, strict = True)
 
@@ -217,7 +217,7 @@ def safetensors():
 
 
 def num_inputs_of(model: Pretrained) -> int:
-    """Of a model that does not say what it was trained with, 2: the paper's."""
+    """Of a model without `trained_for`, 2: the paper's."""
     return 2 if model.trained_for is None else model.trained_for.num_inputs
 
 

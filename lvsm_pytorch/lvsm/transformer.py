@@ -36,7 +36,7 @@ CHECKPOINTED: dict[type, type] = {Attention: CheckpointedAttention, FeedForward:
 class PaperEncoder(Encoder):
     """The paper's stack: bias-less pre-norm LayerNorm, RMS QK-norm with one weight for all heads, exact GELU × 4, and its init.
 
-    encoding: what attention knows of cameras.
+    encoding: the camera encoding.
     overrides: flags of `x_transformers.Encoder`, over the paper's. Those of the feed-forward (`ff_...`) alone leave the structure of
         a block as it is, and our loop runs it; with any other the Encoder runs itself.
     gradient_checkpointing: in training keep a block's input alone, and compute what is in the block anew for its gradients. Where
@@ -47,7 +47,7 @@ class PaperEncoder(Encoder):
         own = {'dim', 'depth', 'heads', 'attn_dim_head'} & set(overrides)
 
         if own:
-            fail('decoder_kwargs', 'takes flags of x_transformers.Encoder other than its size', sorted(own), 'Say dim, depth, heads and dim_head to LVSM itself.')
+            fail('decoder_kwargs', 'takes flags of x_transformers.Encoder other than its size', sorted(own), 'Pass dim, depth, heads and dim_head to LVSM itself.')
 
         flags = dict(
             attn_flash = True,

@@ -113,7 +113,7 @@ def check_size(model: LVSM, name: str, sizes: dict[str, int]) -> None:
         fail(name, f'must have height and width that are multiples of patch_size {model.patch_size}', f'{height} × {width}', 'Resize or crop the images, and make their rays for the new size.')
 
     if height * width > model.max_image_size ** 2:
-        warn_once(model, f'{name} of {height} × {width} are more pixels than those of max_image_size {model.max_image_size}, and the model may not have learnt from so many')
+        warn_once(model, f'{name} of {height} × {width} are more pixels than those of max_image_size {model.max_image_size}, for which the model may not be trained')
 
 
 def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: int) -> None:
@@ -174,7 +174,7 @@ def check_distances(model: LVSM, distances: Tensor | None, target_rays: Tensor, 
 
 
 def check_scene(model: LVSM, scene: object) -> None:
-    """That it is one of a model of these weights: in which way inputs attend to targets, it says itself."""
+    """That it is one of a model of these weights, in either mode."""
     if not isinstance(scene, EncodedScene) or (scene.tokens is None) == (len(scene.keys_values) == 0):
         fail('scene', 'must be from encode()', type(scene).__name__, 'Encode it with this model.')
 
@@ -187,7 +187,7 @@ def check_scene(model: LVSM, scene: object) -> None:
 
 def check_tokens_alone(model: LVSM) -> None:
     if model.num_depth_planes > 0:
-        fail('num_depth_planes', 'must be 0 for tokens() and what is built on it, such as MAE', model.num_depth_planes, 'What a target view shows is there looked up in others, and not said by tokens alone.')
+        fail('num_depth_planes', 'must be 0 for tokens() and what is built on it, such as MAE', model.num_depth_planes, 'A plane sweep needs target views, and not tokens alone.')
 
 
 def check_masks(rays: Tensor, **masks: Tensor | None) -> None:
@@ -203,7 +203,7 @@ def check_masks(rays: Tensor, **masks: Tensor | None) -> None:
 # what is computed with, but may not be what was meant
 
 def warn_of_other_rays(model: LVSM, *several: Views) -> None:
-    """Says once that rays are not those of the cameras beside them, where a model takes both, and looking at values is free."""
+    """Warns once of rays that are not those of the cameras beside them, where a model takes both, and reading values is free."""
     if any(model.needs_cameras and has_other_rays(views) for views in several):
         warn_once(model, 'rays are not those of the cameras beside them: make both from the same poses and intrinsics, after normalisation and for this image size')
 
@@ -230,7 +230,7 @@ def has_other_rays(views: Views) -> bool:
 
 
 def warn_far_from_training(model: LVSM, sizes: dict[str, int]) -> None:
-    """Says once, outside of training, that sizes or numbers of views are more than twice or less than half of those the weights have learnt from."""
+    """Warns once, outside of training, of sizes or numbers of views more than twice or less than half of those in training."""
     if model.trained_for is None or model.training:
         return
 
@@ -264,7 +264,7 @@ def check_arguments(config: dict[str, Any], perceptual_loss: object) -> None:
     heads = c['dim'] // c['dim_head'] if c['heads'] is None else c['heads']
 
     if not isinstance(heads, int) or heads < 1:
-        fail('heads', 'must be an integer of at least 1', repr(heads), f'Left out, it is dim // dim_head, here {c["dim"]} // {c["dim_head"]}: lower dim_head or say heads.')
+        fail('heads', 'must be an integer of at least 1', repr(heads), f'Left out, it is dim // dim_head, here {c["dim"]} // {c["dim_head"]}: lower dim_head or pass heads.')
 
     if c['max_image_size'] % c['patch_size'] != 0:
         fail('max_image_size', f'must be a multiple of patch_size {c["patch_size"]}', c['max_image_size'], f'For example {max(c["max_image_size"] // c["patch_size"], 1) * c["patch_size"]}.')
@@ -293,7 +293,7 @@ def check_arguments(config: dict[str, Any], perceptual_loss: object) -> None:
         fail('plane_sweep', f'must be one of {list(PLANE_SWEEPS)}', repr(c['plane_sweep']), "Use 'colors'.")
 
     if not isinstance(c['num_depth_planes'], int) or c['num_depth_planes'] < 0:
-        fail('num_depth_planes', 'must be an integer of at least 0', repr(c['num_depth_planes']), 'Use 0 for the paper\'s network, 16 for one that looks along its rays.')
+        fail('num_depth_planes', 'must be an integer of at least 0', repr(c['num_depth_planes']), 'Use 0 for the paper\'s network, 16 for a plane sweep.')
 
     if not c['near_plane'] > 0:
-        fail('near_plane', 'must be a length above 0', c['near_plane'], 'Take the distance from a camera to the nearest thing that it sees.')
+        fail('near_plane', 'must be a length above 0', c['near_plane'], 'Take the distance from a camera to the nearest surface.')

@@ -30,7 +30,7 @@ class Views(NamedTuple):
 
     @property
     def has_rays(self) -> Tensor:
-        """(b v) bool. Directions are of length 1, so that zeros say that there are none."""
+        """(b v) bool. Directions are of length 1, so zeros mean that there are none."""
         return (self.rays[:, :, :3, 0, 0] != 0).any(dim = -1)
 
     def without_rays(self, mask: Tensor) -> Views:

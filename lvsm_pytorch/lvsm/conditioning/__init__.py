@@ -1,4 +1,4 @@
-"""What a model knows of cameras besides their rays: the paper's, nothing, and what is plugged in for it, by name."""
+"""Conditioning on cameras beside their rays, by name: the paper's has none."""
 
 from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, NoPlaneSweep
 from lvsm_pytorch.lvsm.conditioning.feature_sweep import FeatureSweep

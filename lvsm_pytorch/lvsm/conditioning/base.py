@@ -1,4 +1,4 @@
-"""The two places where a model learns of cameras otherwise than by rays, and what the paper has there: nothing.
+"""The two hooks for conditioning on cameras beside their rays; the paper's do nothing.
 
 `CameraEncoding` is around attention, `NoPlaneSweep` around the transformer.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CameraEncoding:
-    """The paper's: tokens know of cameras by their Plücker rays in the world, and attention knows nothing of them.
+    """The paper's: tokens have cameras as Plücker rays in the world, and attention has none.
 
     A subclass has other rays, encodes the poses of tokens, and transforms queries, keys, values and outputs (b n heads dim_head) of n tokens
     by these encodings (b n e).
@@ -55,12 +55,12 @@ class CameraEncoding:
 
     @staticmethod
     def transform_out(out: Tensor, pose: Any) -> Tensor:
-        """What attention gave, before the output projection."""
+        """The output of attention, before its projection."""
         return out
 
 
 class NoPlaneSweep(Module):
-    """The paper's: target views are rendered from tokens alone. A subclass looks up in the input views what lies along the rays of targets.
+    """The paper's: target views are rendered from tokens alone. A subclass samples the input views along the rays of targets.
 
     `encode` runs once a scene, and what it gives is kept in `EncodedScene.source`. `sweep` runs once for target views, and what it gives is
     kept in their `Views.volume`; `enrich` comes before the blocks, `compose` after them.
@@ -69,7 +69,7 @@ class NoPlaneSweep(Module):
     knows_distances = False  # has a depth_loss
 
     def encode(self, inputs: Views) -> dict[str, Tensor] | None:
-        """What targets will look up, by name, of input views (b v ...). Views without rays are not to be looked up in."""
+        """What targets will sample, by name, of input views (b v ...). Views without rays are left out."""
         return None
 
     def sweep(self, targets: Views, scene: EncodedScene) -> Any:
@@ -81,7 +81,7 @@ class NoPlaneSweep(Module):
         return tokens
 
     def compose(self, image: Tensor, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
-        """Target views (b t c h w) of those that tokens say, final tokens (b t h w d), and what was found."""
+        """Target views (b t c h w), from the decoded views, final tokens (b t h w d), and what was found."""
         return image
 
     def depth_loss(self, tokens: Tensor, targets: Views, scene: EncodedScene, distances: Tensor) -> Tensor:

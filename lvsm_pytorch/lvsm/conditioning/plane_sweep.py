@@ -1,12 +1,12 @@
-"""What input views show along the rays of a new view: a plane sweep (Collins 1996, "A space-sweep approach to true multi-image matching"),
-read and chosen from by a network as in Flynn et al. 2016, "DeepStereo: Learning to predict new views from the world's imagery".
+"""A plane sweep along the rays of a target view (Collins 1996, "A space-sweep approach to true multi-image matching"),
+for a network as in Flynn et al. 2016, "DeepStereo: Learning to predict new views from the world's imagery".
 
-A ray of the new view is cut at a few depths. The point there is looked up in every input view, and what matters is their mean colour, how far
-they are from each other in it, and how many see the point at all: where a surface is, views agree. Tokens of the new view take this in, and at
-the end say for each pixel how much it takes of each depth's colour beside what is rendered.
+Each ray of the target is sampled at a few depths. The point there is projected into every input view, and gives their mean colour, its standard
+deviation, and the share of views that contain the point: on a surface, views agree. These are added to the target's tokens. At the end each
+pixel is a weighted mean of the colours at all depths and the decoded colour, by weights from the tokens.
 
 With o the target's centre, d a ray's unit direction, and input view v at c_v with rotation R_v (camera to world) and intrinsics K_v, the point
-of inverse depth w, o + d / w, is seen at the pixel K_v R_vᵀ (d + w (o − c_v)), homogeneous, and w = 0 is what is infinitely far. Only
+of inverse depth w, o + d / w, is at the pixel K_v R_vᵀ (d + w (o − c_v)), homogeneous, and w = 0 is what is infinitely far. Only
 differences of centres come up, so that moving the world changes nothing. Inverse depths are evenly spread from 0 on, since then steps are about
 equally long in the images.
 """
@@ -29,11 +29,11 @@ from lvsm_pytorch.precision import Float32Linear, in_float32
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm.encoded import EncodedScene
 
-# what a patch shows at a depth is told in so many, by one map for all depths
+# channels a pixel of each depth's features, by one map for all depths
 
 NUMBERS_A_PIXEL = 2
 
-# what is nearer to the plane of a camera, in pixels of depth 1, is behind it; what lies beside an image is looked up there, in units of half of it
+# what is nearer to the plane of a camera, in pixels of depth 1, is behind it; what lies beside an image is sampled there, in units of half of it
 
 BEHIND = 1e-4
 OUTSIDE = 3.
@@ -49,8 +49,8 @@ MAX_LOG_WEIGHT = 20.
 
 
 class SweepVolume(NamedTuple):
-    """At e depths along the rays of t targets: mean colours (b t e c h w) of the views that see the point, zero where none does;
-    their standard deviation (b t e 1 h w), the channels' mean; and the share of views that see it (b t e 1 h w), from 0 to 1.
+    """At e depths along the rays of t targets: mean colours (b t e c h w) of the views that contain the point, zero where none does;
+    their standard deviation (b t e 1 h w), the channels' mean; and the share of views that contain it (b t e 1 h w), from 0 to 1.
     """
     colors: Tensor
     spread: Tensor
@@ -58,7 +58,7 @@ class SweepVolume(NamedTuple):
 
 
 class PlaneSweep(NoPlaneSweep):
-    """Tokens of targets take in the volume, and at the end say how much of the image is composed of it.
+    """Adds the volume to target tokens, and composites it with the decoded image.
 
     dim, patch_size, channels: of the model. num_depth_planes: e. near_plane: the nearest, in units of the world.
     gradient_checkpointing: for gradients, compute what lies between tokens and the volume anew.
@@ -81,7 +81,7 @@ class PlaneSweep(NoPlaneSweep):
             nn.init.normal_(linear.weight, std = 0.02)
 
     def encode(self, inputs: Views) -> dict[str, Tensor]:
-        """The views themselves: images (b v c h w) in [0, 1], camera_to_world (b v 4 4), intrinsics (b v 3 3), and has_rays (b v) bool, False for views not to be looked up in."""
+        """The views themselves: images (b v c h w) in [0, 1], camera_to_world (b v 4 4), intrinsics (b v 3 3), and has_rays (b v) bool, False for views to leave out."""
         assert inputs.images is not None
         assert inputs.cameras is not None
         camera_to_world, intrinsics = inputs.cameras
@@ -101,11 +101,11 @@ class PlaneSweep(NoPlaneSweep):
         return tokens + self.recomputed(self.to_target_tokens, *targets.volume)
 
     def compose(self, image: Tensor, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
-        """The mean of the image, of weight 1, and of the colours of all planes, of weights that tokens say, times the share of views that the point is visible in."""
+        """The mean of the image, of weight 1, and of the colours of all planes, of weights from the tokens, times the share of views that contain the point."""
         return self.recomputed(self.composite, image, tokens, targets.volume.colors, targets.volume.share)
 
     def recomputed(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        """For gradients, where checkpointing says so."""
+        """For gradients, with checkpointing."""
         return checkpoint(function, *tensors, use_reentrant = False) if self.gradient_checkpointing and torch.is_grad_enabled() else function(*tensors)
 
     def to_target_tokens(self, colors: Tensor, spread: Tensor, share: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def sweep_volume(
     weight = weight / weight.sum(dim = 1, keepdim = True).clamp(min = 1)
     inverse_depth = torch.linspace(0, 1 / near_plane, num_depth_planes, dtype = away.dtype, device = away.device)
 
-    # a fourth channel says how much of a pixel is within the image: what is looked up falls to zero at its border, so that nothing jumps as cameras move
+    # a fourth channel is the share of a pixel within the image: samples fall to zero at its border, so that nothing jumps as cameras move
 
     images = torch.cat((images, torch.ones_like(images[:, :, :1])), dim = 2) * rearrange(weight, 'b v -> b v 1 1 1')
     project = intrinsics @ camera_to_world[..., :3, :3].mT
@@ -146,8 +146,8 @@ def sweep_volume(
         place = (pixel[..., :2] / pixel[..., 2:].clamp(min = BEHIND) / size * 2 - 1).clamp(-OUTSIDE, OUTSIDE)
         place = torch.where(pixel[..., 2:] > BEHIND, place, OUTSIDE)
 
-        color, seen = F.grid_sample(images[:, view], place, align_corners = False).split((c, 1), dim = 1)
-        total, total_squared, share = total + color, total_squared + color.square() / seen.clamp(min = TINY), share + seen
+        color, inside = F.grid_sample(images[:, view], place, align_corners = False).split((c, 1), dim = 1)
+        total, total_squared, share = total + color, total_squared + color.square() / inside.clamp(min = TINY), share + inside
 
     color = total / share.clamp(min = TINY)
     variance = reduce(total_squared / share.clamp(min = TINY) - color.square(), 'b c k n -> b 1 k n', 'mean')

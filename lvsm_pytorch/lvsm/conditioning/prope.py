@@ -5,7 +5,7 @@ With P_i the 4 × 4 projection of the camera of token i, a token reads in one ha
     out_i = P_i Σ_j a_ij P_j⁻¹ v_j,    a_ij = softmax_j (P_iᵀ q_i · P_j⁻¹ k_j),
 
 of which nothing depends on the world, since only products P_i P_j⁻¹ come up. In the other half, `rotary` encodings of the
-patch's column and row see to it that there too only differences count.
+patch's column and row make only differences count there too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two and two dimensions, turned by angles that say a patch's column or row, so that in an inner product only differences count (Su et al. 2021, "RoFormer")."""
+"""Two and two dimensions, rotated by angles of a patch's column or row, so that in an inner product only differences count (Su et al. 2021, "RoFormer")."""
 
 from __future__ import annotations
 
