@@ -5,7 +5,7 @@ python benchmarks/compare.py OUT --parts peers modes
 
 parts: peers (training and rendering against the others), modes (the cacheable against the paper's by number of inputs), flags (what
 checkpointing, compile, bfloat16 and flash attention give), growth (with inputs, targets, resolution and depth).
-Every part writes its JSON, and its picture or table, into OUT when it is done, so that what was cut off goes on. 0.1.6 is installed from
+Every part writes its JSON, and its picture or table, into OUT when it is done, so that an interrupted run resumes. 0.1.6 is installed from
 PyPI into OUT/seed, beside ours. Needs the extra `train`, for matplotlib.
 """
 
@@ -157,7 +157,7 @@ def main() -> None:
 
         if part in PICTURES:
             PICTURES[part](json.loads(written.read_text(encoding = 'utf-8')), out / f'{part}.png')
-            print(f'look at {out / part}.png')
+            print(f'{out / part}.png is drawn')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""One implementation in a process of its own: does its work when asked, and says how long it took. Started by `compare.py`.
+"""One implementation in a process of its own: does its work on request, and reports how long it took. Started by `compare.py`.
 
 A line of JSON in says what to do, at the start and then `memory`, or how often to do the work; a line of JSON out says how it went.
 """

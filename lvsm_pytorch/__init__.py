@@ -1,4 +1,4 @@
-"""LVSM, decoder-only: a transformer that reads a few posed photos and renders what a new camera sees."""
+"""LVSM, decoder-only: a transformer that encodes a few posed photos and renders the view of a new camera."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ __all__ = [
     'to_plucker_rays',
 ]
 
-# torch takes seconds to load, which `lvsm --help` need not wait for: names are looked up when they are asked for
+# torch takes seconds to load, and `lvsm --help` does not need it: names are imported on first use
 
 if TYPE_CHECKING:
     from lvsm_pytorch.errors import ShapeError

@@ -35,7 +35,7 @@ def check_tensor(**arguments: object) -> None:
 def check_floating(**arguments: Tensor) -> None:
     """Each argument is a tensor of floating point numbers.
 
-    Errors: ValueError; `uint8` images are told to divide by 255.
+    Errors: ValueError; for `uint8` images with the advice to divide by 255.
     """
     check_tensor(**arguments)
 

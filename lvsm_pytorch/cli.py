@@ -109,13 +109,13 @@ def evaluate_views(evaluation: EvaluateConfig) -> Callable[[], object]:
 def write_evaluation_index(
     data: Path, out: Path, /, num_inputs: int = 2, num_targets: int = 3, min_frame_distance: int = 25, max_frame_distance: int = 192, seed: int = 0,
 ) -> Callable[[], None]:
-    """Write an evaluation index for a dataset that has none: which views of each scene are seen, and which are asked for.
+    """Write an evaluation index for a dataset that has none: the input views and target views of each scene.
 
     Args:
         data: Posed photos in any format that `lvsm train --data` takes.
         out: The index, a JSON file.
-        num_inputs: Views that are seen.
-        num_targets: Views that are asked for.
+        num_inputs: Input views of a scene.
+        num_targets: Target views of a scene.
         min_frame_distance: Of videos, least number of frames from the first to the last view.
         max_frame_distance: Of videos, most frames from the first to the last view.
         seed: Of what is drawn.
@@ -158,7 +158,7 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
 
 
 def base_config(arguments: list[str]) -> TrainConfig:
-    """What options of `lvsm train` change: --config, or else with --resume the config of the run that is gone on with, or else the demo.
+    """What options of `lvsm train` change: --config, or else with --resume the config of the run, or else the demo.
 
     Errors: ValueError for a config that isn't there.
     """
@@ -166,12 +166,12 @@ def base_config(arguments: list[str]) -> TrainConfig:
     parser.add_argument('--config')
     parser.add_argument('--out', type = Path, default = TrainConfig.out)
     parser.add_argument('--resume', action = 'store_true')
-    told, _ = parser.parse_known_args(arguments)
+    given, _ = parser.parse_known_args(arguments)
 
-    if told.config is None and told.resume and (told.out / CONFIG).is_file():
-        return load_run_config(told.out)
+    if given.config is None and given.resume and (given.out / CONFIG).is_file():
+        return load_run_config(given.out)
 
-    return load_config(told.config or 'demo')
+    return load_config(given.config or 'demo')
 
 
 # what terminals of few letters show in place of some that help and reports have
@@ -210,8 +210,8 @@ def main() -> None:
         commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'pose': pose_photos, 'inspect': inspect_cameras, 'import-official': import_official}
         subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.', config = (OmitArgPrefixes,))()
     except ImportError as error:
-        told = 'pip install' in str(error)
-        sys.exit(f'lvsm: {error}' if told else f'lvsm: {error}. The command needs what pip install "lvsm-pytorch[train]" installs.')
+        has_advice = 'pip install' in str(error)
+        sys.exit(f'lvsm: {error}' if has_advice else f'lvsm: {error}. The command needs what pip install "lvsm-pytorch[train]" installs.')
     except (ValueError, OSError) as error:
         sys.exit(f'lvsm: {error}')
     except KeyboardInterrupt as stopped:

@@ -1,4 +1,4 @@
-"""Folders of long work that is done in parts, and goes on where it was cut: what it is, and the parts that are there."""
+"""Folders of long work in parts, which resumes after an interruption: its settings, and the parts that are there."""
 
 from __future__ import annotations
 

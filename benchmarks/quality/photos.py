@@ -2,9 +2,9 @@
 
 python benchmarks/quality/photos.py OUT --data DIR [--arms 'paper, 2e-3' '0.1.6, 2e-3' 'cacheable sweep prope, muon'] [--minutes 10] [--seed 0]
 
-DIR: folders of posed photos, each one scene. Every eighth view of each by name is held out, seen from the two nearest training views.
+DIR: folders of posed photos, each one scene. Every eighth view of each by name is held out, rendered from the two nearest training views.
 Equal time is a number of steps, by the seconds of a step as measured at the start, the arms taking turns. A run that is there already is
-not done again, and one that was cut off goes on. Writes into OUT a file for each arm, `results.json`, and a picture for each arm, of held-out
+not done again, and one that was cut off resumes. Writes into OUT a file for each arm, `results.json`, and a picture for each arm, of held-out
 views of every set. Prints PSNR and SSIM for each set and all views, beside the better input copied and the blurred mean of the inputs.
 """
 
@@ -29,7 +29,7 @@ from lvsm_pytorch.training.reproducible import warm_up_mkl
 
 SIZES = dict(dim = 256, depth = 4, dim_head = 64, patch_size = 8)
 IMAGE_SIZE, INPUTS, BATCH_SIZE = 64, 2, 16
-LOOKS = 5
+VALIDATIONS = 5
 COMPARED = ('paper', 'paper, 2e-3', '0.1.6', '0.1.6, 2e-3', 'cacheable sweep prope, muon')
 
 
@@ -90,17 +90,17 @@ def table(results: dict[str, Found]) -> str:
 
 
 def run(arm: Arm, seed: int, steps: int, photos: Photos, out: Path, **sizes: int) -> Found:
-    """Trains, or goes on; draws, and judges."""
+    """Trains, or resumes; draws, and evaluates."""
     path = arm.path(out, seed, steps)
 
-    def look(network: Network) -> dict[str, float]:
+    def validate(network: Network) -> dict[str, float]:
         found = judged(views_of(network, photos), photos)
         return dict(model_psnr = found.psnr['all'], model_ssim = found.ssim['all'])
 
     def batch(step: int) -> Batch:
         return photos.training_batch(seed, step)
 
-    network, _ = train(arm, seed, steps, path, batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **{**SIZES, **sizes})
+    network, _ = train(arm, seed, steps, path, batch, validate, image_size = IMAGE_SIZE, validations = VALIDATIONS, seed_folder = out / 'seed', **{**SIZES, **sizes})
     views = views_of(network, photos)
     save_comparison(path.with_suffix('.png'), *some_of_each(photos.held_out, views))
     return judged(views, photos)
@@ -139,7 +139,7 @@ def main() -> None:
         write_json(arguments.out / 'results.json', told)
 
     print(table(results))
-    print(f'look at {arguments.out}/*.png')
+    print(f'{arguments.out}/*.png have the views')
 
 
 if __name__ == '__main__':

@@ -1,14 +1,14 @@
-"""Which network sees sooner, and which recipe: all learn from one pool of built-in scenes, with the same batches, and are judged by others.
+"""Sample efficiency of networks and recipes: all train on one pool of built-in scenes, with the same batches, and are evaluated on others.
 
 python benchmarks/quality/study.py OUT [--arms 'paper' 'sweep prope, muon' ...] [--seeds 0 1 2] [--steps 1000] [--equal-time]
 
-`arms.py` says what is compared. Views are of 32², two are seen; 16 scenes a step, from a pool of 512. The 128 held-out scenes are in no
+`arms.py` says what is compared. Views are of 32², two are inputs; 16 scenes a step, from a pool of 512. The 128 held-out scenes are in no
 pool. All arms take the same steps, or with --equal-time as many as fit into the time of the first one's, with a schedule for so many.
 How long a step takes is measured first, the arms taking turns, and kept in `OUT/seconds.json`. A run that is there already is not done
-again, and one that was cut off goes on. Writes into OUT a file for each arm and seed, and `curves.png`: PSNR and SSIM against steps, and
+again, and one that was cut off resumes. Writes into OUT a file for each arm and seed, and `curves.png`: PSNR and SSIM against steps, and
 against their seconds. Prints a table, with the mean of the seeds and the least and most of them.
 
-`benchmarks/quality/equal_steps` and `equal_time` hold the runs that were done: given as OUT, a study goes on from them. Where the code of an
+`benchmarks/quality/equal_steps` and `equal_time` hold the runs that were done: given as OUT, a study resumes from them. Where the code of an
 arm has changed since, its files are to be thrown away first.
 """
 
@@ -39,7 +39,7 @@ from lvsm_pytorch.training.reproducible import warm_up_mkl
 
 IMAGE_SIZE, INPUTS, VIEWS = 32, 2, 8
 POOL, HELD_OUT, BATCH_SIZE = 512, 128, 16
-LOOKS = 10
+VALIDATIONS = 10
 WARM_UP, TURNS = 2, 7
 
 
@@ -69,12 +69,12 @@ def held_out() -> Batch:
     return batch_of(*scenes(0, HELD_OUT), torch.arange(HELD_OUT), torch.arange(INPUTS + 1).expand(HELD_OUT, -1))
 
 
-def look(network: Network) -> dict[str, float]:
+def validate(network: Network) -> dict[str, float]:
     return figures(model = score(network.views(held_out()), held_out().target_images))
 
 
 def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, Any]:
-    """Trains, or goes on, and returns what it has seen: at each look, the step and figures."""
+    """Trains, or resumes, and returns the curve: at each validation, the step and figures."""
     def batch(step: int) -> Batch:
         return training_batch(seed, step, arm.targets)
 
@@ -82,7 +82,7 @@ def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, A
     finished = path.with_suffix('.json')
 
     if not finished.exists():
-        network, found = train(arm, seed, steps, path, batch, look, image_size = IMAGE_SIZE, looks = LOOKS, seed_folder = out / 'seed', **sizes)
+        network, found = train(arm, seed, steps, path, batch, validate, image_size = IMAGE_SIZE, validations = VALIDATIONS, seed_folder = out / 'seed', **sizes)
         write_json(finished, dict(found, parameters = sum(p.numel() for p in network.parameters())))
         path.unlink()
 
@@ -90,10 +90,10 @@ def run(arm: Arm, seed: int, steps: int, out: Path, **sizes: int) -> dict[str, A
 
 
 def train(
-    arm: Arm, seed: int, steps: int, path: Path, batch: Callable[[int], Batch], look: Callable[[Network], dict[str, float]],
-    *, image_size: int, looks: int, seed_folder: Path, **sizes: int,
+    arm: Arm, seed: int, steps: int, path: Path, batch: Callable[[int], Batch], validate: Callable[[Network], dict[str, float]],
+    *, image_size: int, validations: int, seed_folder: Path, **sizes: int,
 ) -> tuple[Network, dict[str, Any]]:
-    """The network after so many steps, with the batch of each, and `looks` looks at it; in between it is kept in `path`, from where it goes on."""
+    """The network after so many steps, with the batch of each, and `validations` of it; in between it is kept in `path`, from where it resumes."""
     torch.manual_seed(seed)
     network = Network(arm, image_size, seed_folder, **sizes)
     recipe = TrainConfig(steps = steps, **arm.recipe)
@@ -112,8 +112,8 @@ def train(
         set_learning_rates(optimizer, step, recipe)
         skipped += not take_step(network, optimizer, batch(step), recipe)
 
-        if (step + 1) % max(steps // looks, 1) == 0 or step + 1 == steps:
-            curve.append(dict(step = step + 1, **look(network)))
+        if (step + 1) % max(steps // validations, 1) == 0 or step + 1 == steps:
+            curve.append(dict(step = step + 1, **validate(network)))
             content = dict(
                 network = network.state_dict(), optimizer = optimizer.state_dict(), random = torch.get_rng_state(),
                 curve = curve, skipped = skipped, step = step + 1,
@@ -157,7 +157,7 @@ def seconds_a_step(arms: list[Arm], batch: Callable[[Arm], Batch], *, image_size
 
 
 def remembered(path: Path, names: list[str], measure: Callable[[list[str]], dict[str, float]]) -> dict[str, float]:
-    """Seconds a step of the arms, as they were measured first: a study that goes on must not change its mind about what takes equal time.
+    """Seconds a step of the arms, as they were measured first: a study that resumes keeps its equal times.
     Of arms that come later too, in the seconds of then, of which the others tell.
     """
     known = json.loads(path.read_text()) if path.exists() else {}
@@ -244,7 +244,7 @@ def main() -> None:
 
     print('; '.join(f'{name}: {found["psnr"]:.2f} dB' for name, found in means.items()))
     print(table(results))
-    print(f'look at {arguments.out / "curves.png"}')
+    print(f'{arguments.out / "curves.png"} has the curves')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""What commands can be told. Nothing here needs torch, so that their help comes at once."""
+"""Options of the commands. Nothing here needs torch, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TrainConfig(Expanded):
     random_num_inputs: tuple[int, int] | None = None
     """Least and most input views of a training sample, drawn anew for each step; num_inputs is then for the held-out views."""
     num_targets: int = 6
-    """Views that are asked for at once."""
+    """Target views of a sample."""
     min_frame_distance: int = 25
     """Of videos: least number of frames from the first to the last view of a sample. Shorter videos are used whole."""
     max_frame_distance: int = 192
@@ -133,7 +133,7 @@ class TrainConfig(Expanded):
     log_every: int = 10
     """Steps between two records in metrics.jsonl."""
     evaluate_every: int = 1000
-    """Steps between two looks at the held-out views; the model is saved then too."""
+    """Steps between two validations on the held-out views; the model is saved then too."""
     save_every: int = 1000
     """Steps between two states to go on from."""
     keep_checkpoints: int = 3

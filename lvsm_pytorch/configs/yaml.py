@@ -28,7 +28,7 @@ def config_to_yaml(config: TrainConfig) -> str:
 
 
 def changes(before: str, now: TrainConfig) -> list[str]:
-    """What is no longer as a run's YAML says, in words."""
+    """What has changed since a run's YAML, in words."""
     import yaml
 
     then, values = yaml.safe_load(before), yaml.safe_load(config_to_yaml(now))

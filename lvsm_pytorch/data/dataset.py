@@ -1,4 +1,4 @@
-"""Datasets: scenes by number, whatever the format, which is told by what is there."""
+"""Datasets: scenes by number, in any format, which is detected from the files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Dataset(Protocol):
 
 
 class Scenes:
-    """Scenes that are read when they are asked for, each by a function.
+    """Scenes that are read on access, each by a function.
 
     Args:
         format: In words.
@@ -195,7 +195,7 @@ def find_dataset(path: Path, problems: Problems) -> Dataset | None:
 
 
 def format_of(path: Path) -> str | None:
-    """Cheap looks: what a folder holds says what it is."""
+    """Cheap checks: the files in a folder tell its format."""
     if transforms_files(path) and not lvsm_files(path):
         return TRANSFORMS
 

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.sources import Source, Views
 
-# seconds that a worker lives on after SIGTERM, which is also how Python, when it ends, stops those that were not told to
+# seconds that a worker lives on after SIGTERM, by which Python also stops those that are left when it ends
 
 TIME_TO_FINISH = 60
 
 
 class Samples(Dataset):
-    """A source's samples by number, each with what was newly skipped on the way to it. What can't be read is an error to be raised by who asked."""
+    """A source's samples by number, each with what was newly skipped on the way to it. An error is returned, for the caller to raise."""
 
     def __init__(self, source: Source, problems: Problems):
         self.source = source
@@ -50,8 +50,8 @@ def training_views(
 ) -> Generator[Views, None, None]:
     """Batches of the samples of these numbers, of which process `rank` takes every so many-th (of `processes`), `batch_size` at a time.
 
-    workers: processes that read them in advance; 0 reads them when they are asked for. What they skip is noted in `problems`.
-    They start when this is called, and stop with its end, or its `close`. Errors: what the source raises, when its batch is asked for.
+    workers: processes that read them in advance; 0 reads them on demand. What they skip is noted in `problems`.
+    They start when this is called, and stop with its end, or its `close`. Errors: what the source raises, at its batch.
     """
     problems = Problems() if problems is None else problems
     mine = numbers[rank::processes]

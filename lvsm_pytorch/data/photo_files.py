@@ -28,7 +28,7 @@ FOCAL_LENGTH, FOCAL_LENGTH_35MM, PIXEL_WIDTH, PIXEL_HEIGHT = 0x920A, 0xA405, 0xA
 
 DIAGONAL_35MM = math.hypot(36, 24)
 
-# photos that are written anew: hardly to be told from the ones before
+# photos that are written anew: visually the same as before
 
 JPEG_QUALITY = 95
 

@@ -1,4 +1,4 @@
-"""Which views are seen, and which are asked for: from scenes to batches."""
+"""Input views and target views: from scenes to batches."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ Frame = Literal['scene', 'inputs']
 class Source(ABC):
     """Where views come from: samples without end, by their numbers, so that a run can go on from any of them, and the views that are held out.
 
-    num_inputs: views of a sample that are seen; the others are asked for. frame: of the rays. seed: of all that is drawn.
+    num_inputs: input views of a sample; the others are targets. frame: of the rays. seed: of all that is drawn.
     description: what there is, in words.
     scale: 'depth' where the unit goes by how far the scene is, 'cameras' where it goes by the cameras or is the same for all scenes.
     unit: length of the scenes' worlds that is 1 in all samples; None where each scene has its own. world: of one scene, the similarity (4 4) from
@@ -133,7 +133,7 @@ class Source(ABC):
 class SceneSource(Source):
     """One scene: a target drawn at random, and inputs among the views that are nearest to it.
 
-    scene: all its views; every eighth by name is held out, and seen neither as target nor as input.
+    scene: all its views; every eighth by name is held out, and neither a target nor an input in training.
     num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
     frame: of the rays. The scene's own is that of its mean training camera.
     """
@@ -184,11 +184,11 @@ class SceneSource(Source):
         return self.views(torch.cat((near[:self.num_inputs], torch.tensor([target]), further)))
 
     def held_out(self) -> Views:
-        """Each held-out view, seen from the training views nearest to it."""
+        """Each held-out view as the target, with the training views nearest to it as inputs."""
         return self.seen_from_nearest(range(self.num_training, len(self.names)))
 
     def trained_with(self) -> Views:
-        """Each training view, seen from those nearest to it: what a model should know by heart."""
+        """Each training view as the target, with those nearest to it as inputs: what a model should have overfitted to."""
         return self.seen_from_nearest(range(self.num_training))
 
     def seen_from_nearest(self, targets: range) -> Views:

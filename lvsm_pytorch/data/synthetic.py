@@ -148,7 +148,7 @@ def between(low: float, high: float, fraction: Tensor) -> Tensor:
 
 
 def render(world: World, cameras: Cameras, image_size: int) -> Tensor:
-    """Images (s v 3 h w) in [0, 1] of worlds (s), seen by cameras (s v), by ray tracing."""
+    """Images (s v 3 h w) in [0, 1] of worlds (s), by cameras (s v), by ray tracing."""
     fine = SUPERSAMPLING
     intrinsics = cameras.intrinsics * torch.tensor([fine, fine, 1.]).unsqueeze(-1)
     rays = plucker_rays(cameras.camera_to_world, intrinsics, (image_size * fine, image_size * fine))

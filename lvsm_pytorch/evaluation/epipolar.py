@@ -18,7 +18,7 @@ from lvsm_pytorch.data.scene import Scene, cameras_of
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.view_selection import camera_distance
 
-LARGEST = 640  # pixels: larger photos are made smaller before features are looked for
+LARGEST = 640  # pixels: larger photos are made smaller before features are detected
 FEWEST_MATCHES = 30
 
 FLIP = torch.diag(torch.tensor([1., -1., -1., 1.], dtype = torch.float64))
@@ -76,7 +76,7 @@ def swapped(intrinsics: Tensor) -> Tensor:
 class Compared(NamedTuple):
     """What was compared, and how it agrees.
 
-    matches: of each pair. cameras: of the photos as they were compared. photos: by number of the view, those that were looked at, of at
+    matches: of each pair. cameras: of the photos as they were compared. photos: by number of the view, those that were compared, of at
     most LARGEST pixels a side. sizes: (height, width) that these have in the dataset.
     """
     agreement: Agreement

@@ -1,7 +1,7 @@
 """Evaluation by the field's protocol: scenes and views that an index names, cut to a square, and PSNR, SSIM and LPIPS of what is rendered.
 
 Every scene of the index is accounted for: evaluated, null in the index, or missing. Each is evaluated by itself, and what was found is
-a file of its own, so that many processes share the scenes, and what was stopped goes on.
+a file of its own, so that many processes share the scenes, and an interrupted evaluation resumes.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
             write_json(out / REPORT, report)
             write_page(out / PAGE, report, rendered)
             print(table(report))
-            print(f'{out / REPORT} has all figures; look at {out / PAGE}')
+            print(f'{out / REPORT} has all figures; {out / PAGE} shows them')
 
         processes.wait_for_everyone()
 
@@ -183,8 +183,8 @@ def load_model(config: EvaluateConfig) -> LVSM:
 
 def frame_distances_of(config: EvaluateConfig) -> tuple[int, int]:
     """Of an index that is made: as the run was trained, or else the paper's."""
-    told = config_beside(config.model) or TrainConfig()
-    return told.min_frame_distance, told.max_frame_distance
+    trained = config_beside(config.model) or TrainConfig()
+    return trained.min_frame_distance, trained.max_frame_distance
 
 
 def datasets_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> dict[str, Dataset]:

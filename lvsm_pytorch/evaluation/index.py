@@ -1,4 +1,4 @@
-"""Which views of a scene are seen and which are asked for: pixelSplat's evaluation index, in which the field's figures on RealEstate10K are.
+"""Input views and target views of each scene: pixelSplat's evaluation index, by which the field reports figures on RealEstate10K.
 
 A JSON object of scenes by name, `{scene: {"context": [..], "target": [..]} or null}`, with numbers of views as they stand in the file of
 the scene. null: the scene is not evaluated, for example since it is too short.
@@ -24,7 +24,7 @@ from lvsm_pytorch.seeds import seed_of
 
 
 class Entry(NamedTuple):
-    """Numbers of views: those that are seen, and those that are asked for."""
+    """Numbers of views: the inputs (context) and the targets."""
     context: tuple[int, ...]
     target: tuple[int, ...]
 
@@ -74,7 +74,7 @@ def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, f
     """An entry for each scene of the dataset; null for one with too few views, or that can't be read.
 
     Of a video: a stretch whose first and last frames are so far apart (least, most), inputs evenly spread over it, targets drawn between
-    them. Of photos: held-out views that are near to each other, as `hold_out` has them, seen from the training views nearest to them.
+    them. Of photos: held-out views that are near to each other, as `hold_out` has them, with the training views nearest to them as inputs.
     The entry of a scene depends on its name and views, and on no other scene.
     """
     index: Index = {}
@@ -125,15 +125,15 @@ def of_photos(scene: Scene, num_inputs: int, num_targets: int, generator: Genera
         return None
 
     distance = camera_distance(cameras_of(scene.views).camera_to_world)
-    seen, asked = ([position for position, view in enumerate(scene.views) if view.name in names] for names in (training, held_out))
-    about = asked[int(torch.randint(len(asked), (), generator = generator))]
-    targets = sorted(sorted(asked, key = lambda position: float(distance[about, position]))[:num_targets])
-    inputs = sorted(sorted(seen, key = lambda position: float(distance[targets, position].mean()))[:num_inputs])
+    training_positions, held_out_positions = ([position for position, view in enumerate(scene.views) if view.name in names] for names in (training, held_out))
+    about = held_out_positions[int(torch.randint(len(held_out_positions), (), generator = generator))]
+    targets = sorted(sorted(held_out_positions, key = lambda position: float(distance[about, position]))[:num_targets])
+    inputs = sorted(sorted(training_positions, key = lambda position: float(distance[targets, position].mean()))[:num_inputs])
     return inputs, targets
 
 
 def views_of(scene: Scene, entry: Entry) -> Scene:
-    """The scene's views of an entry, those that are seen first. Errors: BadView for a number that it doesn't have."""
+    """The scene's views of an entry, inputs first. Errors: BadView for a number that it doesn't have."""
     numbered = scene.numbered()
     missing = [number for number in (*entry.context, *entry.target) if number not in numbered]
 

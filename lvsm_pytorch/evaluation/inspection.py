@@ -31,7 +31,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
     """Prints the figures of each scene and draws the first.
 
     data: posed photos in any format that `open_dataset` takes. out: the picture.
-    scenes: most scenes to look at, spread over the dataset. pairs: most pairs of photos of a scene to match.
+    scenes: most scenes to inspect, spread over the dataset. pairs: most pairs of photos of a scene to match.
     pose: find the poses of loose photos first, as `with_poses` does.
     Errors: ValueError for what is no dataset, or all bad.
     """
@@ -46,7 +46,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
     data = posed_data(data) if pose else data
     dataset = open_dataset(data, problems)
     numbers = list(range(0, len(dataset), max(len(dataset) // scenes, 1)))[:scenes]
-    print(f'{data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}' + (f', of which {len(numbers)} are looked at' if len(numbers) < len(dataset) else ''))
+    print(f'{data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}' + (f', of which {len(numbers)} are inspected' if len(numbers) < len(dataset) else ''))
 
     inspected = []
 
@@ -64,7 +64,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
         print(problems.summary())
 
     draw(inspected[0], out)
-    print(f'look at {out}')
+    print(f'{out} shows the cameras')
     return inspected
 
 
@@ -99,7 +99,7 @@ def report(found: Inspected) -> str:
     angles = angles_across(intrinsics[[is_sized(view) for view in scene.views]], widths)
     lines = [
         f'\n{scene.name}: {len(scene.views)} view{"s" if len(scene.views) != 1 else ""}{" of a video" if scene.is_video else ""}',
-        f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos looked at',
+        f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos compared',
         f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
         f'  baselines          {span(spacings(centres))} to the nearest view, {pairwise_distances(centres).max():.3g} at most, in units of the dataset',
         f'  epipolar distance  {checked.given:.2f} pixels in the median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
@@ -163,7 +163,7 @@ def draw(found: Inspected, path: Path) -> None:
 
 
 def upright(camera_to_world: Tensor) -> Tensor:
-    """Poses turned so that up is z, as cameras that are held level have it, and what they look along is y."""
+    """Poses turned so that up is z, as level cameras have it, and their viewing direction is y."""
     up = up_of(camera_to_world)
     forward = camera_to_world[:, :3, 2].mean(dim = 0)
     right = torch.linalg.cross(forward, up)

@@ -49,7 +49,7 @@ def score(pred: Tensor, target: Tensor) -> Score:
 
 @torch.no_grad()
 def render_batch(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
-    """The targets of a batch as the model sees them, (b t 3 h w) on the CPU, rendered in eval mode and `batch_size` scenes at a time."""
+    """The target views of a batch (b t 3 h w) on the CPU, rendered in eval mode and `batch_size` scenes at a time."""
     if len(batch.names) == 0 or batch.target_rays.shape[1] == 0:
         return torch.zeros_like(batch.target_images)
 

@@ -20,7 +20,7 @@ NUMBERS_OF_INPUTS = 1, 2, 3, 4, 6, 8
 
 
 def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[str, float]:
-    """How much views change when the world that the model is told of is turned, and shifted by 1 unit: mean absolute difference in 256ths of a
+    """How much views change when the world of all cameras is rotated, and shifted by 1 unit: mean absolute difference in 256ths of a
     colour; PSNR there, and before. All are means over some motions, which depend on the scene's name alone.
 
     batch: of one scene. before: its views, as they were rendered (1 t 3 h w).
@@ -60,7 +60,7 @@ def by_inputs(protocol: Protocol, scene: Scene, entry: Entry) -> dict[int, float
 
 
 def context_of(scene: Scene, entry: Entry, count: int) -> tuple[int, ...]:
-    """Numbers of so many views to be seen: of few, those of the entry that are nearest to its targets; of more, its own and between them, or about its targets, those that are
+    """Numbers of so many input views: of few, those of the entry that are nearest to its targets; of more, its own and between them, or about its targets, those that are
     farthest from all that were taken before."""
     numbered = scene.numbered()
     numbers = list(numbered)

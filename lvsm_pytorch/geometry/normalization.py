@@ -32,8 +32,8 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
 
     inputs: camera to world (... v 4 4) of the input views, OpenCV axes.
     further: camera to world (... t 4 4) of any further views, taken along.
-    protocol: 'inputs', where the input cameras alone define the frame, so that what is asked for never changes what is
-        seen; or 'inputs_and_further', where all do, as in the LVSM authors' evaluation.
+    protocol: 'inputs', where the input cameras alone define the frame, so that target views never change
+        input views; or 'inputs_and_further', where all do, as in the LVSM authors' evaluation.
     unit: the length in world units that becomes 1, where lengths of the world mean something. Left out, it is
         1.35 × the largest absolute coordinate of the defining centres, in the frame of the mean camera.
 

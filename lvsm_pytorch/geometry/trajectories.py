@@ -1,4 +1,4 @@
-"""Where a camera goes: through given cameras, or around what they look at."""
+"""Camera paths: through given cameras, or around what they look at."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def arc(azimuth: Tensor) -> tuple[float, float]:
 
 
 def interpolation(camera_to_world: Tensor, num_frames: int) -> Tensor:
-    """Camera to world (num_frames 4 4) through all cameras (n 4 4), in a short way: from the first always on to the nearest that is left."""
+    """Camera to world (num_frames 4 4) through all cameras (n 4 4), in a short order: each time to the nearest that is left."""
     left, way = list(range(1, len(camera_to_world))), [0]
     centres = camera_to_world[:, :3, 3]
 

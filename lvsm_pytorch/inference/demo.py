@@ -1,4 +1,4 @@
-"""The model that comes with the library, at work on built-in scenes that it has never seen."""
+"""The model that comes with the library, on held-out built-in scenes."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def show(config: DemoConfig) -> list[Path]:
     began = time.perf_counter()
     comparison, orbit = config.out / 'comparison.png', config.out / 'orbit.gif'
     found = compare(LVSM.from_pretrained(SOLIDS).to(pick_device(config.device)), comparison)
-    print(f'{NUM_COMPARED} scenes that {SOLIDS} has never seen')
+    print(f'{NUM_COMPARED} held-out scenes, by {SOLIDS}')
     print(table(found))
 
     films = [render_frames(RenderConfig(
         model = Path(SOLIDS), path = 'orbit', scene = scene, frames = config.frames, device = config.device, overwrite = True,
     ), config.out / f'scene-{scene}') for scene in config.scenes]
-    seen = [strip(film) for film in films]
+    inputs = [strip(film) for film in films]
 
     framed = [config.out / 'frames' / f'{number:05}.png' for number in range(config.frames)]
     framed[0].parent.mkdir(parents = True, exist_ok = True)
 
     for number, file in enumerate(framed):
-        columns = [joined([above, enlarged(film.frames[number])], across = False) for above, film in zip(seen, films, strict = True)]
+        columns = [joined([above, enlarged(film.frames[number])], across = False) for above, film in zip(inputs, films, strict = True)]
         save_image(joined(columns, across = True), file)
 
     write_video(framed, orbit, FPS)
-    print(f'Look at {comparison} and {orbit}, made in {time.perf_counter() - began:.0f} seconds.')
+    print(f'{comparison} and {orbit} are made in {time.perf_counter() - began:.0f} seconds')
     return [comparison, orbit]
 
 
@@ -66,8 +66,8 @@ def compare(model: LVSM, path: Path) -> dict[str, float]:
 
 
 def strip(film: Film) -> Tensor:
-    """What the model has seen, (3 h w): side by side, as wide as an enlarged frame."""
-    photos = torch.stack([view.load() for view in film.seen])
+    """The input views, (3 h w): side by side, as wide as an enlarged frame."""
+    photos = torch.stack([view.load() for view in film.inputs])
     whole = enlarged(film.frames[0]).shape[-1]
     width = (whole - GAP * (len(photos) - 1)) // len(photos)
     height = width * photos.shape[-2] // photos.shape[-1]

@@ -17,7 +17,7 @@ from lvsm_pytorch.geometry.conventions import opencv_to_opengl
 
 
 class Path3D(NamedTuple):
-    """cameras: (n ...), in the world of the photos. size: (height, width) that the intrinsics are of. fps: frames a second, where the file says so."""
+    """cameras: (n ...), in the world of the photos. size: (height, width) that the intrinsics are of. fps: frames a second, where the file has it."""
     cameras: Cameras
     size: tuple[int, int]
     fps: float | None = None
@@ -30,10 +30,10 @@ def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path 
     "intrinsics": [3 × 3, ..] or one 3 × 3, in pixels, of "size": [height, width]; "fps".
 
     nerfstudio's: {"camera_path": [{"camera_to_world": 16 numbers, "fov": degrees, down}, ..], "render_height", "render_width", "fps"}, OpenGL
-    axes, in the world that nerfstudio has made of that of the photos. How, says the dataparser_transforms.json that it wrote with
-    its model: put it beside the path.
+    axes, in nerfstudio's own world. The transform from the photos' world is in the dataparser_transforms.json that it writes with its
+    model: put it beside the path.
 
-    size, intrinsics (3 3): where the file says none. data: of the photos, whose transforms.json may say how nerfstudio had moved them before.
+    size, intrinsics (3 3): where the file has none. data: of the photos, whose transforms.json may say how nerfstudio had moved them before.
     Errors: ValueError for what is neither.
     """
     try:
@@ -76,9 +76,9 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
     transforms = path.with_name('dataparser_transforms.json')
 
     if transforms.is_file():
-        told = read_json(transforms)
-        to_theirs = numbers(transforms, 'transform', told.get('transform'), (3, 4), torch.float64)
-        poses[:, :3, 3] /= float(told.get('scale', 1.))
+        content = read_json(transforms)
+        to_theirs = numbers(transforms, 'transform', content.get('transform'), (3, 4), torch.float64)
+        poses[:, :3, 3] /= float(content.get('scale', 1.))
         poses[:, :3, 3] = (poses[:, :3, 3] - to_theirs[:, 3]) @ to_theirs[:, :3]
         poses[:, :3, :3] = to_theirs[:, :3].T @ poses[:, :3, :3]
         poses = applied_to(data) @ poses
@@ -95,8 +95,8 @@ def applied_to(data: Path | None) -> Tensor:
     file = data / 'transforms.json' if data is not None and data.is_dir() else data
 
     if file is not None and file.is_file() and file.suffix == '.json':
-        told = read_json(file).get('applied_transform')
-        found[:3] = found[:3] if told is None else numbers(file, 'applied_transform', told, (3, 4), torch.float64)
+        applied = read_json(file).get('applied_transform')
+        found[:3] = found[:3] if applied is None else numbers(file, 'applied_transform', applied, (3, 4), torch.float64)
 
     return found
 

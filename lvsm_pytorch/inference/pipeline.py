@@ -40,7 +40,7 @@ def synthesize(
     chunk_size: int = 4,
     progress: bool = False,
 ) -> Tensor:
-    """What the target cameras see of the scene on the photos.
+    """Views of the target cameras, rendered from photos.
 
     model: in either mode; it renders in eval mode, on its own device, and is left as it was.
     images: the v photos, each (c h w) in [0, 1] and of any size; or paths of image files, which are made small while they are read.
@@ -50,7 +50,7 @@ def synthesize(
     input_size: (height, width) that photos are resized and cropped to, in the middle, their intrinsics with them. Left out, it is the
         size that the model was trained for, or else its `max_image_size` squared.
     pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was
-        trained: a model of one scene remembers where that lies in the world of its dataset, and cameras are those of this world.
+        trained: a model of one scene knows its dataset's world, and cameras are in that world.
     unit: with 'inputs', the length of the world that becomes 1. Left out, it is found as in training (`TrainedFor`): from how far the scene on the
         photos is (`estimate_depth_range`), the same for all scenes, or from the photos' cameras (`normalize_poses`).
     chunk_size: so many views at a time, which bounds the memory.
@@ -79,9 +79,9 @@ def synthesize(
 
 
 class EncodedPhotos(NamedTuple):
-    """Photos as a model has read them, to be seen from anywhere.
+    """Photos that a model has encoded, for views from any camera.
 
-    model: that has read them, and renders. scene: what it knows of them.
+    model: that encoded them, and renders. scene: the encoded photos.
     world: the similarity (4 4), float64, from the world of their cameras to that of the rays.
     device: of the photos, where views go.
     """
@@ -92,7 +92,7 @@ class EncodedPhotos(NamedTuple):
 
     @torch.no_grad()
     def render(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
-        """What cameras (t ...) see, `chunk_size` views (n c h w) at a time: no more are in memory.
+        """Renders the views of cameras (t ...), `chunk_size` (n c h w) at a time: no more are in memory.
 
         cameras: as the target cameras of `synthesize`. size: (height, width) in pixels.
         Errors: ValueError, as `synthesize`.
@@ -133,7 +133,7 @@ def encode_photos(
     unit: float | None = None,
     input_attends_target: bool | None = None,
 ) -> EncodedPhotos:
-    """Photos, encoded once to be rendered from anywhere, any number of times. Arguments and errors are those of `synthesize`, and of `LVSM.encode`."""
+    """Encodes photos once, for any number of views. Arguments and errors are those of `synthesize`, and of `LVSM.encode`."""
     check_photos(model, images, cameras)
     device_of_photos = next((image.device for image in images if isinstance(image, Tensor)), torch.device('cpu'))
     input_size = default_size(model) if input_size is None else input_size
@@ -142,7 +142,7 @@ def encode_photos(
     if any(length % model.patch_size != 0 for length in input_size):
         fail('input_size', f'must be multiples of patch_size {model.patch_size}', input_size, f'For example {tuple(whole_patches(length, model.patch_size) for length in input_size)}.')
 
-    # photos of one size, and the world as the model knows it
+    # photos of one size, and the world in the frame of training
 
     fitted = [fit(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(device_of_photos), strict = True)]
     photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
@@ -189,8 +189,8 @@ def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool)
 
 
 def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of whole patches that cover `size`. Attention that sees cameras sees their intrinsics by the shape of the image, and views
-    of another shape than in training are half a decibel worse: for it the canvas is of that shape."""
+    """(height, width) of whole patches that cover `size`. Attention with camera encoding normalises intrinsics by the image's shape, and views
+    of another shape than in training are half a decibel worse: then the canvas has the shape of training."""
     covering = size
 
     if model.camera_encoding != 'plucker' and model.trained_for is not None:
@@ -214,8 +214,8 @@ def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:
         return 'inputs', None
 
     if model.trained_for.world is None:
-        fail('pose_frame', 'must be said for a model that was trained in a frame that it does not know', f'None, and trained_for {model.trained_for.pose_frame!r}',
-             "Move the cameras into that frame and say pose_frame = 'given', or take pose_frame = 'inputs' as it may be.")
+        fail('pose_frame', 'must be given for a model whose frame of training is unknown', f'None, and trained_for {model.trained_for.pose_frame!r}',
+             "Move the cameras into that frame and pass pose_frame = 'given', or pass pose_frame = 'inputs'.")
 
     return 'given', torch.tensor(model.trained_for.world, dtype = torch.float64)
 

@@ -35,10 +35,10 @@ FRAMES, HELD_OUT = 'frames', 'held-out'
 
 
 class Film(NamedTuple):
-    """frames: image files, in order. fps: of the path's file, if it says so. seen: by the model."""
+    """frames: image files, in order. fps: of the path's file, if it has it. inputs: the input views."""
     frames: list[Path]
     fps: float | None
-    seen: list[View]
+    inputs: list[View]
 
 
 def render(config: RenderConfig) -> list[Path]:
@@ -59,7 +59,7 @@ def render(config: RenderConfig) -> list[Path]:
     for file in files:
         write_video(film.frames, file, film.fps or config.fps)
 
-    print(f'{len(film.frames)} frames are in {out / FRAMES}' + ''.join(f'; look at {file}' for file in files))
+    print(f'{len(film.frames)} frames are in {out / FRAMES}' + ''.join(f'; film: {file}' for file in files))
     return files + film.frames
 
 
@@ -72,17 +72,17 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
     scenes = scenes_of(data, input_size[0])
     scene = scene_of(scenes, config.scene)
     photos = FittedViews(scene, input_size, scenes.problems)
-    inputs = inputs_of(config, model, photos)
-    seen = [scene.views[number] for number in inputs]
-    way = build_path(config, scene, seen[0], cameras_of(seen), input_size, data)
+    numbers = inputs_of(config, model, photos)
+    inputs = [scene.views[number] for number in numbers]
+    path = build_path(config, scene, inputs[0], cameras_of(inputs), input_size, data)
     uses_nearest = data is not None and config.inputs is None
     settings = dict(
         weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name,
-        inputs = f'{config.num_inputs or num_inputs_of(model)} nearest' if uses_nearest else list(inputs),
-        path = config.path, size = list(way.size), cameras = hash_of(way.cameras),
+        inputs = f'{config.num_inputs or num_inputs_of(model)} nearest' if uses_nearest else list(numbers),
+        path = config.path, size = list(path.size), cameras = hash_of(path.cameras),
     )
     out = output_dir_of(config, out, FRAMES, settings)
-    files = [out / FRAMES / f'{number:05}.png' for number in range(len(way.cameras.camera_to_world))]
+    files = [out / FRAMES / f'{number:05}.png' for number in range(len(path.cameras.camera_to_world))]
 
     if not all(map(is_there, files)):
         model = model.to(pick_device(config.device))
@@ -90,14 +90,14 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
         unit = unit_for(model, scene)
 
         if uses_nearest:
-            views = NearestPhotos(model, photos, config.num_inputs or num_inputs_of(model), unit = unit).render(way.cameras, way.size, left)
+            views = NearestPhotos(model, photos, config.num_inputs or num_inputs_of(model), unit = unit).render(path.cameras, path.size, left)
         else:
-            known = encode_photos(model, *photos.of(inputs), input_size = input_size, unit = unit)
-            views = (view for chunk in known.render(way.cameras[left], way.size, chunk_size = config.chunk_size) for view in chunk)
+            encoded = encode_photos(model, *photos.of(numbers), input_size = input_size, unit = unit)
+            views = (view for chunk in encoded.render(path.cameras[left], path.size, chunk_size = config.chunk_size) for view in chunk)
 
         write_frames(views, left, files)
 
-    return Film(files, way.fps, seen)
+    return Film(files, path.fps, inputs)
 
 
 def is_there(frame: Path) -> bool:
@@ -123,8 +123,8 @@ def build_path(config: RenderConfig, scene: Scene, first: View, photos: Cameras,
     intrinsics = resized_intrinsics(first.intrinsics, first.size, size)
 
     if config.path in ('interpolate', 'orbit'):
-        way = {'interpolate': interpolation, 'orbit': orbit}[config.path]
-        poses = way(photos.camera_to_world if config.path == 'interpolate' else cameras_of(scene.views).camera_to_world, config.frames)
+        make_path = {'interpolate': interpolation, 'orbit': orbit}[config.path]
+        poses = make_path(photos.camera_to_world if config.path == 'interpolate' else cameras_of(scene.views).camera_to_world, config.frames)
         return Path3D(Cameras(poses, intrinsics.expand(len(poses), 3, 3)), size)
 
     return read_path(Path(config.path), size, intrinsics, data)

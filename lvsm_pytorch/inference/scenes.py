@@ -21,13 +21,13 @@ from lvsm_pytorch.geometry.view_selection import camera_distance, evenly, farthe
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import num_inputs_of
 
-# frames of a video from the first to the last that is seen: about what models of videos are trained with
+# frames of a video from the first to the last input: about what models of videos are trained with
 
 STRETCH = 100
 
 
 def data_of(model: Path, data: Path | None) -> Path | None:
-    """The data that are named, or those of the run in the model's folder; None where that has learnt from built-in scenes."""
+    """The data that are named, or those of the run in the model's folder; None where that was trained on built-in scenes."""
     return data_beside(model) if data is None else data
 
 
@@ -46,7 +46,7 @@ def scene_of(scenes: Dataset, number: int) -> Scene:
 
 
 def unit_for(model: LVSM, scene: Scene) -> float | None:
-    """A set of photos keeps one unit, as in training, whichever of them are seen; None where the model knows it by itself."""
+    """A set of photos keeps one unit, as in training, whichever of them are inputs; None where the model has its own."""
     known = model.trained_for
     by_cameras = known is not None and known.pose_frame == 'inputs' and known.unit is None and known.scale == 'cameras'
     return unit_of_set(scene) if by_cameras else None

@@ -1,7 +1,6 @@
-"""Where a run is, and the files that remember it: all that it takes to go on as if nothing had happened.
+"""Checkpoints: all that an interrupted run needs to resume exactly.
 
-A state is one file, written whole or not at all, and is that of the whole run however many processes share it: it can be gone on
-from with more of them, or fewer.
+A checkpoint is one file, written atomically. It belongs to the whole run, however many processes share it: more or fewer can resume.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ FORMAT_VERSION = 1
 
 
 class Progress(NamedTuple):
-    """step: steps that are done. samples: those that were trained with, after which the data goes on. skipped: steps that were not taken,
-    and in a row until now. seconds: that it took. best_psnr: of held-out views, in dB, at the look after `best_step` steps. run_id: of all its parts.
+    """step: steps that are done. samples: those that were trained with; the data resumes after them. skipped: steps that were not taken,
+    and in a row until now. seconds: that it took. best_psnr: of held-out views, in dB, at the validation after `best_step` steps. run_id: the
+    same for all parts of a run.
     """
     step: int = 0
     samples: int = 0
@@ -85,7 +85,7 @@ class Checkpoints:
                 self.path(step).unlink()
 
     def last(self) -> tuple[Progress, dict[str, Any]] | None:
-        """The newest state that can be read; None where there is none at all.
+        """The newest checkpoint that can be read; None where there is none at all.
 
         Errors: ValueError where there are some and none can be read, and for one of a later format.
         """
@@ -94,16 +94,16 @@ class Checkpoints:
                 tensors = read_tensors(self.path(step), argument = 'resume')
                 version, progress = tensors.pop('format_version'), Progress(**tensors.pop('progress'))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                warnings.warn(f'a state can not be read, and the one before it is taken: {error}', stacklevel = 2)
+                warnings.warn(f'a checkpoint can not be read, and the previous one is used: {error}', stacklevel = 2)
                 continue
 
             if version > FORMAT_VERSION:
-                fail('resume', f'must be a state of format {FORMAT_VERSION} or before', f'{version} in {self.path(step)}', 'Update lvsm-pytorch.')
+                fail('resume', f'must be a checkpoint of format {FORMAT_VERSION} or before', f'{version} in {self.path(step)}', 'Update lvsm-pytorch.')
 
             return progress, tensors
 
         if self.steps():
-            fail('resume', 'must have a state that can be read', f'none of {len(self.steps())} in {self.folder}', 'Begin anew with another --out.')
+            fail('resume', 'must have a checkpoint that can be read', f'none of {len(self.steps())} in {self.folder}', 'Start a new run with another --out.')
 
         return None
 
@@ -148,8 +148,8 @@ class Training:
         return self.accelerator.is_main_process
 
     @property
-    def judged(self) -> LVSM:
-        """The model that is looked at and saved."""
+    def validated(self) -> LVSM:
+        """The model that is validated and saved: the average of the weights, if there is one."""
         model = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.ema_model
         return cast(LVSM, model)
 
@@ -160,7 +160,7 @@ class Training:
     def render(self, batch: Batch) -> Tensor:
         """As `metrics.render_batch`."""
         with self.accelerator.autocast():
-            return render_batch(self.judged, batch, batch_size = self.config.samples_at_once(self.accelerator.num_processes))
+            return render_batch(self.validated, batch, batch_size = self.config.samples_at_once(self.accelerator.num_processes))
 
     def save_model(self, folder: Path) -> None:
         """All processes call it; the main one writes."""
@@ -170,13 +170,13 @@ class Training:
             save_pretrained(self.model, folder, weights)
 
     def weights(self) -> dict[str, Tensor]:
-        """Of the judged model, whole, on the CPU. All processes call it."""
+        """Of the validated model, whole, on the CPU. All processes call it."""
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-        return cast(dict[str, Tensor], get_model_state_dict(self.judged, options = whole()))
+        return cast(dict[str, Tensor], get_model_state_dict(self.validated, options = whole()))
 
     def state(self) -> dict[str, Any]:
-        """All that changes while training, and the config, which says what follows from it: the schedule, the samples. All processes call it; it is whole on the main one."""
+        """All that changes while training, and the config, from which the schedule and the samples follow. All processes call it; it is whole on the main one."""
         from accelerate.utils import gather_object
         from torch.distributed.checkpoint.state_dict import get_state_dict
 
@@ -193,7 +193,7 @@ class Training:
             checkpoints.save(progress, state)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
-        """The last state, or as it is where there is none; and what the config says otherwise since. Errors: ValueError as `Checkpoints.last` and `set_state`."""
+        """Loads the last checkpoint, if there is one; returns where the run is and what changed in the config since. Errors: ValueError as `Checkpoints.last` and `set_state`."""
         last = checkpoints.last()
 
         if last is None:
@@ -204,7 +204,7 @@ class Training:
         return progress, changes(state['config'], self.config)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Errors: ValueError for the state of another network."""
+        """Errors: ValueError for the checkpoint of another network."""
         from torch.distributed.checkpoint.state_dict import set_state_dict
 
         try:
@@ -214,7 +214,7 @@ class Training:
                 self.average.load_state_dict(state['average'])
         except (RuntimeError, KeyError) as error:
             got = f'one from when the config had not {", ".join(changes(state["config"], self.config)) or error}'
-            raise ValueError(f'resume: must be the state of the network and the optimizer that the config says, but got {got}. Keep the network and the optimizer that the run was begun with.') from error
+            raise ValueError(f'resume: must be a checkpoint of the network and the optimizer of the config, but got {got}. Keep the network and the optimizer with which the run started.') from error
 
         if self.accelerator.process_index < len(state['random']):
             set_random_state(state['random'][self.accelerator.process_index], self.accelerator.device)

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a progress bar, metrics.jsonl, TensorBoard, Weights & Biases."""
+"""Logging of a run: a progress bar, metrics.jsonl, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 class Log:
     """As a context. Processes other than the main one tell nothing.
 
-    progress: where the run is. What was told of later steps, before it was cut off, is taken back.
+    progress: where the run is. Records of later steps, from before an interruption, are removed.
     """
 
     def __init__(self, config: TrainConfig, progress: Progress, *, is_main: bool):
@@ -70,7 +70,7 @@ class Log:
         self.bar.update()
 
     def record(self, progress: Progress, found: dict[str, float]) -> None:
-        """Means over the steps since the last record. found: figures of a look at the held-out views, if there was one."""
+        """Means over the steps since the last record. found: figures of a validation, if there was one."""
         mean = self.mean()
         values = dict(
             loss = mean.loss,

@@ -37,17 +37,17 @@ MOST_SKIPPED_IN_A_ROW = 100
 
 
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
-    """Trains a model as the config says, and returns the figures of the last look at the held-out views.
+    """Trains a model as the config says, and returns the figures of the last validation.
 
-    resume: go on with the run in `config.out`, if there is one. overwrite: throw it away and begin anew.
+    resume: resume the run in `config.out`, if there is one. overwrite: delete it and start anew.
 
-    Writes into `config.out` what it says there. Ctrl-C and SIGTERM let the step end, and save where it is.
-    Errors: ImportError for trackers that are not installed; ValueError for data and settings that can't be trained with, and where nothing
-    is learnt any more; `Stopped` for a run that was asked to stop; OSError where the folder can't be written, with all that was saved
+    Writes into `config.out` what is listed there. Ctrl-C and SIGTERM finish the step, and save a checkpoint.
+    Errors: ImportError for trackers that are not installed; ValueError for data and settings that can't be trained with, and for a run
+    that has diverged; `Stopped` for a run that was stopped by a signal; OSError where the folder can't be written, with all that was saved
     before whole.
     """
     if resume and overwrite:
-        fail('resume', 'must be left out where the run is thrown away', 'overwrite too', 'Say one of --resume and --overwrite.')
+        fail('resume', 'must be left out with --overwrite', 'both', 'Choose one of --resume and --overwrite.')
 
     config = with_network_of_weights(config)
     config.check()
@@ -76,11 +76,11 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
                 save_config(config.out, config)
 
             if progress.step:
-                accelerator.print('; '.join((f'{config.out}: goes on after step {progress.step} of {config.steps}', *changed)))
+                accelerator.print('; '.join((f'{config.out}: resumes after step {progress.step} of {config.steps}', *changed)))
 
             found = validator.run(training) if progress.step >= config.steps else run_steps(config, training, progress, views, validator, checkpoints)
 
-        for text in filter(None, (problems.summary(), table(found), validator.verdict(found), f'{config.out}: look at comparison.png')):
+        for text in filter(None, (problems.summary(), table(found), validator.verdict(found), f'{config.out}/comparison.png shows the held-out views')):
             accelerator.print(text)
 
     return found
@@ -106,9 +106,9 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
                 with accelerator.accumulate(network):
                     with accelerator.autocast():
-                        told = batch.input_images, batch.input_rays, batch.target_rays, batch.target_images
+                        tensors = batch.input_images, batch.input_rays, batch.target_rays, batch.target_images
                         distances = batch.target_distances if config.depth_loss_weight > 0 else None
-                        part, breakdown = network(*told, cameras = batch.cameras, depth_range = batch.depth_range, target_distances = distances, return_loss_breakdown = True)
+                        part, breakdown = network(*tensors, cameras = batch.cameras, depth_range = batch.depth_range, target_distances = distances, return_loss_breakdown = True)
 
                     accelerator.backward(part)
 
@@ -135,9 +135,9 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
             if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
                 got = f'{gradient_norm} at step {progress.step}, after {MOST_SKIPPED_IN_A_ROW} in a row that were no better'
-                fail('gradient', f'must have a norm up to skip_grad_norm {config.skip_grad_norm}', got, 'Lower --learning-rate, and go on from the last state by --resume.')
+                fail('gradient', f'must have a norm up to skip_grad_norm {config.skip_grad_norm}', got, 'Lower --learning-rate, and continue from the last checkpoint by --resume.')
 
-            # validation, a record, a state to go on from
+            # validation, a record, a checkpoint
 
             is_last = progress.step == config.steps
             is_validation = is_last or progress.step % config.evaluate_every == 0
@@ -158,7 +158,7 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
                 training.save(checkpoints, progress)
 
             if is_stopped and not is_last:
-                raise Stopped(f'stopped after step {progress.step} of {config.steps}, which is saved: go on with --resume', shutdown.received or signal.SIGTERM)
+                raise Stopped(f'stopped after step {progress.step} of {config.steps}, which is saved: continue with --resume', shutdown.received or signal.SIGTERM)
 
     return found
 
@@ -176,7 +176,7 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
     except ImportError as error:
         raise ImportError('training needs accelerate: pip install "lvsm-pytorch[train]"') from error
 
-    # left to accelerate where the config is silent, so that what `accelerate config` says holds
+    # left to accelerate where the config is silent, so that `accelerate config` applies
 
     accelerator = Accelerator(
         cpu = config.device == 'cpu',
@@ -210,7 +210,7 @@ def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
     is_compiled = cast(Any, accelerator.state.dynamo_plugin).backend != DynamoBackend.NO
 
     if plugin.fsdp_version != 2:
-        fail('fsdp_version', 'must be 2 in what accelerate is told', plugin.fsdp_version, 'Set it in the file of `accelerate config`, or by --fsdp_version 2.')
+        fail('fsdp_version', 'must be 2 in the config of accelerate', plugin.fsdp_version, 'Set it in the file of `accelerate config`, or by --fsdp_version 2.')
 
     for name, value, off in (('ema_decay', config.ema_decay, '--ema-decay 0'), ('compile', is_compiled, '--no-compile')):
         if value:
@@ -221,11 +221,11 @@ def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
 
 
 def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
-    """Makes the folder of the run. Errors: ValueError where there is a run that is neither gone on with nor thrown away."""
+    """Makes the folder of the run. Errors: ValueError where there is a run that is neither resumed nor overwritten."""
     run = config.out
 
     if (run / CONFIG).exists() and not resume and not overwrite:
-        fail('out', 'must be a new folder', f'{run}, which has a run', 'Choose another, go on with it by --resume, or throw it away by --overwrite.')
+        fail('out', 'must be a new folder', f'{run}, which has a run', 'Choose another, resume the run by --resume, or replace it by --overwrite.')
 
     make_folder(run)
 
@@ -254,11 +254,11 @@ def shared_views(source: Source, config: TrainConfig, progress: Progress, accele
 
 
 def agreed(accelerator: Accelerator, loss: torch.Tensor, error: torch.Tensor, stop: int) -> tuple[float, float, bool]:
-    """Means over all processes, and whether any was asked to stop."""
-    told = torch.stack((loss, error, loss.new_tensor(float(stop > 0))))
+    """Means over all processes, and whether any got a signal to stop."""
+    means = torch.stack((loss, error, loss.new_tensor(float(stop > 0))))
 
     if accelerator.num_processes > 1:
-        told = cast(torch.Tensor, accelerator.reduce(told, 'mean'))
+        means = cast(torch.Tensor, accelerator.reduce(means, 'mean'))
 
-    loss_mean, error_mean, stopped = told.tolist()
+    loss_mean, error_mean, stopped = means.tolist()
     return loss_mean, error_mean, stopped > 0

@@ -59,7 +59,7 @@ def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
 
 
 def perceptual_loss(weights: str) -> PerceptualLoss:
-    """By what `TrainConfig.perceptual_loss` says."""
+    """By `TrainConfig.perceptual_loss`."""
     if weights == 'torchvision':
         return PerceptualLoss.from_torchvision()
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, and what a scheduler sends before it takes a machine away: wishes that are granted once the step is done and saved."""
+"""Ctrl-C, and the signal of a scheduler before it takes a machine away: the run stops once the step is done and saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that was asked to stop, and has saved where it is. signal: who asked, 0 where that was another machine."""
+    """A run was stopped by a signal, and has saved a checkpoint. signal: its number."""
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)
@@ -19,9 +19,9 @@ class Stopped(KeyboardInterrupt):
 
 
 class GracefulShutdown:
-    """As a context: notes signals instead of obeying them. received: the last of them, or 0.
+    """As a context: records signals instead of stopping. received: the last of them, or 0.
 
-    once: the second Ctrl-C is obeyed at once. Not where several processes train together: launchers send each signal twice.
+    once: the second Ctrl-C stops immediately. Not where several processes train together: launchers send each signal twice.
     Signals reach a program's main thread; called from another one, nothing is changed.
     """
 

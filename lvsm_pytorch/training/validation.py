@@ -1,4 +1,4 @@
-"""Validation: how good held-out views are, while a model learns."""
+"""Validation: figures of held-out views during training."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Validator:
         gain_of_held_out = found['model_psnr'] - found['blur_psnr']
 
         if not gain_of_trained >= MIN_OVERFIT_GAIN:
-            return f'Its own training views are {gain_of_trained:+.2f} dB from their blurred inputs, where {MIN_OVERFIT_GAIN} and more are to be expected: something is broken, or the run too short.'
+            return f'Its own training views are {gain_of_trained:+.2f} dB from their blurred inputs, where {MIN_OVERFIT_GAIN} or more is expected: something is broken, or the run too short.'
 
         if not gain_of_held_out > 0:
-            return f'It knows its training views by heart, but held-out ones are {gain_of_held_out:+.2f} dB from their blurred inputs: look at the cameras with lvsm inspect.'
+            return f'The training views are overfitted, but held-out ones are {gain_of_held_out:+.2f} dB from their blurred inputs: check the cameras with lvsm inspect.'
 
-        return 'It knows its training views by heart and sees held-out ones: the pipeline works, and what is left is time.'
+        return 'The training views are overfitted, and held-out ones are better than their blurred inputs: the pipeline works.'

@@ -1,6 +1,6 @@
 """Walk through a scene in the browser: `lvsm view`, on viser.
 
-Every visitor has a camera, settings and a thread of their own, which renders what their camera sees: small while it moves, so that it keeps
+Every visitor has a camera, settings and a thread of their own, which renders their camera's view: small while it moves, so that it keeps
 up, and whole when it rests. Photos are read once for all of them (stage.py).
 """
 
@@ -48,7 +48,7 @@ LARGEST_FRUSTUM, FRUSTUM_BY_SPACING = 0.05, 0.3
 # pixels along the longer side of photos, in their frusta and beside the controls
 
 LARGEST_THUMBNAIL, LARGEST_PHOTO = 256, 640
-SEEN, UNSEEN = (230, 130, 20), (150, 150, 150)
+INPUT, OTHER = (230, 130, 20), (150, 150, 150)
 
 FRAMES_A_LEG, FPS = 30, 30.
 
@@ -158,15 +158,15 @@ class Visit:
         self.asked.set()
 
     def telling(self, do: Callable[[], object]) -> Callable[..., None]:
-        """The same, with what goes wrong told to the visitor: a photo that can't be read, a device without memory, a full disk."""
-        def told(*_: object) -> None:
+        """The same, with errors shown to the visitor: a photo that can't be read, a device without memory, a full disk."""
+        def guarded(*_: object) -> None:
             try:
                 do()
             except Exception as error:
-                if not self.ended.is_set():    # or nobody is there to be told
+                if not self.ended.is_set():    # or nobody is there to read it
                     self.status.content = f'**{type(error).__name__}**: {error}'
 
-        return told
+        return guarded
 
     # what there is to set
 
@@ -176,7 +176,7 @@ class Visit:
         self.status = gui.add_markdown('')
         self.scene = gui.add_number('Scene', self.viewer.config.scene, min = 0, max = scenes - 1, step = 1, visible = scenes > 1)
         most = self.stage.most_inputs
-        self.count = gui.add_slider('Photos seen', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.model), most))
+        self.count = gui.add_slider('Input photos', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.model), most))
         self.mode = gui.add_dropdown('Mode', list(MODES), initial_value = trained, hint = f'Weights fit both; these were trained with: {trained}.')
         self.frusta_shown = gui.add_checkbox('Cameras', True)
 
@@ -198,7 +198,7 @@ class Visit:
         buttons['Render'].on_click(self.telling(self.render_film))
 
     def enter(self, number: int) -> None:
-        """Another scene, seen from between two photos that the model sees."""
+        """Another scene, from a camera between two inputs."""
         with self.drawing:
             self.stage = self.viewer.stage(number)
             self.photo_name.content = ''
@@ -223,19 +223,19 @@ class Visit:
         self.asked.set()
 
     def draw_frusta(self) -> None:
-        """Of photos: those that the model sees with their pictures. One that is clicked is gone to."""
+        """Of photos: inputs with their pictures. A click on one moves the camera there."""
         self.asked.set()
 
         with self.drawing:
-            seen, (height, width) = self.stage.inputs(self.count.value), self.stage.size
+            inputs, (height, width) = self.stage.inputs(self.count.value), self.stage.size
             size = min(LARGEST_FRUSTUM, FRUSTUM_BY_SPACING * self.stage.spacing())
             self.client.scene.reset()
 
             for number, camera_to_world in enumerate(self.stage.shown if self.frusta_shown.value else ()):
-                image = self.stage.picture(number, LARGEST_THUMBNAIL) if number in seen else None
+                image = self.stage.picture(number, LARGEST_THUMBNAIL) if number in inputs else None
                 aspect = width / height if image is None else image.shape[-1] / image.shape[-2]
                 frustum = self.client.scene.add_camera_frustum(
-                    f'/photos/{number}', fov = self.stage.fov, aspect = aspect, scale = size, thickness = size / 100, color = SEEN if number in seen else UNSEEN,
+                    f'/photos/{number}', fov = self.stage.fov, aspect = aspect, scale = size, thickness = size / 100, color = INPUT if number in inputs else OTHER,
                     image = None if image is None else to_pixels(image), wxyz = rotation_to_quaternion(camera_to_world[:3, :3]).numpy(), position = camera_to_world[:3, 3].numpy(),
                 )
                 frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))
@@ -248,7 +248,7 @@ class Visit:
         return ViewerCamera(pose(rotation, torch.tensor(camera.position, dtype = torch.float32)), camera.fov, camera.aspect)
 
     def render_on(self) -> None:
-        """Until the visitor leaves. What can't be rendered is told, and the next view may be better."""
+        """Until the visitor leaves. Errors are shown, and the next view is tried."""
         while not self.ended.is_set():
             self.asked.wait()
             self.asked.clear()
@@ -274,7 +274,7 @@ class Visit:
         self.resolution.took(size, seconds)
         nearest = stage.nearest(camera, count)
         self.client.scene.set_background_image(to_pixels(image), format = 'jpeg', jpeg_quality = 95)
-        name = f'{nearest.view.name}, {"which the model sees" if nearest.is_input else "which the model does not see"}'
+        name = f'{nearest.view.name}, {"an input" if nearest.is_input else "not an input"}'
 
         if self.photo_name.content != name:
             photo = stage.picture(nearest.number, LARGEST_PHOTO)

@@ -1,4 +1,4 @@
-"""A scene to walk around in: photos that a model has read, and what is seen from anywhere, as sharp as there is time for."""
+"""A scene to walk around in: encoded photos, and views of any camera, at the resolution that there is time for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ViewerCamera(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The photo whose camera is nearest to a camera, and its number. is_input: whether the model sees it."""
+    """The photo whose camera is nearest to a camera, and its number. is_input: whether it is an input view."""
     view: View
     number: int
     is_input: bool
@@ -109,7 +109,7 @@ class Stage:
         return round(side / math.sqrt(bounded(camera.aspect))), round(side * math.sqrt(bounded(camera.aspect)))
 
     def render(self, camera: ViewerCamera, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
-        """(3 h w) in [0, 1]. size: (height, width) in pixels. count: of photos that the model sees."""
+        """(3 h w) in [0, 1]. size: (height, width) in pixels. count: of input photos."""
         return self.render_camera(self.cameras_seen(camera.camera_to_world.unsqueeze(0), camera.fov, size), 0, size, count, input_attends_target)
 
     def render_camera(self, cameras: Cameras, number: int, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
@@ -119,7 +119,7 @@ class Stage:
 
         return view[0]
 
-    def cameras_seen(self, shown: Tensor, fov: float, size: tuple[int, int]) -> Cameras:
+    def to_cameras(self, shown: Tensor, fov: float, size: tuple[int, int]) -> Cameras:
         """Cameras of keyframes (n 4 4), in the world of the photos."""
         height, width = size
         focal = height / 2 / math.tan(fov / 2)
@@ -130,8 +130,8 @@ class Stage:
     def path(self, keyframes: list[ViewerCamera], frames_a_leg: int, size: tuple[int, int]) -> Cameras:
         """Cameras through keyframes, in the world of the photos."""
         poses = torch.stack([camera.camera_to_world for camera in keyframes])
-        way = poses if len(keyframes) == 1 else interpolate_poses(poses, frames_a_leg * (len(keyframes) - 1) + 1)
-        return self.cameras_seen(way, keyframes[0].fov, size)
+        path = poses if len(keyframes) == 1 else interpolate_poses(poses, frames_a_leg * (len(keyframes) - 1) + 1)
+        return self.to_cameras(path, keyframes[0].fov, size)
 
 
 def bounded(aspect: float) -> float:

@@ -61,7 +61,7 @@ def shade(world: World, cameras: Cameras, table: tuple[Tensor, ...], shadows: Sh
     normal = torch.where((facing < 0).unsqueeze(-1), -normal, normal)
     facing = facing.abs()
 
-    albedo, gloss, glow = paint(world, row, metric, half, local_normal, is_curved, hits.distance / (focal * facing.clamp(min = 0.1).sqrt()))
+    albedo, gloss, glow = material_of(world, row, metric, half, local_normal, is_curved, hits.distance / (focal * facing.clamp(min = 0.1).sqrt()))
 
     # light: ambient from above and below, the main light with its shadow, a fill; darker towards corners of the shell
 
@@ -128,7 +128,7 @@ def surface_table(world: World) -> tuple[Tensor, ...]:
     )
 
 
-def paint(world: World, row: Tensor, metric: Tensor, half: Tensor, normal: Tensor, is_curved: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def material_of(world: World, row: Tensor, metric: Tensor, half: Tensor, normal: Tensor, is_curved: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Albedo (n 3), gloss (n) and glow (n) of surfaces (n, rows of the table) at points (n 3) of their frames, over footprints (n) in units of length."""
     pattern, frequency, offset, turn, color, contrast, detail, gloss, glow, wrapped = (t.flatten(0, 1)[row] for t in world.surfaces)
 
