@@ -106,7 +106,7 @@ def is_there(frame: Path) -> bool:
 
 
 def output_dir_of(config: RenderConfig, out: Path | None, parts: str | None, settings: dict[str, Any]) -> Path:
-    """The folder, made. A second film of a model goes beside the first, unless a folder is named, or the first is to be thrown away."""
+    """The folder, made. A second film of a model goes beside the first, unless a folder is named, or the first is overwritten."""
     usual = folder_for('render', config.model)
     out = out or (usual if config.overwrite else beside(usual, settings))
     prepare_output_dir(out, parts, settings, overwrite = config.overwrite)

@@ -101,7 +101,7 @@ class FittedViews:
 
 
 def inputs_of(config: RenderConfig, model: LVSM, photos: FittedViews) -> tuple[int, ...]:
-    """Positions of the views that the model sees; of those that can be read, unless the config names them."""
+    """Positions of the input views; of those that can be read, unless the config names them."""
     if config.inputs is not None:
         scene = photos.scene
 

@@ -22,7 +22,6 @@ from lvsm_pytorch.data import (
     Problems,
     SceneSource,
     hold_out,
-    lazy_images,
     open_dataset,
     read_colmap,
     read_lvsm,
