@@ -167,6 +167,7 @@ def test_letters_that_a_terminal_lacks_are_shown_by_others():
 
 # viewers
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_viewer_leaves_no_traces(here, stop):
     pytest.importorskip('viser')
@@ -185,6 +186,7 @@ def test_a_stopped_viewer_leaves_no_traces(here, stop):
 
 # imports
 
+@pytest.mark.slow
 def test_the_import_survives_where_warnings_are_errors():
     """x-transformers compiles a function by torch.jit.script, which torch deprecates; the program's own filters stay."""
     program = '''

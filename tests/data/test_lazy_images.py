@@ -153,6 +153,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 '''
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_large_photos(tmp_path):
     """Peaks of processes of their own: whole, each of these photos is 36 MB."""
     content = dict(fl_x = 1500., cx = 1000., cy = 750., w = 2000, h = 1500, frames = [])

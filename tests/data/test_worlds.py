@@ -42,15 +42,15 @@ def test_shapes_and_ranges(rendered):
 
 def test_a_world_is_a_function_of_its_seed(rendered):
     again = render_worlds([5], num_views = 3, image_size = 48)
-    assert torch.equal(again.distance[0], rendered.distance[5])
+    torch.testing.assert_close(again.distance[0], rendered.distance[5])
     assert torch.allclose(again.images[0], rendered.images[5], atol = 1e-4)
-    assert not torch.equal(rendered.images[0], rendered.images[1])
+    assert not torch.allclose(rendered.images[0], rendered.images[1], atol = 0.01)
 
 
 def test_the_first_views_are_the_same_whatever_their_number(rendered):
     fewer = render_worlds([3, 4], num_views = 1, image_size = 48)
-    assert torch.equal(fewer.cameras.camera_to_world, rendered.cameras.camera_to_world[3:5, :1])
-    assert torch.equal(fewer.distance, rendered.distance[3:5, :1])
+    torch.testing.assert_close(fewer.cameras.camera_to_world, rendered.cameras.camera_to_world[3:5, :1])
+    torch.testing.assert_close(fewer.distance, rendered.distance[3:5, :1])
     assert torch.allclose(fewer.images, rendered.images[3:5, :1], atol = 1e-4)
 
 
