@@ -110,7 +110,7 @@ class Stage:
 
     def render(self, camera: ViewerCamera, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
         """(3 h w) in [0, 1]. size: (height, width) in pixels. count: of input photos."""
-        return self.render_camera(self.cameras_seen(camera.camera_to_world.unsqueeze(0), camera.fov, size), 0, size, count, input_attends_target)
+        return self.render_camera(self.to_cameras(camera.camera_to_world.unsqueeze(0), camera.fov, size), 0, size, count, input_attends_target)
 
     def render_camera(self, cameras: Cameras, number: int, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
         """As `render`, for one of several cameras, in the world of the photos."""
