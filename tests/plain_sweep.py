@@ -1,4 +1,4 @@
-"""What input views show along rays, once more: every point by itself, in the world as it is, and its four pixels by hand."""
+"""A reference of the plane sweep: every point by itself, in the world as it is, and its four pixels by hand."""
 
 from __future__ import annotations
 

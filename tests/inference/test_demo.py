@@ -110,7 +110,7 @@ def test_the_demo_shows_an_orbit_and_a_comparison(tmp_path, capsys):
         assert film.width > 2 * 256
         assert picture.height > 5 * 128
     printed = capsys.readouterr().out
-    assert f'8 scenes that {SOLIDS} has never seen' in printed
+    assert f'8 held-out scenes, by {SOLIDS}' in printed
     assert 'blurred mean of the inputs' in printed
 
 

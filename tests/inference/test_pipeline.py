@@ -219,7 +219,7 @@ def test_a_model_of_one_scene_needs_the_frame():
     model = model_of()
     model.trained_for = TrainedFor('scene', SIZE, V)
     images, cameras, targets = photos()
-    with pytest.raises(ValueError, match = "pose_frame: must be said for a model that was trained in a frame that it does not know, but got None, and trained_for 'scene'"):
+    with pytest.raises(ValueError, match = "pose_frame: must be given for a model whose frame of training is unknown, but got None, and trained_for 'scene'"):
         synthesize(model, images, cameras, targets, SIZE)
     assert synthesize(model, images, cameras, targets, SIZE, pose_frame = 'given').isfinite().all()
 

@@ -1,4 +1,4 @@
-"""What input views show along the rays of a new one. How a model lives with it is in test_prope.py."""
+"""The volume of a plane sweep. Models with it are in test_prope.py."""
 
 from __future__ import annotations
 
