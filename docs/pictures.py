@@ -1,6 +1,7 @@
 """The pictures of the README and the documentation: python docs/pictures.py [OUT]
 
-Made by the model that comes with the library and on built-in scenes, so that everybody gets the same.
+Made by the models that come with the library: on built-in scenes, so that everybody gets the same, and those of photos where the photo sets
+are at hand, in ../shared/scenes.
 """
 
 from __future__ import annotations
@@ -19,15 +20,49 @@ from torch import Tensor
 
 from lvsm_pytorch import LVSM, synthesize
 from lvsm_pytorch.configs.config import DemoConfig
-from lvsm_pytorch.data import cameras_of, synthetic_scene
+from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene
 from lvsm_pytorch.evaluation.inspection import frustum
+from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.rays import pixel_grid, plucker_rays
+from lvsm_pytorch.geometry.view_selection import nearest_views
 from lvsm_pytorch.inference.demo import show
 from lvsm_pytorch.inference.scenes import some_inputs
 from lvsm_pytorch.lvsm.losses import psnr
-from lvsm_pytorch.packaged import SOLIDS
+from lvsm_pytorch.packaged import PHOTOS, SOLIDS
 
 COLORS = dict(x = 'tab:red', y = 'tab:green', z = 'tab:blue')
+
+
+# photo sets whose licence allows pictures: CC0; CC BY 4.0; CC BY 3.0; CC BY 4.0. Whom they are by stands where they are shown
+
+SETS = ('caliterra', 'maryRose', 'boruszyn', 'buddha')
+
+
+def draw_photo_sets(path: Path, folder: Path) -> None:
+    """Of each set a held-out view: its three nearest photos, what photos-128 renders from them, and the photo."""
+    model, size = LVSM.from_pretrained(PHOTOS), (128, 128)
+    figure, rows = plt.subplots(len(SETS), 5, figsize = (10, 8.6), layout = 'constrained')
+
+    for axes, name in zip(rows, SETS, strict = True):
+        scene = read_scene(folder / name)
+        poses = cameras_of(scene.views).camera_to_world
+        others = [index for index in range(len(poses)) if index % 8]
+        chosen = [*(others[index] for index in nearest_views(poses[others], poses[8], 3)), 8]
+        images, intrinsics = zip(*(scene.views[index].fitted(size) for index in chosen), strict = True)
+        cameras = Cameras(poses[chosen], torch.stack(intrinsics))
+        view = synthesize(model, images[:3], cameras[:3], cameras[3], size)
+        titles = ('input', 'input', 'input', f'photos-128, {psnr(view, images[3]):.1f} dB', 'photo')
+
+        for axis, title, image in zip(axes, titles, (*images[:3], view, images[3]), strict = True):
+            axis.imshow(image.permute(1, 2, 0))
+            axis.set_title(title, fontsize = 9)
+            axis.set_xticks([])
+            axis.set_yticks([])
+
+        axes[0].set_ylabel(name, fontsize = 9)
+
+    figure.savefig(path, dpi = 90)
+    plt.close(figure)
 
 
 def draw_conventions(path: Path) -> None:
@@ -129,6 +164,10 @@ if __name__ == '__main__':
     out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / 'assets')
     draw_conventions(out / 'conventions.png')
     draw_more_photos(out / 'more-photos.png')
+    photo_sets = Path(__file__).parents[2] / 'shared' / 'scenes'
+
+    if photo_sets.is_dir():
+        draw_photo_sets(out / 'photos.png', photo_sets)
 
     for file in show(DemoConfig(out = Path('lvsm-demo'))):
         shutil.copy(file, out)
