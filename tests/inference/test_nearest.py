@@ -14,6 +14,7 @@ from lvsm_pytorch.inference.nearest import NearestPhotos
 from lvsm_pytorch.inference.pipeline import synthesize
 from lvsm_pytorch.inference.scenes import FittedViews
 from lvsm_pytorch.lvsm import LVSM
+from lvsm_pytorch.lvsm.pretrained import TrainedFor
 
 SIZE = (16, 16)
 
@@ -92,3 +93,22 @@ def test_encoded_sets_are_kept_within_a_bound(model, photos):
 def test_fewer_photos_than_inputs(model):
     few = FittedViews(synthetic_scene(5, num_views = 2, image_size = 16), SIZE)
     assert NearestPhotos(model, few, 3).inputs_for(few.scene.views[0].camera_to_world) == (0, 1)
+
+
+def test_the_unit_of_the_world_does_not_matter(photos):
+    """A model that goes by how far the scene is renders the same views whatever unit the cameras are in."""
+    torch.manual_seed(0)
+    model = LVSM(32, max_image_size = 64, patch_size = 8, depth = 1, dim_head = 16, camera_encoding = 'prope', input_attends_target = False, num_depth_planes = 6, plane_sweep = 'features').eval()
+    model.trained_for = TrainedFor('inputs', (64, 64), 3, scale = 'depth')
+    scene = synthetic_scene(5, num_views = 4, image_size = 64)
+    cameras = Cameras(torch.stack([view.camera_to_world for view in scene.views]), torch.stack([view.intrinsics for view in scene.views]))
+    images = [view.load() for view in scene.views[:3]]
+    views = []
+
+    for unit in (1., 250.):
+        scaled = cameras.transform(torch.diag(torch.tensor([unit, unit, unit, 1.])))
+        views.append(synthesize(model, images, scaled[:3], scaled[3], (64, 64)))
+
+    torch.testing.assert_close(views[0], views[1], rtol = 0, atol = 1e-3)
+    by_cameras = synthesize(model, images, cameras[:3], cameras[3], (64, 64), unit = 1.)
+    assert (by_cameras - views[0]).abs().max() > 1e-3
