@@ -9,9 +9,10 @@ import torch
 
 from lvsm_pytorch.data.synthetic import synthetic_scene
 from lvsm_pytorch.geometry import Cameras
+from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, estimate_depth_range
 from lvsm_pytorch.geometry.trajectories import interpolate_poses
 from lvsm_pytorch.inference.nearest import NearestPhotos
-from lvsm_pytorch.inference.pipeline import synthesize
+from lvsm_pytorch.inference.pipeline import encode_photos, synthesize
 from lvsm_pytorch.inference.scenes import FittedViews
 from lvsm_pytorch.lvsm import LVSM
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
@@ -110,5 +111,6 @@ def test_the_unit_of_the_world_does_not_matter(photos):
         views.append(synthesize(model, images, scaled[:3], scaled[3], (64, 64)))
 
     torch.testing.assert_close(views[0], views[1], rtol = 0, atol = 1e-3)
-    by_cameras = synthesize(model, images, cameras[:3], cameras[3], (64, 64), unit = 1.)
-    assert (by_cameras - views[0]).abs().max() > 1e-3
+    near = estimate_depth_range(torch.stack(images), cameras[:3]).near
+    scale = encode_photos(model, images, cameras[:3]).world[:3, 0].norm().item()
+    assert scale == pytest.approx(UNIT_OF_NEAR / near, rel = 1e-4)
