@@ -155,9 +155,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_large_photos(tmp_path):
-    """Peaks of processes of their own: whole, each of these photos is 36 MB."""
-    content = dict(fl_x = 1500., cx = 1000., cy = 750., w = 2000, h = 1500, frames = [])
-    Image.effect_noise((2000, 1500), 40).convert('RGB').save(tmp_path / 'first.jpg')
+    """Peaks of processes of their own: whole, each of these photos is 216 MB."""
+    content = dict(fl_x = 4500., cx = 3000., cy = 1500., w = 6000, h = 3000, frames = [])
+    Image.effect_noise((6000, 3000), 40).convert('RGB').save(tmp_path / 'first.jpg')
     grown = {}
     for count in (5, 15):
         for index in range(len(content['frames']), count):

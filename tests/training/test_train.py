@@ -90,7 +90,7 @@ def test_the_best_model_is_kept(photos, tmp_path):
 
 def test_held_out_views_are_rendered(trained, photos, tmp_path, capsys):
     files = render(RenderConfig(model = trained, data = photos, path = 'held-out', out = tmp_path / 'views', device = 'cpu'))
-    assert sorted(p.name for p in (tmp_path / 'views').iterdir()) == sorted(file.name for file in files) == ['comparison.png', 'images_0000.png', 'images_0008.png']
+    assert sorted(p.name for p in (tmp_path / 'views').iterdir()) == sorted((*(file.name for file in files), 'settings.json')) == ['comparison.png', 'images_0000.png', 'images_0008.png', 'settings.json']
     assert size_of(tmp_path / 'views' / 'images_0008.png') == (16, 16)
     assert f'{read_metrics(trained)[-1]["model_psnr"]:.2f} dB' in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def check_intrinsics(where: str, intrinsics: Tensor, size: tuple[int, int]) -> T
     height, width = size
     (fx, _, cx), (_, fy, cy), _ = intrinsics.tolist()
 
-    if not intrinsics.isfinite().all() or min(fx, fy) <= 0:
+    if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
         fail(where, 'must have finite numbers as intrinsics, and focal lengths above 0', (fx, fy, cx, cy), 'They are in pixels of the image.', BadView)
 
     got = f'focal lengths {fx:.4g}, {fy:.4g} and a principal point of {cx:.4g}, {cy:.4g}'
@@ -66,7 +67,7 @@ def check_intrinsics(where: str, intrinsics: Tensor, size: tuple[int, int]) -> T
     if not (0 < cx < width and 0 < cy < height):
         fail(where, f'must have its principal point inside of its image, {width} × {height}', got, 'They seem to be intrinsics of another size of it: say which (w and h), or scale them.', BadView)
 
-    angle = float(torch.rad2deg(torch.atan2(torch.tensor(cx), torch.tensor(fx)) + torch.atan2(torch.tensor(width - cx), torch.tensor(fx))))
+    angle = math.degrees(math.atan(cx / fx) + math.atan((width - cx) / fx))
 
     if angle > WIDEST_VIEW:
         fail(where, f'must be less than {WIDEST_VIEW:.0f} degrees wide, as pinholes are', f'{angle:.1f}, by {got} in an image of {width} × {height}', 'Are they in pixels of the image?', BadView)

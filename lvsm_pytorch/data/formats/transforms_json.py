@@ -87,13 +87,16 @@ def read_transforms(path: Path, problems: Problems | None = None, name: str | No
     for where, view in views.items():
         before = by_name.setdefault(view.name, view)
 
-        if not torch.allclose(before.camera_to_world, view.camera_to_world, rtol = 1e-4, atol = 1e-6):
+        if before is not view and not torch.allclose(before.camera_to_world, view.camera_to_world, rtol = 1e-4, atol = 1e-6):
             problems.skip(where, f'{view.name} is there twice, with different poses. The first is taken')
 
     check_resolution(str(path), torch.stack([view.intrinsics for view in by_name.values()]), [view.size for view in by_name.values()])
     listed = {split: {views[where].name for where in of_split if where in views} for split, of_split in splits.items() if split}
 
     for file, content in contents.items():
+        if not any(f'{split}_filenames' in content for split in ('train', 'val', 'test')):
+            continue
+
         known = {name_of(file.parent, frame.get('file_path')): views[where].name if where in views else None for where, (of_file, frame) in frames.items() if of_file == file}
         listed = merged(listed, listed_splits(file, content, known))
 
@@ -196,6 +199,9 @@ def image_path(where: str, folder: Path, name: str) -> Path:
 
     if path is None:
         fail(where, 'must have its image inside the folder of the JSON file', name, 'Move the image there and name it relative to the file.', BadView)
+
+    if path.suffix and path.is_file():
+        return path
 
     # Blender leaves the ending out; of DL3DV smaller copies alone may be there
 
