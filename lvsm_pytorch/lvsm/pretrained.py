@@ -31,7 +31,7 @@ FORMAT_VERSION = 1
 class TrainedFor(NamedTuple):
     """What weights are trained for; far from it, views may be bad.
 
-    pose_frame: how poses were normalised, in words.
+    pose_frame: how poses were normalised: inputs or scene.
     image_size: (height, width) in pixels. num_inputs: input views.
     unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
     scale: by what the unit is chosen: 'cameras', as `unit` says, or 'depth', by how far the scene is (`geometry.scene_scale`).

@@ -276,7 +276,7 @@ def test_the_format_stays_readable(tmp_path):
     assert config == dict(
         model_type = 'lvsm',
         format_version = 1,
-        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}, input_attends_target = True, camera_encoding = 'plucker', num_depth_planes = 0, near_plane = 0.5, plane_sweep = 'colors'),
+        model = dict(dim = 32, max_image_size = 32, patch_size = 8, depth = 1, heads = 2, dim_head = 16, channels = 3, dropout_input_ray_prob = 0., perceptual_loss_weight = 0.5, decoder_kwargs = {}, input_attends_target = True, camera_encoding = 'plucker', num_depth_planes = 0, near_plane = 0.5, plane_sweep = 'colors', image_loss = 'mse', ssim_loss_weight = 0., depth_loss_weight = 0.05),
         trained_for = None,
     )
     assert sorted(load_file(tmp_path / 'model.safetensors')) == sorted(model.state_dict())

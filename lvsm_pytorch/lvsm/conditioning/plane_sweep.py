@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # channels a pixel of each depth's features, by one map for all depths
 
-NUMBERS_A_PIXEL = 2
+WIDTH_PER_PIXEL = 2
 
 # what is nearer to the plane of a camera, in pixels of depth 1, is behind it; what lies beside an image is sampled there, in units of half of it
 
@@ -71,7 +71,7 @@ class PlaneSweep(NoPlaneSweep):
         self.num_depth_planes = num_depth_planes
         self.near_plane = near_plane
         self.gradient_checkpointing = gradient_checkpointing
-        width = NUMBERS_A_PIXEL * patch_size ** 2
+        width = WIDTH_PER_PIXEL * patch_size ** 2
         self.of_depth = Float32Linear(patch_size ** 2 * (channels + 2), width, bias = False)
         self.to_tokens = Float32Linear(num_depth_planes * width, dim, bias = False)
         self.to_weights = Float32Linear(dim, patch_size ** 2 * num_depth_planes, bias = False)
