@@ -153,7 +153,7 @@ class RunOptions:
 
 def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
     """`lvsm train`, whose options change `base`."""
-    def command(training: TrainConfig = base, options: RunOptions = RunOptions()) -> Callable[[], object]:  # noqa: B008, which is frozen
+    def command(training: TrainConfig = base, options: RunOptions = RunOptions()) -> Callable[[], object]:
         """Train on posed photos, or without any on built-in synthetic scenes."""
         def run() -> object:
             import torch
@@ -184,7 +184,7 @@ def base_config(arguments: list[str]) -> TrainConfig:
     """
     import tyro
 
-    def chosen(options: RunOptions = RunOptions(), out: Path = TrainConfig.out) -> tuple[RunOptions, Path]:  # noqa: B008, which is frozen
+    def chosen(options: RunOptions = RunOptions(), out: Path = TrainConfig.out) -> tuple[RunOptions, Path]:
         return options, out
 
     (options, out), _ = tyro.cli(chosen, args = arguments, prog = 'lvsm train', add_help = False, return_unknown_args = True, config = (tyro.conf.OmitArgPrefixes,))

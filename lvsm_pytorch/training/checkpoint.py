@@ -22,6 +22,7 @@ from lvsm_pytorch.evaluation.metrics import render_batch
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import save_pretrained
+from lvsm_pytorch.training.average import averaged
 from lvsm_pytorch.training.initialization import initial_model
 from lvsm_pytorch.training.optim import optimizer_of
 from lvsm_pytorch.training.runs import model_of
@@ -109,7 +110,7 @@ class Checkpoints:
 
 
 class Training:
-    """What is trained. network and optimizer: as accelerate has prepared them. average: ema-pytorch's, of the weights, or None.
+    """What is trained. network and optimizer: as accelerate has prepared them. average: of the weights, or None.
 
     model: of the same sizes, by which it is saved.
     """
@@ -133,10 +134,8 @@ class Training:
             model.load_state_dict(initial_model(config.init_from).state_dict())
 
         if config.ema_decay > 0:
-            from ema_pytorch import EMA
-
-            copy = model_of(replace(config, perceptual_loss = None))
-            average = EMA(model, copy, beta = config.ema_decay, update_after_step = 0, update_every = 1, include_online_model = False, use_foreach = True).to(accelerator.device)
+            average = averaged(model_of(replace(config, perceptual_loss = None)), config.ema_decay).to(accelerator.device)
+            average.update_parameters(model)
 
         model.to(accelerator.device)  # with its perceptual loss, which FSDP would leave where it is
         network, optimizer = accelerator.prepare(model, optimizer_of(model, config))
@@ -150,12 +149,12 @@ class Training:
     @property
     def validated(self) -> LVSM:
         """The model that is validated and saved: the average of the weights, if there is one."""
-        model = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.ema_model
+        model = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.module
         return cast(LVSM, model)
 
     def update_average(self) -> None:
         if self.average is not None:
-            self.average.update()
+            self.average.update_parameters(self.model)
 
     def render(self, batch: Batch) -> Tensor:
         """As `metrics.render_batch`."""

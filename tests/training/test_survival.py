@@ -32,7 +32,7 @@ KILLS = 20
 # children come from a server that has imported everything and computed nothing, so that each takes a second and not ten
 
 processes = multiprocessing.get_context('forkserver')
-processes.set_forkserver_preload(['lvsm_pytorch.training.loop', 'accelerate', 'ema_pytorch', 'torchmetrics.functional.image', 'torch.distributed.checkpoint.state_dict'])
+processes.set_forkserver_preload(['lvsm_pytorch.training.loop', 'accelerate', 'torchmetrics.functional.image', 'torch.distributed.checkpoint.state_dict'])
 
 
 def run_and_die(config, at_step, delay, at_write, moment):

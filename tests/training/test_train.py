@@ -273,7 +273,7 @@ def test_the_average_is_validated_and_saved(photos, tmp_path):
     _, state = Checkpoints(config.out / CHECKPOINTS, 1).last()
     weights = load_file(config.out / 'model.safetensors')
     for name, weight in weights.items():
-        assert torch.equal(weight, state['average'][f'ema_model.{name}'])
+        assert torch.equal(weight, state['average'][f'module.{name}'])
     assert not torch.allclose(weights['to_pixels.weight'], state['model']['to_pixels.weight'])
     assert score_of(config) == pytest.approx(read_metrics(config.out)[-1]['model_psnr'], abs = 1e-4)
 
