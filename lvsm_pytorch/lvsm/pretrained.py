@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from lvsm_pytorch.errors import fail
+from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import read_json, write_whole
 from lvsm_pytorch.lvsm.official import read_official
 from lvsm_pytorch.lvsm.sizes import SIZES
@@ -56,6 +58,16 @@ class Pretrained(Module):
         self.config = config
         self.trained_for: TrainedFor | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
     @classmethod
     def from_size(cls, name: str, **changes: Any) -> Self:
         """A new model of one of `SIZES`, with any argument changed. Errors: ValueError for an unknown name."""
@@ -72,11 +84,39 @@ class Pretrained(Module):
         """
         save_pretrained(self, folder, dtype = dtype)
 
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, commit_message: str = 'LVSM', revision: str | None = None, token: str | bool | None = None, dtype: torch.dtype | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes to the Hugging Face hub, into a repository that is made if need be. Needs the extra `hub` or `train`.
+
+        huggingface_hub's own mixin would be a base class, and loaded with the library; this is the same call.
+
+        Args:
+            repo_id: As `name/model`.
+            private: Of a new repository; left out, as the owner's settings are.
+            commit_message: Of the upload.
+            revision: Branch to upload to; left out, the main one.
+            token: Of the hub; left out, that of `hf auth login`.
+            dtype: Of the weights in the file, as in `save_pretrained`.
+
+        Returns:
+            Address of the upload.
+        """
+        api = hub('push_to_hub').HfApi(token = token)
+        repo_id = api.create_repo(repo_id, private = private, exist_ok = True).repo_id
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, dtype = dtype)
+            return str(api.upload_folder(repo_id = repo_id, folder_path = folder, commit_message = commit_message, revision = revision))
+
     @classmethod
     def from_pretrained(
         cls,
         folder_or_hub_id: str | PathLike[str],
         *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | PathLike[str] | None = None,
@@ -88,16 +128,22 @@ class Pretrained(Module):
 
         folder_or_hub_id: the folder, 'solids-128' for the small model that comes with the library (it is trained on built-in synthetic scenes),
             or a model of the Hugging Face hub (extra `hub`).
+        dtype: of the weights, float32 unless said. torch_dtype: the same, by its older name.
+        device: where the model is put, 'auto' for a GPU where there is one; the CPU unless said.
         revision, token, cache_dir, force_download, local_files_only: for the hub, as `huggingface_hub` has them.
         changes: other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
 
         Errors: ValueError for what is missing, broken, of a later format, or doesn't fit, listing the keys.
         """
+        if dtype is not None and torch_dtype is not None:
+            fail('torch_dtype', 'must be left out where dtype is given', torch_dtype, 'They are two names of one argument.')
+
         hub_options = dict(revision = revision, token = token, cache_dir = cache_dir, force_download = force_download, local_files_only = local_files_only)
         arguments, trained_for, weights = read_pretrained(folder_or_hub_id, **hub_options)
         model = cls(**{**arguments, **changes})
         load_strictly(model, weights)
         model.trained_for = trained_for
+        model.to(dtype = dtype or torch_dtype, device = None if device is None else pick_device(str(device)))
         return model.eval()
 
     @classmethod
@@ -186,12 +232,8 @@ def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
         fail('folder_or_hub_id', f'must be a folder that is there, one of {packaged_models()}, or a hub id like `name/model`', repr(name), 'Save a model there with save_pretrained.')
 
-    try:
-        from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError(f'{name} is no folder here, and models of the Hugging Face hub need huggingface_hub: pip install "lvsm-pytorch[hub]"') from error
-
-    config, weights = (Path(hf_hub_download(name, file, **hub_options)) for file in (CONFIG, WEIGHTS))
+    download = hub(f'{name} is no folder here').hf_hub_download
+    config, weights = (Path(download(name, file, **hub_options)) for file in (CONFIG, WEIGHTS))
     return config, weights
 
 
@@ -214,6 +256,15 @@ def safetensors():
         raise ImportError('models on disk need safetensors: pip install "lvsm-pytorch[hub]"') from error
 
     return safetensors.torch
+
+
+def hub(what: str) -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(f'{what}: models of the Hugging Face hub need huggingface_hub: pip install "lvsm-pytorch[hub]"') from error
+
+    return huggingface_hub
 
 
 def num_inputs_of(model: Pretrained) -> int:
