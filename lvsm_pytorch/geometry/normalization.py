@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import einx
 import torch
 import torch.nn.functional as F
 from einops import einsum
@@ -68,20 +69,20 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
     centre = centres.mean(dim = -2)
     rotation = mean_rotation(defining[..., :3, :3])
     scale = centres.new_full((), unit) if unit is not None else 1.35 * largest_offset(centres, centre, rotation)
+    scale = scale.expand(centre.shape[:-1])
 
     def normalized(camera_to_world: Tensor) -> Tensor:
         turned = einsum(rotation, camera_to_world[..., :3, :3], '... j i, ... v j k -> ... v i k')
-        moved = einsum(rotation, camera_to_world[..., :3, 3] - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
-        return pose(turned, moved / scale[..., None, None])
+        moved = einsum(rotation, einx.subtract('... v j, ... j', camera_to_world[..., :3, 3], centre), '... j i, ... v j -> ... v i')
+        return pose(turned, einx.divide('... v i, ...', moved, scale))
 
-    scale = scale.expand(centre.shape[:-1])
-    similarity = pose(rotation.mT / scale[..., None, None], -einsum(rotation, centre, '... j i, ... j -> ... i') / scale[..., None])
+    similarity = pose(einx.divide('... i j, ...', rotation.mT, scale), -einx.divide('... i, ...', einsum(rotation, centre, '... j i, ... j -> ... i'), scale))
     return NormalizedPoses(normalized(inputs), None if further is None else normalized(further), similarity)
 
 
 def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:
     """Largest absolute coordinate (...) of centres (... v 3) in a frame, where they are not all in one place; else 1 / 1.35."""
-    offsets = einsum(rotation, centres - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
+    offsets = einsum(rotation, einx.subtract('... v j, ... j', centres, centre), '... j i, ... v j -> ... v i')
     largest = offsets.abs().amax(dim = (-2, -1))
 
     # centres that differ by rounding errors alone are in one place; float64 has the digits of worlds that are millions of metres from their origin

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import einx
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from lvsm_pytorch.lvsm.attention import context_mask, token_mask
@@ -53,7 +53,7 @@ def masked_tokens(model: LVSM, views: Views, image_mask: Tensor | None) -> Tenso
     assert views.images is not None
     image_mask = image_mask.to(views.images.device)
     inputs = model.embed_inputs(views._replace(images = mask_out(image_mask, views.images)))
-    tokens = torch.where(rearrange(image_mask, 'b v -> b v 1 1 1'), model.embed_targets(views), inputs)
+    tokens = einx.where('b v, b v h w d, b v h w d', image_mask, model.embed_targets(views), inputs)
 
     if model.input_attends_target:
         return attend_to_all(model, tokens, pose, valid_mask = token_mask(views.valid_mask, tokens))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import einx
 import torch
 from einops import einsum
 from torch import Tensor
@@ -145,7 +146,7 @@ class MAECameraWrapper(Module):
 
 def masked(keep: Tensor, tensor: Tensor, stand_in: Tensor) -> Tensor:
     """`tensor` (b v ...) with `stand_in` (...) where `keep` (b v) is False."""
-    return torch.where(keep.to(tensor.device).reshape(*keep.shape, *(1,) * stand_in.ndim), tensor, stand_in)
+    return einx.where('b v, b v ..., ...', keep.to(tensor.device), tensor, stand_in)
 
 
 @in_float32
