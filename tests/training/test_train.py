@@ -177,8 +177,8 @@ def test_warming_up_takes_2500_steps_or_a_twentieth_of_the_run(steps, warmup):
     assert warmup == 1 or learning_rate(warmup - 2, config) < 1
 
 
-def test_the_defaults_are_the_papers():
-    config = TrainConfig()
+def test_the_papers_preset_trains_as_the_paper():
+    config = load_config('paper')
     optimizer = optimizer_of(model_of(TrainConfig(**TINY)), config)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.defaults['betas'] == (0.9, 0.95)
