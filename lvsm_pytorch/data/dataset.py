@@ -171,7 +171,7 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
     found = find_dataset(path, Problems() if problems is None else problems)
 
     if found is None and (loose := describe_unposed(path)) is not None:
-        command = f'lvsm pose {quote(str(path))} {quote(str(posed_folder(path)))}'
+        command = f'lvsm pose --data {quote(str(path))} --out {quote(str(posed_folder(path)))}'
         fail('data', 'must have poses', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
 
     if found is None:

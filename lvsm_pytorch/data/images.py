@@ -32,6 +32,16 @@ def image_library():
     return Image
 
 
+def video_library() -> Any:
+    """PyAV, imported where it is needed: the one library for videos, read or written."""
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError('videos need PyAV: pip install "lvsm-pytorch[train]"; lvsm render does without by --video none') from error
+
+    return av
+
+
 def load_image(source: Path | bytes, name: str = '') -> Tensor:
     """An image file, or its bytes, as (3 h w) in [0, 1]: transparency on white, grey and palettes as colours.
 

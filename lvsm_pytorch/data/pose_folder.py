@@ -80,7 +80,7 @@ def claim(photos: Path, out: Path, settings: dict[str, Any], *, overwrite: bool)
     differ = [] if known is None else [f'{name} {known.get(name)} instead of {value}' for name, value in settings.items() if known.get(name) != value]
 
     if differ and not overwrite:
-        again = f'lvsm pose {quote(str(photos))} {quote(str(out))} --overwrite'
+        again = f'lvsm pose --data {quote(str(photos))} --out {quote(str(out))} --overwrite'
         fail('out', 'must be a new folder, or one of the same photos and options', f'{out}, with {"; ".join(differ)}', f'Choose another, or find the poses anew: {again}')
 
     if known is not None and overwrite:

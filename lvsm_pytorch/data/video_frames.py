@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lvsm_pytorch.data.photo_files import save_jpeg
+from lvsm_pytorch.data.images import video_library
 from lvsm_pytorch.errors import fail
 
 # the sharpness of so many frames of a window is measured, in its middle part, so that neighbours are never nearly the same frame
@@ -24,16 +25,6 @@ MEASURED_WIDTH = 640
 class Window(NamedTuple):
     """Times of the candidates of one frame, in the stream's units."""
     candidates: tuple[int, ...]
-
-
-def video_library() -> Any:
-    """PyAV, imported where it is needed."""
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError('videos need PyAV: pip install "lvsm-pytorch[train]"') from error
-
-    return av
 
 
 def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int, progress: Any = None) -> list[str]:

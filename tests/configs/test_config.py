@@ -233,10 +233,10 @@ def options_of(command):
 
 def test_options_mean_the_same_in_every_command():
     """--model, --data and --out, and nothing positional."""
-    has = {command: options_of(command) for command in ('demo', 'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'import-official')}
+    has = {command: options_of(command) for command in ('demo', 'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'pose', 'import-official')}
     assert not any(positional for _, positional in has.values())
     with_data, with_model = ({command for command, (options, _) in has.items() if name in options} for name in ('data', 'model'))
-    assert with_data >= {'train', 'evaluate', 'make-index', 'render', 'view', 'inspect'}
+    assert with_data >= {'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'pose'}
     assert with_model == {'evaluate', 'render', 'view'}
     assert {command for command, (options, _) in has.items() if 'out' not in options} == {'make-index'}    # which writes one file, the --index of evaluate
     assert EvaluateConfig().model == RenderConfig().model == ViewConfig().model == Path('solids-128')
