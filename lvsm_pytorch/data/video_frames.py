@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lvsm_pytorch.data.photo_files import save_jpeg
 from lvsm_pytorch.data.images import video_library
+from lvsm_pytorch.data.photo_files import save_jpeg
 from lvsm_pytorch.errors import fail
 
 # the sharpness of so many frames of a window is measured, in its middle part, so that neighbours are never nearly the same frame

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -15,10 +17,13 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
         decay: Of the average, from 0 up to below 1; early updates have less (`decay_after`).
     """
     @torch.no_grad()
-    def average(averages: list[Tensor], weights: list[Tensor], num_averaged: Tensor | int) -> None:
-        torch._foreach_lerp_(averages, weights, 1 - decay_after(int(num_averaged), decay))
+    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor | int) -> None:
+        share = 1 - decay_after(int(num_averaged), decay)
 
-    return AveragedModel(model, multi_avg_fn = average)
+        for average, weight in zip(averages, weights, strict = True):
+            average.lerp_(weight, share)
+
+    return AveragedModel(model, multi_avg_fn = update)
 
 
 def decay_after(updates: int, decay: float) -> float:
