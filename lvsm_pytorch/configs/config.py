@@ -152,7 +152,11 @@ class TrainConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU where there is one. With several, each process has its own."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range. Not in the constructor: the command line would cut the message short."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range. Not in the constructor: the command line would cut the message short.
+        """
         at_least_one = (
             'image_size', 'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'accumulate',
             'log_every', 'evaluate_every', 'save_every', 'keep_checkpoints',
@@ -191,7 +195,11 @@ class TrainConfig(Expanded):
             fail('ema_decay', 'must be from 0 up to below 1', self.ema_decay, 'Use 0 for no average, 0.999 or 0.9999 for one.')
 
     def samples_at_once(self, processes: int) -> int:
-        """That one process computes together. Errors: ValueError where a step's samples can't be shared so."""
+        """That one process computes together.
+
+        Raises:
+            ValueError: Where a step's samples can't be shared so.
+        """
         parts = processes * self.accumulate
 
         if self.batch_size % parts != 0:
@@ -246,7 +254,11 @@ class EvaluateConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
         for name, least in dict(chunk_size = 1, robustness_scenes = 0).items():
             if getattr(self, name) < least:
                 fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')
@@ -307,7 +319,11 @@ class RenderConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
         for name in ('frames', 'chunk_size', 'fps'):
             if not getattr(self, name) > 0:
                 fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
@@ -333,7 +349,11 @@ class DemoConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
         if not self.scenes or not all(0 <= number < 1000 for number in self.scenes):
             fail('scenes', 'must be numbers from 0 up to below 1000', self.scenes, 'From 1000 on they were trained with.')
 
@@ -354,7 +374,7 @@ class ViewConfig(Expanded):
     scene: int = 0
     """Number of the scene that is shown first, where there are several."""
     out: Path | None = None
-    """Folder for the films that are recorded. Left out: MODEL/view, or solids-128-view here."""
+    """Folder for the films that are recorded. Left out: MODEL/view, or photos-128-view here."""
     host: str = '127.0.0.1'
     """Address to serve at. By default nobody but this machine can look; 0.0.0.0 is for everybody who can reach it."""
     port: int = 8080
@@ -386,7 +406,11 @@ class PoseConfig(Expanded):
     """Throw away what this command wrote into the folder, and begin anew."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
         for name, least in dict(frames = 3, image_size = 64, features = 64, threads = 1).items():
             value = getattr(self, name)
 

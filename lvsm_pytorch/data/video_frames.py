@@ -37,7 +37,9 @@ def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int,
         max_size: Longer side of the JPEGs at most, in pixels.
         progress: tqdm or the like, which counts windows.
 
-    Errors: ImportError without PyAV; ValueError for what is no video or has fewer than two frames that can be decoded.
+    Raises:
+        ImportError: Without PyAV.
+        ValueError: For what is no video or has fewer than two frames that can be decoded.
     """
     av = video_library()
 
@@ -68,7 +70,11 @@ def frame_name(number: int) -> str:
 
 
 def frame_times(video: Path) -> list[int]:
-    """When frames are shown, sorted, in the stream's units. Nothing is decoded. Errors: ValueError where there is no stream of pictures."""
+    """When frames are shown, sorted, in the stream's units. Nothing is decoded.
+
+    Raises:
+        ValueError: Where there is no stream of pictures.
+    """
     with video_library().open(str(video)) as container:
         if not container.streams.video:
             fail('video', 'must have pictures', f'{video}, which has none', 'Is it a sound file?')

@@ -22,7 +22,12 @@ DITHERING = 'dither=bayer:bayer_scale=3'
 
 
 def write_video(frames: Sequence[Path], path: Path, fps: float) -> None:
-    """Image files of one size as .mp4 or .gif, whole or not at all. Errors: ValueError for another ending, ImportError without PyAV."""
+    """Image files of one size as .mp4 or .gif, whole or not at all.
+
+    Raises:
+        ValueError: For another ending.
+        ImportError: Without PyAV.
+    """
     writers = {'.mp4': write_mp4, '.gif': write_gif}
 
     if path.suffix not in writers or not frames:

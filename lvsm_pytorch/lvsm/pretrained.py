@@ -33,11 +33,13 @@ FORMAT_VERSION = 1
 class TrainedFor(NamedTuple):
     """What weights are trained for; far from it, views may be bad.
 
-    pose_frame: how poses were normalised: inputs or scene.
-    image_size: (height, width) in pixels. num_inputs: input views.
-    unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
-    scale: by what the unit is chosen: 'cameras', as `unit` says, or 'depth', by how far the scene is (`geometry.scene_scale`).
-    world: of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `geometry.move_poses`.
+    Attributes:
+        pose_frame: How poses were normalised: inputs or scene.
+        image_size: (height, width) in pixels.
+        num_inputs: Input views.
+        unit: Length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
+        scale: By what the unit is chosen: 'cameras', as `unit` says, or 'depth', by how far the scene is (`geometry.scene_scale`).
+        world: Of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `geometry.move_poses`.
     """
     pose_frame: str
     image_size: tuple[int, int]
@@ -50,7 +52,8 @@ class TrainedFor(NamedTuple):
 class Pretrained(Module):
     """Models that are saved, read and named.
 
-    config: all arguments that it takes to make the same network, but the perceptual loss.
+    Args:
+        config: All arguments that it takes to make the same network, but the perceptual loss.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -70,7 +73,11 @@ class Pretrained(Module):
 
     @classmethod
     def from_size(cls, name: str, **changes: Any) -> Self:
-        """A new model of one of `SIZES`, with any argument changed. Errors: ValueError for an unknown name."""
+        """A new model of one of `SIZES`, with any argument changed.
+
+        Raises:
+            ValueError: For an unknown name.
+        """
         if name not in SIZES:
             fail('name', f'must be one of {list(SIZES)}', repr(name), 'Or pass the sizes: LVSM(dim, ...).')
 
@@ -79,8 +86,10 @@ class Pretrained(Module):
     def save_pretrained(self, folder: str | PathLike[str], *, dtype: torch.dtype | None = None) -> None:
         """Writes `config.json` and `model.safetensors` into a folder, each whole or not at all. Needs the extra `hub` or `train`.
 
-        dtype: of the weights in the file, unchanged by default; `torch.float16` halves it. They are read back into float32.
         `trained_for`, where it is set, is written too. The perceptual loss is not.
+
+        Args:
+            dtype: Of the weights in the file, unchanged by default; `torch.float16` halves it. They are read back into float32.
         """
         save_pretrained(self, folder, dtype = dtype)
 
@@ -126,14 +135,21 @@ class Pretrained(Module):
     ) -> Self:
         """A model that `save_pretrained` wrote, in eval mode. Weights must fit to the last key.
 
-        folder_or_hub_id: the folder, 'solids-128' for the small model that comes with the library (it is trained on built-in synthetic scenes),
-            or a model of the Hugging Face hub (extra `hub`).
-        dtype: of the weights, float32 unless said. torch_dtype: the same, by its older name.
-        device: where the model is put, 'auto' for a GPU where there is one; the CPU unless said.
-        revision, token, cache_dir, force_download, local_files_only: for the hub, as `huggingface_hub` has them.
-        changes: other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
+        Args:
+            folder_or_hub_id: The folder, 'solids-128' for the small model that comes with the library (it is trained on built-in synthetic scenes), or a model of the Hugging Face hub
+                (extra `hub`).
+            dtype: Of the weights, float32 unless said.
+            torch_dtype: The same, by its older name.
+            device: Where the model is put, 'auto' for a GPU where there is one; the CPU unless said.
+            revision: Of the hub, like what follows, as in `huggingface_hub.hf_hub_download`.
+            token: Of the hub.
+            cache_dir: Of the hub.
+            force_download: Of the hub.
+            local_files_only: Of the hub.
+            changes: Other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
 
-        Errors: ValueError for what is missing, broken, of a later format, or doesn't fit, listing the keys.
+        Raises:
+            ValueError: For what is missing, broken, of a later format, or doesn't fit, listing the keys.
         """
         if dtype is not None and torch_dtype is not None:
             fail('torch_dtype', 'must be left out where dtype is given', torch_dtype, 'They are two names of one argument.')
@@ -150,12 +166,15 @@ class Pretrained(Module):
     def from_official(cls, checkpoint: str | PathLike[str] | Mapping[str, Any], *, max_image_size: int = 256) -> Self:
         """The network of a checkpoint of the paper's authors, in eval mode; `official.to_official` is its inverse.
 
-        checkpoint: a file, read without running any code in it, or its content, or the state dict in it. All sizes are
-            taken from its tensors; entries under `loss_computer.` are passed over.
-        max_image_size: height and width that images have by default, in pixels.
-
         The authors publish their weights for non-commercial use.
-        Errors: ValueError as in `official.read_official`, which lists the keys that don't fit.
+
+        Args:
+            checkpoint: a file, read without running any code in it, or its content, or the state dict in it. All sizes are taken from its tensors; entries under `loss_computer.` are
+                passed over.
+            max_image_size: Height and width that images have by default, in pixels.
+
+        Raises:
+            ValueError: As in `official.read_official`, which lists the keys that don't fit.
         """
         sizes, weights = read_official(checkpoint)
         model = cls(**dict(sizes, max_image_size = max_image_size))
@@ -164,7 +183,11 @@ class Pretrained(Module):
 
 
 def save_pretrained(model: Pretrained, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
-    """As `LVSM.save_pretrained`. weights: the model's, where it has but a part of them itself."""
+    """As `LVSM.save_pretrained`.
+
+    Args:
+        weights: The model's, where it has but a part of them itself.
+    """
     save_file = safetensors().save_file
     folder = Path(folder)
     config = dict(
@@ -238,7 +261,11 @@ def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
 
 
 def load_strictly(model: Module, weights: Mapping[str, Tensor]) -> None:
-    """Loads weights that fit to the last key and shape. Errors: ValueError that lists those that don't."""
+    """Loads weights that fit to the last key and shape.
+
+    Raises:
+        ValueError: That lists those that don't.
+    """
     own = model.state_dict()
     missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
     misshapen = [f'{name}: {tuple(weights[name].shape)} for {tuple(own[name].shape)}' for name in own if name in weights and weights[name].shape != own[name].shape]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import einx
-import torch
 from torch import Tensor
 
 from lvsm_pytorch.lvsm.attention import context_mask, token_mask
@@ -19,9 +18,10 @@ if TYPE_CHECKING:
 class Embeds(NamedTuple):
     """Final tokens, after the last norm.
 
-    targets: (b t h w d), or (b h w d) for a single target.
-    inputs: (b v h w d) for a single target. In the paper's mode inputs attend to the target, so that for several there is a set
-        for each, (b t v h w d); with `input_attends_target = False` they don't, and (b v h w d) is for all.
+    Attributes:
+        targets: (b t h w d), or (b h w d) for a single target.
+        inputs: (b v h w d) for a single target. In the paper's mode inputs attend to the target, so that for several there is a set for each, (b t v h w d); with `input_attends_target
+            = False` they don't, and (b v h w d) is for all.
     """
     targets: Tensor
     inputs: Tensor
@@ -63,6 +63,10 @@ def masked_tokens(model: LVSM, views: Views, image_mask: Tensor | None) -> Tenso
 
 
 def attend_to_all(model: LVSM, tokens: Tensor, pose: Tensor | None, **masks: Tensor | None) -> Tensor:
-    """Final tokens (b v h w d) of one sequence. masks: as of `PaperEncoder`."""
+    """Final tokens (b v h w d) of one sequence.
+
+    Args:
+        masks: As of `PaperEncoder`.
+    """
     x, _ = model.transformer(in_sequence(tokens), pose = in_sequence(pose), **masks)
     return x.reshape(tokens.shape)

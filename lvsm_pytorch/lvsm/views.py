@@ -16,11 +16,13 @@ from lvsm_pytorch.geometry.cameras import Cameras
 class Views(NamedTuple):
     """Views that are checked (`validation`), with zeros and identities for all that is missing: nothing of it is computed with.
 
-    rays: (b v 6 h w), zeros where a view has none. images: (b v c h w) in [0, 1]; None of target views.
-    cameras: (b v ...), identities where a view has no rays; None where the network takes none.
-    valid_mask: (b v) bool, False for padding; None where there is none.
-    depth_range: (b 2), of input views: near and far distance of the scene; None where it is not known.
-    volume: of target views, what `PlaneSweep.sweep` has found along their rays.
+    Attributes:
+        rays: (b v 6 h w), zeros where a view has none.
+        images: (b v c h w) in [0, 1]; None of target views.
+        cameras: (b v ...), identities where a view has no rays; None where the network takes none.
+        valid_mask: (b v) bool, False for padding; None where there is none.
+        depth_range: (b 2), of input views: near and far distance of the scene; None where it is not known.
+        volume: Of target views, what `PlaneSweep.sweep` has found along their rays.
     """
     rays: Tensor
     images: Tensor | None = None

@@ -34,9 +34,15 @@ FORMAT_VERSION = 1
 
 
 class Progress(NamedTuple):
-    """step: steps that are done. samples: those that were trained with; the data resumes after them. skipped: steps that were not taken,
-    and in a row until now. seconds: that it took. best_psnr: of held-out views, in dB, at the validation after `best_step` steps. run_id: the
-    same for all parts of a run.
+    """Where a run is.
+
+    Attributes:
+        step: Steps that are done.
+        samples: Those that were trained with; the data resumes after them.
+        skipped: Steps that were not taken, and in a row until now.
+        seconds: That it took.
+        best_psnr: Of held-out views, in dB, at the validation after `best_step` steps.
+        run_id: The same for all parts of a run.
     """
     step: int = 0
     samples: int = 0
@@ -76,7 +82,11 @@ class Checkpoints:
         return sorted(int(path.stem.removeprefix('step-')) for path in self.folder.glob('step-*.pt'))
 
     def save(self, progress: Progress, state: dict[str, Any]) -> None:
-        """Errors: OSError where it can't be written; the checkpoints before are as they were."""
+        """Writes a checkpoint, and deletes those that need not be kept.
+
+        Raises:
+            OSError: Where it can't be written; the checkpoints before are as they were.
+        """
         self.folder.mkdir(parents = True, exist_ok = True)
         content = dict(format_version = FORMAT_VERSION, progress = progress._asdict(), **state)
         write_whole(self.path(progress.step), lambda temporary: torch.save(content, temporary))
@@ -88,7 +98,8 @@ class Checkpoints:
     def last(self) -> tuple[Progress, dict[str, Any]] | None:
         """The newest checkpoint that can be read; None where there is none at all.
 
-        Errors: ValueError where there are some and none can be read, and for one of a later format.
+        Raises:
+            ValueError: Where there are some and none can be read, and for one of a later format.
         """
         for step in reversed(self.steps()):
             try:
@@ -110,9 +121,13 @@ class Checkpoints:
 
 
 class Training:
-    """What is trained. network and optimizer: as accelerate has prepared them. average: of the weights, or None.
+    """What is trained.
 
-    model: of the same sizes, by which it is saved.
+    Args:
+        network: As accelerate has prepared them.
+        optimizer: As accelerate has prepared them.
+        average: Of the weights, or None.
+        model: Of the same sizes, by which it is saved.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, model: LVSM, network: nn.Module, optimizer: Any, average: Any):
@@ -192,7 +207,11 @@ class Training:
             checkpoints.save(progress, state)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
-        """Loads the last checkpoint, if there is one; returns where the run is and what changed in the config since. Errors: ValueError as `Checkpoints.last` and `set_state`."""
+        """Loads the last checkpoint, if there is one; returns where the run is and what changed in the config since.
+
+        Raises:
+            ValueError: As `Checkpoints.last` and `set_state`.
+        """
         last = checkpoints.last()
 
         if last is None:
@@ -203,7 +222,11 @@ class Training:
         return progress, changes(state['config'], self.config)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Errors: ValueError for the checkpoint of another network."""
+        """Continues from a state.
+
+        Raises:
+            ValueError: For the checkpoint of another network.
+        """
         from torch.distributed.checkpoint.state_dict import set_state_dict
 
         try:

@@ -25,11 +25,15 @@ ROUNDS = 5
 class Muon(torch.optim.AdamW):
     """Of one optimizer two: Muon for matrices, AdamW for the other parameters.
 
-    matrices: parameters (rows columns) of hidden layers. others: groups of parameters, as AdamW takes them.
-    muon_lr: of matrices. momentum: of their gradients, Nesterov's. weight_decay: of matrices, decoupled as AdamW's.
-    other arguments: of AdamW.
-
     A step of a matrix has singular values of about muon_lr · √max(1, rows / columns).
+
+    Args:
+        matrices: Parameters (rows columns) of hidden layers.
+        others: Groups of parameters, as AdamW takes them.
+        muon_lr: Of matrices.
+        momentum: Of their gradients, Nesterov's.
+        weight_decay: Of matrices, decoupled as AdamW's.
+        adamw: Arguments of AdamW.
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], others: list[dict[str, Any]], *, muon_lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0., **adamw: Any):

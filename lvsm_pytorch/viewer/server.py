@@ -61,7 +61,9 @@ TIME_TO_END = 5.
 def view(config: ViewConfig) -> None:
     """Serves until Ctrl-C.
 
-    Errors: ImportError without viser; ValueError for a folder that is no model, and data that can't be read.
+    Raises:
+        ImportError: Without viser.
+        ValueError: For a folder that is no model, and data that can't be read.
     """
     viewer = Viewer(config)
     print(f'Walk through the scene at http://{"localhost" if config.host == "127.0.0.1" else config.host}:{viewer.port} (Ctrl-C ends it)', flush = True)

@@ -239,4 +239,4 @@ def test_options_mean_the_same_in_every_command():
     assert with_data >= {'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'pose'}
     assert with_model == {'evaluate', 'render', 'view'}
     assert {command for command, (options, _) in has.items() if 'out' not in options} == {'make-index'}    # which writes one file, the --index of evaluate
-    assert EvaluateConfig().model == RenderConfig().model == ViewConfig().model == Path('solids-128')
+    assert EvaluateConfig().model == RenderConfig().model == ViewConfig().model
