@@ -55,7 +55,7 @@ def training_views(
             `close`.
 
     Raises:
-        ValueError: What the source raises, at its batch.
+        Exception: What the source raises, at its batch.
     """
     problems = Problems() if problems is None else problems
     mine = numbers[rank::processes]

@@ -39,9 +39,9 @@ def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path 
     axes, in nerfstudio's own world. The transform from the photos' world is in the dataparser_transforms.json that it writes with its
     model: put it beside the path.
 
-    size, intrinsics (3 3): where the file has none.
-
     Args:
+        size: (height, width), where the file has none.
+        intrinsics: (3 3), where the file has none.
         data: Of the photos, whose transforms.json may say how nerfstudio had moved them before.
 
     Raises:
