@@ -25,7 +25,8 @@ def values_are_free(tensor: Tensor) -> bool:
 def check_tensor(**arguments: object) -> None:
     """Each argument is a tensor.
 
-    Errors: ShapeError for anything else.
+    Raises:
+        ShapeError: For anything else.
     """
     for name, value in arguments.items():
         if not isinstance(value, Tensor):
@@ -35,7 +36,8 @@ def check_tensor(**arguments: object) -> None:
 def check_floating(**arguments: Tensor) -> None:
     """Each argument is a tensor of floating point numbers.
 
-    Errors: ValueError; for `uint8` images with the advice to divide by 255.
+    Raises:
+        ValueError: For `uint8` images with the advice to divide by 255.
     """
     check_tensor(**arguments)
 
@@ -49,11 +51,13 @@ def check_floating(**arguments: Tensor) -> None:
 def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = '', /, **tensors: Tensor | None) -> dict[str, int]:
     """Each tensor has the shape that `pattern` says; the sizes of its letters come back.
 
-    pattern: axes by letter or number, for example 'b v 6 h w'; a leading '...' stands for any further axes.
-    sizes: what is already known of the letters, for example from an earlier call.
-    to_do: advice for the error, where more is known than this function can guess.
+    Args:
+        pattern: Axes by letter or number, for example 'b v 6 h w'; a leading '...' stands for any further axes.
+        sizes: What is already known of the letters, for example from an earlier call.
+        to_do: Advice for the error, where more is known than this function can guess.
 
-    Errors: ShapeError, with the rule, the shape that came and the first axis that breaks the rule.
+    Raises:
+        ShapeError: With the rule, the shape that came and the first axis that breaks the rule.
     """
     axes = pattern.split()
     any_leading = axes[0] == '...'
@@ -92,9 +96,11 @@ def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = 
 def make_valid_mask(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor | None) -> Tensor | None:
     """Which of the padded views are real, (b v) bool, from the one named count (b) of them; None where all are, as far as one may look.
 
-    sizes: with b and v.
+    Args:
+        sizes: With b and v.
 
-    Errors: ValueError for counts that are no integers, not one a scene, or not from `at_least` to v, if looking at values is free.
+    Raises:
+        ValueError: For counts that are no integers, not one a scene, or not from `at_least` to v, if looking at values is free.
     """
     (name, count), = named.items()
 

@@ -1,12 +1,15 @@
-"""The `lvsm` command: arguments in, one function called."""
+"""The `lvsm` command: arguments in, one function called.
+
+In every command, `--model` names a model, `--data` a dataset, `--index` an evaluation index, `--out` the folder that is written, and nothing is positional.
+"""
 
 from __future__ import annotations
 
 import codecs
 import sys
 import warnings
-from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig, PoseConfig, 
 from lvsm_pytorch.configs.yaml import CONFIG, load_config, load_run_config
 
 
-def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -> Callable[[], None]:
+def import_official(*, checkpoint: Path, out: Path, max_image_size: int = 256) -> Callable[[], None]:
     """Convert a decoder-only checkpoint of the LVSM authors, whose licence is non-commercial, for LVSM.from_pretrained.
 
     Args:
@@ -33,35 +36,38 @@ def import_official(checkpoint: Path, out: Path, /, max_image_size: int = 256) -
     return run
 
 
-def pose_photos(photos: Path, out: Path, /, options: PoseConfig = PoseConfig()) -> Callable[[], object]:  # noqa: B008, which is frozen
+def pose_photos(*, data: Path, out: Path, options: PoseConfig = PoseConfig()) -> Callable[[], object]:  # noqa: B008, which is frozen
     """Find the poses of photos, or of a video, and write them as a COLMAP model that the other commands read. The same command resumes what was stopped.
 
     Args:
-        photos: A folder of photos, or a video.
+        data: A folder of photos, or a video.
         out: A new folder for images, sparse/0 and cameras.png; or one that this command wrote.
     """
     def run() -> object:
         from lvsm_pytorch.evaluation.pose import pose
 
-        return pose(photos, out, options)
+        return pose(data, out, options)
 
     return run
 
 
-def inspect_cameras(data: Path, /, out: Path = Path('cameras.png'), scenes: int = 8, pairs: int = 12, pose: bool = False) -> Callable[[], object]:
+def inspect_cameras(*, data: Path, out: Path = Path('lvsm-inspect'), scenes: int = 8, pairs: int = 12, pose: bool = False) -> Callable[[], object]:
     """Print what a dataset holds, check its cameras against its pictures, and draw them.
 
     Args:
         data: Posed photos in any format that `lvsm train --data` takes.
-        out: The picture: cameras with thumbnails, from a side and from above, and epipolar lines of a pair of photos.
+        out: Folder for cameras.png: cameras with thumbnails, from a side and from above, and epipolar lines of a pair of photos.
         scenes: Most scenes to look at; they are spread over the dataset.
         pairs: Most pairs of photos of a scene to match.
         pose: Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them.
     """
     def run() -> object:
         from lvsm_pytorch.evaluation.inspection import inspect
+        from lvsm_pytorch.files import make_folder
 
-        return inspect(data.expanduser(), out.expanduser(), scenes = scenes, pairs = pairs, pose = pose)
+        folder = out.expanduser()
+        make_folder(folder)
+        return inspect(data.expanduser(), folder / 'cameras.png', scenes = scenes, pairs = pairs, pose = pose)
 
     return run
 
@@ -107,13 +113,13 @@ def evaluate_views(evaluation: EvaluateConfig) -> Callable[[], object]:
 
 
 def write_evaluation_index(
-    data: Path, out: Path, /, num_inputs: int = 2, num_targets: int = 3, min_frame_distance: int = 25, max_frame_distance: int = 192, seed: int = 0,
+    *, data: Path, index: Path, num_inputs: int = 2, num_targets: int = 3, min_frame_distance: int = 25, max_frame_distance: int = 192, seed: int = 0,
 ) -> Callable[[], None]:
     """Write an evaluation index for a dataset that has none: the input views and target views of each scene.
 
     Args:
         data: Posed photos in any format that `lvsm train --data` takes.
-        out: The index, a JSON file.
+        index: The JSON file to write, which `lvsm evaluate --index` reads.
         num_inputs: Input views of a scene.
         num_targets: Target views of a scene.
         min_frame_distance: Of videos, least number of frames from the first to the last view.
@@ -125,23 +131,30 @@ def write_evaluation_index(
         from lvsm_pytorch.evaluation.index import make_index, write_index
 
         problems = Problems()
-        index = make_index(open_test(data, problems), num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
-        write_index(index, out.expanduser())
-        print('\n'.join(filter(None, (problems.summary(), f'{out} has {len(index)} scenes, of which {sum(entry is None for entry in index.values())} are null'))))
+        made = make_index(open_test(data, problems), num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
+        write_index(made, index.expanduser())
+        print('\n'.join(filter(None, (problems.summary(), f'{index} has {len(made)} scenes, of which {sum(entry is None for entry in made.values())} are null'))))
 
     return run
 
 
-def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
-    """`lvsm train`, whose options change what `base` says."""
-    def command(training: TrainConfig = base, config: str | None = None, resume: bool = False, overwrite: bool = False) -> Callable[[], object]:
-        """Learn to see from posed photos, or without any from built-in synthetic scenes.
+@dataclass(frozen = True)
+class RunOptions:
+    """Which run `lvsm train` begins or resumes."""
 
-        Args:
-            config: What the other options change: demo, solids-128, one-gpu, two-gpus, paper, modern, or a YAML file. Left out, the demo; with --resume, the run's own.
-            resume: Go on with the run in --out from its last state, if there is one; else begin it.
-            overwrite: Throw away the run in --out, and begin anew.
-        """
+    config: str | None = None
+    """What the other options change: the name of a preset (demo, solids-128, one-gpu, two-gpus, paper, modern) or a YAML file. Left out, the
+    preset demo; with --resume, the run's own config."""
+    resume: bool = False
+    """Resume the run in --out from its last checkpoint, if there is one; else begin it."""
+    overwrite: bool = False
+    """Delete the run in --out, and begin anew."""
+
+
+def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
+    """`lvsm train`, whose options change `base`."""
+    def command(training: TrainConfig = base, options: RunOptions = RunOptions()) -> Callable[[], object]:
+        """Train on posed photos, or without any on built-in synthetic scenes."""
         def run() -> object:
             import torch
 
@@ -150,7 +163,7 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
             # gradients of faint attention are below 1e-38, where CPUs take many times as long; threads that start from here on do as this one
 
             torch.set_flush_denormal(True)
-            return train(training, resume = resume, overwrite = overwrite)
+            return train(training, resume = options.resume, overwrite = options.overwrite)
 
         return run
 
@@ -158,20 +171,26 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
 
 
 def base_config(arguments: list[str]) -> TrainConfig:
-    """What options of `lvsm train` change: --config, or else with --resume the config of the run, or else the demo.
+    """What the options of `lvsm train` change: --config; or else with --resume the config of the run in --out; or else the demo.
 
-    Errors: ValueError for a config that isn't there.
+    The arguments are parsed twice, here for these options alone: tyro.extras.overridable_config_cli chooses among configs by subcommand, and
+    has no place for a file or for a run's own.
+
+    Args:
+        arguments: After `lvsm train`.
+
+    Raises:
+        ValueError: For a config that is neither a preset nor a file.
     """
-    parser = ArgumentParser(add_help = False, allow_abbrev = False)
-    parser.add_argument('--config')
-    parser.add_argument('--out', type = Path, default = TrainConfig.out)
-    parser.add_argument('--resume', action = 'store_true')
-    given, _ = parser.parse_known_args(arguments)
+    import tyro
 
-    if given.config is None and given.resume and (given.out / CONFIG).is_file():
-        return load_run_config(given.out)
+    def chosen(options: RunOptions = RunOptions(), out: Path = TrainConfig.out) -> tuple[RunOptions, Path]:
+        return options, out
 
-    return load_config(given.config or 'demo')
+    (options, out), _ = tyro.cli(chosen, args = arguments, prog = 'lvsm train', add_help = False, return_unknown_args = True, config = (tyro.conf.OmitArgPrefixes,))
+    out = out.expanduser()
+    is_resumed = options.config is None and options.resume and (out / CONFIG).is_file()
+    return load_run_config(out) if is_resumed else load_config(options.config or 'demo')
 
 
 # what terminals of few letters show in place of some that help and reports have
@@ -208,13 +227,13 @@ def main() -> None:
 
         base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
         commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'pose': pose_photos, 'inspect': inspect_cameras, 'import-official': import_official}
-        subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'See a scene from where nobody stood.', config = (OmitArgPrefixes,))()
+        subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'Novel view synthesis from posed images.', config = (OmitArgPrefixes,))()
     except ImportError as error:
         has_advice = 'pip install' in str(error)
         sys.exit(f'lvsm: {error}' if has_advice else f'lvsm: {error}. The command needs what pip install "lvsm-pytorch[train]" installs.')
     except (ValueError, OSError) as error:
         sys.exit(f'lvsm: {error}')
     except KeyboardInterrupt as stopped:
-        to_go_on = 'go on from the last state with --resume' if sys.argv[1:2] == ['train'] else 'the same command goes on where it was'
-        print(f'lvsm: {stopped or f"stopped; {to_go_on}"}', file = sys.stderr)
+        how = 'resume from the last checkpoint with --resume' if sys.argv[1:2] == ['train'] else 'the same command resumes where it was'
+        print(f'lvsm: {stopped or f"stopped; {how}"}', file = sys.stderr)
         sys.exit(128 + getattr(stopped, 'signal', 2))

@@ -21,7 +21,11 @@ def in_eval_mode(model: Module) -> Iterator[None]:
 
 
 def pick_device(name: str) -> torch.device:
-    """'auto' is a GPU where there is one. Errors: ValueError for a device that isn't there."""
+    """'auto' is a GPU where there is one.
+
+    Raises:
+        ValueError: For a device that isn't there.
+    """
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
 

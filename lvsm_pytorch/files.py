@@ -18,9 +18,12 @@ PARTIAL = '.partial'
 def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Calls `write` with a temporary path beside `path` (with the same ending), then puts the file in place in one step.
 
-    durable: the file is on the disk, and not just on its way there, before it takes the name of the one before. Waiting for the disk takes longer
-        than many small files that can be made again are worth; where the power fails, such a file may be left empty.
-    Errors: OSError where it can't be written; what was there before is as it was.
+    Args:
+        durable: The file is on the disk, and not just on its way there, before it takes the name of the one before. Waiting for the disk takes longer than many small files that can be
+            made again are worth; where the power fails, such a file may be left empty.
+
+    Raises:
+        OSError: Where it can't be written; what was there before is as it was.
     """
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}')
 
@@ -51,7 +54,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def check_free(paths: Iterable[Path]) -> None:
-    """Before files are written that this library may not have written before. Errors: ValueError for one that is there, which would be replaced."""
+    """Before files are written that this library may not have written before.
+
+    Raises:
+        ValueError: For one that is there, which would be replaced.
+    """
     there = next((path for path in paths if path.exists()), None)
 
     if there is not None:
@@ -59,7 +66,11 @@ def check_free(paths: Iterable[Path]) -> None:
 
 
 def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
-    """As it is, with or without a byte order mark. Errors: `error` for a file that is missing or no JSON."""
+    """As it is, with or without a byte order mark.
+
+    Raises:
+        ValueError: For a file that is missing or no JSON; `error` is its kind.
+    """
     try:
         return json.loads(path.read_text(encoding = 'utf-8-sig'))
     except (OSError, ValueError) as problem:
@@ -67,7 +78,11 @@ def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
 
 
 def make_folder(out: Path) -> None:
-    """Errors: OSError where it can't be made."""
+    """Makes a folder, with those that it is in.
+
+    Raises:
+        OSError: Where it can't be made.
+    """
     try:
         out.mkdir(parents = True, exist_ok = True)
     except OSError as error:
@@ -83,9 +98,11 @@ def remove_partial_files(folder: Path) -> None:
 def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """What `torch.save` wrote into a file, as far as it is tensors and plain values.
 
-    mmap: tensors stay in the file until they are used, where the file is of the format that torch writes since 1.6.
+    Args:
+        mmap: Tensors stay in the file until they are used, where the file is of the format that torch writes since 1.6.
 
-    Errors: ValueError that names `argument` for a file that is missing, broken or holds anything else; nothing in it is run.
+    Raises:
+        ValueError: That names `argument` for a file that is missing, broken or holds anything else; nothing in it is run.
     """
     import torch
 

@@ -50,7 +50,8 @@ def prepare_output_dir(out: Path, parts: str | None, settings: dict[str, Any], *
         settings: All that the parts depend on.
         overwrite: Throw away other work that is in it; never files of something else.
 
-    Errors: ValueError where other work is in it, or files of something else that have the place of the parts.
+    Raises:
+        ValueError: Where other work is in it, or files of something else that have the place of the parts.
     """
     is_ours = (out / SETTINGS).is_file()
 

@@ -17,6 +17,10 @@ from lvsm_pytorch.training.reproducible import warm_up_mkl
 
 warm_up_mkl()
 
+# the paper's network and optimizer, where the defaults of a training run are those of the demo
+
+PAPER = dict(input_attends_target = True, camera_encoding = 'plucker', num_depth_planes = 0, optimizer = 'adamw')
+
 SHARED = Path(__file__).parents[2] / 'shared'
 
 

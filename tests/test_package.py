@@ -30,7 +30,7 @@ def test_importing_the_library_loads_nothing_optional():
     assert not (loaded - core) & OPTIONAL
 
 
-@pytest.mark.parametrize('command', ['', 'train', 'render', 'evaluate', 'make-index', 'pose', 'inspect', 'import-official', 'demo'])
+@pytest.mark.parametrize('command', ['', 'train', 'render', 'evaluate', 'make-index', 'pose', 'inspect', 'import-official', 'demo', 'view'])
 def test_help_loads_what_it_needs_alone(command):
     told = [command, '--help'] if command else ['--help']
     loaded = modules_after(f"""

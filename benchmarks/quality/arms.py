@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lvsm_pytorch import LVSM
+from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.yaml import load_config
 from lvsm_pytorch.data import Batch
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -35,6 +37,10 @@ class Arm:
     targets: int = 1
     recipe: dict[str, Any] = field(default_factory = dict)
     torch_init: bool = False
+
+    def config(self, **changes: Any) -> TrainConfig:
+        """The paper's run, with the changes of `recipe`."""
+        return replace(load_config('paper'), **self.recipe, **changes)
 
     def path(self, out: Path, seed: int, steps: int) -> Path:
         """Of the file that remembers a run."""

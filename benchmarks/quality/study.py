@@ -96,7 +96,7 @@ def train(
     """The network after so many steps, with the batch of each, and `validations` of it; in between it is kept in `path`, from where it resumes."""
     torch.manual_seed(seed)
     network = Network(arm, image_size, seed_folder, **sizes)
-    recipe = TrainConfig(steps = steps, **arm.recipe)
+    recipe = arm.config(steps = steps)
     optimizer = optimizer_of(network, recipe)
     curve: list[dict[str, float]] = []
     skipped, begin = 0, 0
@@ -142,7 +142,7 @@ def seconds_a_step(arms: list[Arm], batch: Callable[[Arm], Batch], *, image_size
     trained = []
 
     for arm in arms:
-        network, recipe = Network(arm, image_size, seed_folder, **sizes), TrainConfig(**arm.recipe)
+        network, recipe = Network(arm, image_size, seed_folder, **sizes), arm.config()
         trained.append((arm, network, optimizer_of(network, recipe), batch(arm), recipe))
 
     for turn in range(WARM_UP + TURNS):

@@ -29,7 +29,11 @@ class Expanded:
 
 @dataclass(frozen = True)
 class TrainConfig(Expanded):
-    """What there is to choose in a training run. The defaults are the paper's run on RealEstate10K; a preset says how it differs."""
+    """Options of a training run.
+
+    The defaults are the preset `demo`, minutes on two CPU cores: of the command, of a YAML file and of this class alike. Presets name all
+    that differs; `paper` is the paper's run.
+    """
 
     data: Path | None = None
     """Posed photos: a folder with a transforms.json, a COLMAP model, RealEstate10K chunks or the LVSM authors' JSON files, or with such
@@ -47,13 +51,13 @@ class TrainConfig(Expanded):
     overfit_one_scene: bool = False
     """Learn the first scene alone, and judge by its own views: within minutes this tells a broken pipeline from a slow one."""
 
-    image_size: int = 256
+    image_size: int = 64
     """Height and width that images are resized and cropped to, in pixels."""
     num_inputs: int = 2
     """Views that the model sees."""
     random_num_inputs: tuple[int, int] | None = None
     """Least and most input views of a training sample, drawn anew for each step; num_inputs is then for the held-out views."""
-    num_targets: int = 6
+    num_targets: int = 1
     """Target views of a sample."""
     min_frame_distance: int = 25
     """Of videos: least number of frames from the first to the last view of a sample. Shorter videos are used whole."""
@@ -67,20 +71,20 @@ class TrainConfig(Expanded):
 
     patch_size: int = 8
     """Height and width of a patch, in pixels."""
-    dim: int = 768
+    dim: int = 256
     """Width of a token."""
-    depth: int = 24
+    depth: int = 4
     """Number of transformer blocks."""
     heads: int | None = None
     """Attention heads. By default dim / dim_head."""
     dim_head: int = 64
     """Width of an attention head."""
-    input_attends_target: bool = True
+    input_attends_target: bool = False
     """True: the paper's network. False: inputs see inputs alone, so that a scene is read once for all of its targets."""
 
-    camera_encoding: Literal['plucker', 'prope'] = 'plucker'
+    camera_encoding: Literal['plucker', 'prope'] = 'prope'
     """plucker: the paper's network. prope: attention sees how cameras lie to each other, so that moving the world changes nothing."""
-    num_depth_planes: int = 0
+    num_depth_planes: int = 16
     """Depths along the rays of a new view at which it is looked up what the inputs show there, to be composited with what it renders. 0: the
     paper's network, which renders every pixel from tokens."""
     plane_sweep: Literal['colors', 'features'] = 'colors'
@@ -89,13 +93,13 @@ class TrainConfig(Expanded):
     """The nearest of these depths, in units of the world of the rays: that of built-in scenes is 3 of theirs, that of photos 1.35 × how far
     cameras are from their mean."""
 
-    steps: int = 100_000
+    steps: int = 400
     """Training steps."""
-    batch_size: int = 512
+    batch_size: int = 16
     """Samples a step, whatever they are shared by: a run is the same on one GPU and on many."""
-    optimizer: Literal['adamw', 'muon'] = 'adamw'
+    optimizer: Literal['adamw', 'muon'] = 'muon'
     """adamw: the paper's. muon: Muon for the matrices of the blocks, AdamW for the rest; it learns in far fewer steps."""
-    learning_rate: float = 4e-4
+    learning_rate: float = 2e-3
     """Highest learning rate of AdamW; it rises linearly at first, then falls as a cosine to zero."""
     muon_learning_rate: float = 0.02
     """Highest learning rate of Muon, which rises and falls as that of AdamW."""
@@ -132,9 +136,9 @@ class TrainConfig(Expanded):
 
     log_every: int = 10
     """Steps between two records in metrics.jsonl."""
-    evaluate_every: int = 1000
+    evaluate_every: int = 100
     """Steps between two validations on the held-out views; the model is saved then too."""
-    save_every: int = 1000
+    save_every: int = 100
     """Steps between two states to go on from."""
     keep_checkpoints: int = 3
     """So many of the last checkpoints are kept, and that of the best validation."""
@@ -148,7 +152,11 @@ class TrainConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU where there is one. With several, each process has its own."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range. Not in the constructor: the command line would cut the message short."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range. Not in the constructor: the command line would cut the message short.
+        """
         at_least_one = (
             'image_size', 'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'accumulate',
             'log_every', 'evaluate_every', 'save_every', 'keep_checkpoints',
@@ -187,7 +195,11 @@ class TrainConfig(Expanded):
             fail('ema_decay', 'must be from 0 up to below 1', self.ema_decay, 'Use 0 for no average, 0.999 or 0.9999 for one.')
 
     def samples_at_once(self, processes: int) -> int:
-        """That one process computes together. Errors: ValueError where a step's samples can't be shared so."""
+        """That one process computes together.
+
+        Raises:
+            ValueError: Where a step's samples can't be shared so.
+        """
         parts = processes * self.accumulate
 
         if self.batch_size % parts != 0:
@@ -242,7 +254,11 @@ class EvaluateConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
         for name, least in dict(chunk_size = 1, robustness_scenes = 0).items():
             if getattr(self, name) < least:
                 fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')
@@ -303,7 +319,11 @@ class RenderConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
         for name in ('frames', 'chunk_size', 'fps'):
             if not getattr(self, name) > 0:
                 fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
@@ -329,7 +349,11 @@ class DemoConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
         if not self.scenes or not all(0 <= number < 1000 for number in self.scenes):
             fail('scenes', 'must be numbers from 0 up to below 1000', self.scenes, 'From 1000 on they were trained with.')
 
@@ -349,8 +373,8 @@ class ViewConfig(Expanded):
     """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
     scene: int = 0
     """Number of the scene that is shown first, where there are several."""
-    out: Path = Path('lvsm-view')
-    """Folder for the films that are recorded."""
+    out: Path | None = None
+    """Folder for the films that are recorded. Left out: MODEL/view, or photos-128-view here."""
     host: str = '127.0.0.1'
     """Address to serve at. By default nobody but this machine can look; 0.0.0.0 is for everybody who can reach it."""
     port: int = 8080
@@ -382,7 +406,11 @@ class PoseConfig(Expanded):
     """Throw away what this command wrote into the folder, and begin anew."""
 
     def check(self) -> None:
-        """Errors: ValueError for values out of range."""
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
         for name, least in dict(frames = 3, image_size = 64, features = 64, threads = 1).items():
             value = getattr(self, name)
 

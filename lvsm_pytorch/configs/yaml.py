@@ -36,9 +36,13 @@ def changes(before: str, now: TrainConfig) -> list[str]:
 
 
 def config_from_yaml(text: str, where: str = 'config') -> TrainConfig:
-    """Keys that are left out have the paper's values. where: what errors call it.
+    """Keys that are left out have the paper's values.
 
-    Errors: ValueError for what is no mapping, for unknown keys, with the nearest known one, and for values of another type.
+    Args:
+        where: What errors call it.
+
+    Raises:
+        ValueError: For what is no mapping, for unknown keys, with the nearest known one, and for values of another type.
     """
     import yaml
 
@@ -86,7 +90,11 @@ def as_type(where: str, value: Any, hint: Any) -> Any:  # noqa: RET503, since fa
 
 
 def load_config(name: str) -> TrainConfig:
-    """A preset by its name, or a YAML file by its path. Errors: ValueError for what is neither, and as `config_from_yaml`."""
+    """A preset by its name, or a YAML file by its path.
+
+    Raises:
+        ValueError: For what is neither, and as `config_from_yaml`.
+    """
     path = PRESETS / f'{name}.yaml' if name in presets() else Path(name)
 
     if not path.is_file():
@@ -123,7 +131,11 @@ def data_beside(model: Path) -> Path | None:
 
 
 def load_run_config(run: Path) -> TrainConfig:
-    """Errors: ValueError for a folder that is no run."""
+    """The config of a run, from its folder.
+
+    Raises:
+        ValueError: For a folder that is no run.
+    """
     run = folder_of(run)
 
     if not (run / CONFIG).is_file():

@@ -65,7 +65,8 @@ __all__ = [
 def read_scene(path: str | Path) -> Scene:
     """The one scene of a folder (or of a file) in any format that this library reads.
 
-    Errors: ValueError for what is in none of them, for several scenes, and for what the format's reader finds.
+    Raises:
+        ValueError: For what is in none of them, for several scenes, and for what the format's reader finds.
     """
     dataset = open_dataset(path)
 

@@ -41,14 +41,23 @@ COPIES = ('nerfstudio', 'dslr', 'gaussian_splat', 'dense', 'undistorted', 'colma
 
 
 class Dataset(Protocol):
-    """Scenes by number. format: in words. problems: what could not be used."""
+    """Scenes by number.
+
+    Attributes:
+        format: In words.
+        problems: What could not be used.
+    """
     format: str
     problems: Problems
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Scene:
-        """Errors: BadView for a scene that can't be used."""
+        """The scene of a number.
+
+        Raises:
+            BadView: For a scene that can't be used.
+        """
         ...
 
     def group(self, index: int) -> str:
@@ -165,13 +174,15 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
     """The dataset in a folder (or of a file) in any format that this library reads. No scene is read yet.
 
     What lies in the folder of a scene is no scene of its own. A scene is called as its folder is, and where several are called so, by its path.
-    Errors: ValueError for what is in none of them; for photos or a video without poses it says how to find these.
+
+    Raises:
+        ValueError: For what is in none of them; for photos or a video without poses it says how to find these.
     """
     path = Path(path).expanduser()
     found = find_dataset(path, Problems() if problems is None else problems)
 
     if found is None and (loose := describe_unposed(path)) is not None:
-        command = f'lvsm pose {quote(str(path))} {quote(str(posed_folder(path)))}'
+        command = f'lvsm pose --data {quote(str(path))} --out {quote(str(posed_folder(path)))}'
         fail('data', 'must have poses', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
 
     if found is None:
@@ -209,7 +220,11 @@ def format_of(path: Path) -> str | None:
 
 
 def recognised(path: Path, problems: Problems, name: str | None = None) -> Dataset | None:
-    """name: of the scene, where there is one; left out, its folder's."""
+    """The dataset of a folder, or of a file.
+
+    Args:
+        name: Of the scene, where there is one; left out, its folder's.
+    """
     format = format_of(path)
     folder = path if path.is_dir() else path.parent
     name = name or folder.resolve().name
@@ -266,7 +281,8 @@ class Split(NamedTuple):
 def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
     """Scenes to train with, and those held out: of a folder with `train` and `test`, these; else every eighth scene, up to 64.
 
-    Errors: ValueError for what is no dataset, and for one with fewer than two scenes.
+    Raises:
+        ValueError: For what is no dataset, and for one with fewer than two scenes.
     """
     path = Path(path).expanduser()
     problems = Problems() if problems is None else problems
@@ -279,7 +295,11 @@ def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
 
 
 def open_test(path: str | Path, problems: Problems | None = None) -> Dataset:
-    """What there is to test with: of a folder with `train` and `test`, the latter; else all. Errors: as `open_dataset`."""
+    """What there is to test with: of a folder with `train` and `test`, the latter; else all.
+
+    Raises:
+        ValueError: As `open_dataset`.
+    """
     path = Path(path).expanduser()
     return open_dataset(path / 'test' if has_split(path) else path, problems)
 
@@ -291,7 +311,11 @@ def has_split(path: Path) -> bool:
 
 
 def split_scenes(dataset: Dataset) -> Split:
-    """Every eighth scene is held out, up to 64. Errors: ValueError for fewer than two scenes."""
+    """Every eighth scene is held out, up to 64.
+
+    Raises:
+        ValueError: For fewer than two scenes.
+    """
     if len(dataset) < 2:
         fail('data', 'must have at least two scenes for some of them to be held out', len(dataset), 'Of a single scene, views are held out: `hold_out`.')
 

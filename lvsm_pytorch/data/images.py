@@ -32,12 +32,26 @@ def image_library():
     return Image
 
 
+def video_library() -> Any:
+    """PyAV, imported where it is needed: the one library for videos, read or written."""
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError('videos need PyAV: pip install "lvsm-pytorch[train]"; lvsm render does without by --video none') from error
+
+    return av
+
+
 def load_image(source: Path | bytes, name: str = '') -> Tensor:
     """An image file, or its bytes, as (3 h w) in [0, 1]: transparency on white, grey and palettes as colours.
 
     Pixels come as they are stored: an EXIF orientation is not applied, since cameras are those of the stored pixels.
-    name: for messages, where there is no path.
-    Errors: BadView (a ValueError) for a file that is missing, broken, far too large, or has more than 8 bits a channel.
+
+    Args:
+        name: For messages, where there is no path.
+
+    Raises:
+        BadView: (a ValueError) for a file that is missing, broken, far too large, or has more than 8 bits a channel.
     """
     with opened(source, name) as file:
         return as_tensor(to_rgb(file, str(name or source)))
@@ -55,7 +69,8 @@ def load_reduced(source: Path | bytes, at_least: tuple[int, int], name: str = ''
         The image (3 h w) in [0, 1], the size (height, width) of the file, and how many of its pixels, along a side, one of the image stands for.
         Pixels of the last column and row that are not whole are left out.
 
-    Errors: as `load_image`.
+    Raises:
+        ValueError: As `load_image`.
     """
     with opened(source, name) as file:
         stored = file.height, file.width
@@ -83,7 +98,14 @@ def as_tensor(image: Any) -> Tensor:
 
 
 def to_rgb(file: Any, name: str) -> Any:
-    """A Pillow image in RGB: transparency on white, grey and palettes as colours. name: for messages. Errors: BadView for more than 8 bits a channel."""
+    """A Pillow image in RGB: transparency on white, grey and palettes as colours.
+
+    Args:
+        name: For messages.
+
+    Raises:
+        BadView: For more than 8 bits a channel.
+    """
     if file.mode.startswith(('I', 'F')):
         fail('image', 'must have 8 bits a channel', f'{name} of mode {file.mode}', 'Convert it to 8 bits.', BadView)
 
@@ -95,7 +117,11 @@ def to_rgb(file: Any, name: str) -> Any:
 
 
 def image_size(source: Path | bytes) -> tuple[int, int]:
-    """(height, width) of an image file or its bytes; its pixels are not read. Errors: BadView as in `load_image`."""
+    """(height, width) of an image file or its bytes; its pixels are not read.
+
+    Raises:
+        BadView: As in `load_image`.
+    """
     with opened(source) as file:
         return file.height, file.width
 
@@ -115,7 +141,11 @@ def opened(source: Path | bytes, name: str = ''):
 
 
 def save_image(image: Tensor, path: Path, *, durable: bool = True) -> None:
-    """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says. durable: as of `write_whole`."""
+    """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says.
+
+    Args:
+        durable: As of `write_whole`.
+    """
     check_shape('3 h w', image = image)
     pixels = to_pixels(image)
     write_whole(path, lambda temporary: image_library().fromarray(pixels).save(temporary), durable = durable)
@@ -144,8 +174,9 @@ RESIZED = dict(bicubic = resized_by_torch, lanczos = resized_by_pillow)
 def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
     """The image (c h w) made as small or large as covers `size` (height, width), and the middle of it; with its intrinsics (3 3).
 
-    filter: bicubic with antialiasing, cut off to [0, 1], is the sharpest of torch's that doesn't alias when it makes smaller. lanczos is
-        Pillow's, of 8 bits, by which the field evaluates.
+    Args:
+        filter: Bicubic with antialiasing, cut off to [0, 1], is the sharpest of torch's that doesn't alias when it makes smaller. lanczos is Pillow's, of 8 bits, by which the field
+            evaluates.
     """
     sizes = check_shape('c h w', image = image)
     of_image = sizes['h'], sizes['w']

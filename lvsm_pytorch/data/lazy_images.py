@@ -24,7 +24,11 @@ class LazyImage(ABC):
 
     @abstractmethod
     def __call__(self) -> Tensor:
-        """The whole image. Errors: BadView for one that can't be read."""
+        """The whole image.
+
+        Raises:
+            BadView: For one that can't be read.
+        """
 
     @abstractmethod
     def reduced(self, intrinsics: Tensor, at_least: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -110,7 +114,8 @@ class StoredSizes:
             path: Of the file.
             kind: What all files of one size have in common, for example the size that they had before they were made smaller. None: nothing is known, and the file is opened.
 
-        Errors: BadView for a file that is opened and is no image.
+        Raises:
+            BadView: For a file that is opened and is no image.
         """
         if kind is None:
             return image_size(path)

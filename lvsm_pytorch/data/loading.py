@@ -50,8 +50,12 @@ def training_views(
 ) -> Generator[Views, None, None]:
     """Batches of the samples of these numbers, of which process `rank` takes every so many-th (of `processes`), `batch_size` at a time.
 
-    workers: processes that read them in advance; 0 reads them on demand. What they skip is noted in `problems`.
-    They start when this is called, and stop with its end, or its `close`. Errors: what the source raises, at its batch.
+    Args:
+        workers: Processes that read them in advance; 0 reads them on demand. What they skip is noted in `problems`. They start when this is called, and stop with its end, or its
+            `close`.
+
+    Raises:
+        Exception: What the source raises, at its batch.
     """
     problems = Problems() if problems is None else problems
     mine = numbers[rank::processes]

@@ -34,13 +34,23 @@ JPEG_QUALITY = 95
 
 
 class Lens(NamedTuple):
-    """name: of what photos of one lens have in common, empty where EXIF says nothing. focal: focal length as a fraction of the photo's diagonal, None where it is unknown."""
+    """What a photo says of its lens.
+
+    Attributes:
+        name: Of what photos of one lens have in common, empty where EXIF says nothing.
+        focal: Focal length as a fraction of the photo's diagonal, None where it is unknown.
+    """
     name: str
     focal: float | None
 
 
 class Prepared(NamedTuple):
-    """A photo that was turned upright and made small. size: (height, width). focal: in pixels of that size, None where EXIF has none."""
+    """A photo that was turned upright and made small.
+
+    Attributes:
+        size: (height, width).
+        focal: In pixels of that size, None where EXIF has none.
+    """
     size: tuple[int, int]
     lens: str
     focal: float | None
@@ -89,7 +99,9 @@ def open_upright(path: Path, max_size: int) -> tuple[Any, Lens]:
     """A photo as Pillow's RGB image, turned by its EXIF orientation, transparency on white; and its lens.
 
     A JPEG much larger than `max_size` is decoded at a fraction of its size, but no less than twice `max_size`.
-    Errors: BadView for what can't be read, and for more than 8 bits a channel.
+
+    Raises:
+        BadView: For what can't be read, and for more than 8 bits a channel.
     """
     if path.suffix.lower() in HEIF:
         register_heif()
@@ -117,7 +129,11 @@ def without_warnings() -> Iterator[None]:
 
 
 def register_heif() -> None:
-    """Errors: BadView without pillow-heif."""
+    """Lets Pillow read HEIF files.
+
+    Raises:
+        BadView: Without pillow-heif.
+    """
     try:
         from pillow_heif import register_heif_opener
     except ImportError as error:
@@ -167,7 +183,11 @@ def read_lens(file: Any) -> Lens:
 def prepare_photo(path: Path, out: Path, max_size: int) -> Prepared:
     """Writes a photo upright, as a JPEG whose longer side is at most `max_size` pixels, whole or not at all.
 
-    One that is so already is copied. Errors: BadView as `open_upright`; OSError where it can't be written.
+    One that is so already is copied.
+
+    Raises:
+        BadView: As `open_upright`.
+        OSError: Where it can't be written.
     """
     image, lens = open_upright(path, max_size)
     factor = min(max_size / max(image.size), 1.)

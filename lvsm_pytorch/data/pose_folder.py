@@ -28,8 +28,14 @@ ADVICE = (
 class Posed(NamedTuple):
     """What `find_poses` found.
 
-    out: the folder. placed: files with a pose, by their names in `out/images`. unplaced: files without. skipped: files that can't be read, and why.
-    num_points: of the model. error: mean reprojection error in pixels. focals: of its cameras, in pixels.
+    Attributes:
+        out: The folder.
+        placed: Files with a pose, by their names in `out/images`.
+        unplaced: Files without.
+        skipped: Files that can't be read, and why.
+        num_points: Of the model.
+        error: Mean reprojection error in pixels.
+        focals: Of its cameras, in pixels.
     """
     out: Path
     placed: dict[str, str]
@@ -71,7 +77,11 @@ def check_place(photos: Path, out: Path) -> None:
 
 
 def claim(photos: Path, out: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
-    """Makes the folders and notes the settings. Errors: ValueError for a folder that has other things in it."""
+    """Makes the folders and notes the settings.
+
+    Raises:
+        ValueError: For a folder that has other things in it.
+    """
     known = settings_in(out)
 
     if known is None and any(out.iterdir()):
@@ -80,7 +90,7 @@ def claim(photos: Path, out: Path, settings: dict[str, Any], *, overwrite: bool)
     differ = [] if known is None else [f'{name} {known.get(name)} instead of {value}' for name, value in settings.items() if known.get(name) != value]
 
     if differ and not overwrite:
-        again = f'lvsm pose {quote(str(photos))} {quote(str(out))} --overwrite'
+        again = f'lvsm pose --data {quote(str(photos))} --out {quote(str(out))} --overwrite'
         fail('out', 'must be a new folder, or one of the same photos and options', f'{out}, with {"; ".join(differ)}', f'Choose another, or find the poses anew: {again}')
 
     if known is not None and overwrite:
@@ -103,7 +113,11 @@ def settings_in(out: Path) -> dict[str, Any] | None:
 
 
 def remove_written(out: Path) -> None:
-    """What `find_poses` wrote, and nothing else. Errors: ValueError where other files are among it."""
+    """What `find_poses` wrote, and nothing else.
+
+    Raises:
+        ValueError: Where other files are among it.
+    """
     results = [read_json(path) for path in (out / RESULT, out / WORK / RESULT) if path.is_file()]
     names = {name for result in results for name in result['placed']}
     foreign = [path for path in (out / 'images').glob('*') if path.name not in names]

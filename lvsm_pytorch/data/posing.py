@@ -39,7 +39,14 @@ MOST_EXHAUSTIVE = 200
 
 
 class Photo(NamedTuple):
-    """A photo in the work folder. source: the user's file. size: (height, width). lens: in words of EXIF. focal: in pixels, None where it is unknown."""
+    """A photo in the work folder.
+
+    Attributes:
+        source: The user's file.
+        size: (height, width).
+        lens: In words of EXIF.
+        focal: In pixels, None where it is unknown.
+    """
     name: str
     source: str
     size: tuple[int, int]
@@ -57,8 +64,9 @@ def find_poses(photos: str | Path, out: str | Path, config: PoseConfig | None = 
         out: A new or empty folder, or one that this function wrote: `images`, `sparse/0`, pose.json, and the stages in `work`.
         config: Left out, the defaults.
 
-    Errors: ImportError without pycolmap, Pillow, or for videos PyAV; ValueError for what holds no photos, for a folder with anything else in it,
-        and where fewer than three photos are placed.
+    Raises:
+        ImportError: Without pycolmap, Pillow, or for videos PyAV.
+        ValueError: For what holds no photos, for a folder with anything else in it, and where fewer than three photos are placed.
     """
     photos, out, config = Path(photos).expanduser(), Path(out).expanduser(), config or PoseConfig()
     config.check()
@@ -101,7 +109,11 @@ def run_stages(files: Sequence[Path], out: Path, work: Path, settings: dict[str,
 # input
 
 def find_files(photos: Path) -> list[Path]:
-    """Photos of a folder, or one video. Errors: ValueError for neither, and for several videos."""
+    """Photos of a folder, or one video.
+
+    Raises:
+        ValueError: For neither, and for several videos.
+    """
     if photos.is_file() and photos.suffix.lower() in VIDEOS:
         return [photos]
 
@@ -281,7 +293,10 @@ def publish(model: Path, out: Path, work: Path, threads: int) -> None:
 def with_poses(config: Config) -> Config:
     """A command's config, whose data are posed: where it has `pose` and the data are loose photos or a video, those that `find_poses` finds.
 
-    They are in a new folder beside the photos, and are used again where it is there. Errors: as `find_poses`.
+    They are in a new folder beside the photos, and are used again where it is there.
+
+    Raises:
+        ValueError: As `find_poses`.
     """
     if not config.pose:
         return config
@@ -293,7 +308,8 @@ def with_poses(config: Config) -> Config:
 def posed_data(data: Path | None) -> Path:
     """Data as they are where they have poses, or else the folder that `find_poses` wrote of them.
 
-    Errors: ValueError where there are none; as `find_poses`.
+    Raises:
+        ValueError: Where there are none; as `find_poses`.
     """
     if data is None:
         fail('pose', 'must come with data', 'none', 'Name the photos or the video by --data.')

@@ -26,10 +26,11 @@ EVERY = 8
 class View:
     """A posed image.
 
-    name: file name or time; the order of the names is the order of the scene.
-    camera_to_world: (4 4), OpenCV axes; float64 as readers give it, since a world may be far from its origin.
-    intrinsics: (3 3), in pixels of the image that `load` gives.
-    load: () -> (3 h w) in [0, 1]; decoded on demand. A `LazyImage` can also be had smaller.
+    Attributes:
+        name: File name or time; the order of the names is the order of the scene.
+        camera_to_world: (4 4), OpenCV axes; float64 as readers give it, since a world may be far from its origin.
+        intrinsics: (3 3), in pixels of the image that `load` gives.
+        load: () -> (3 h w) in [0, 1]; decoded on demand. A `LazyImage` can also be had smaller.
     """
     name: str
     camera_to_world: Tensor
@@ -38,7 +39,11 @@ class View:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the image, in pixels. Errors: BadView for one that has to be read for it, and can't be."""
+        """(height, width) of the image, in pixels.
+
+        Raises:
+            BadView: For one that has to be read for it, and can't be.
+        """
         lazy = as_lazy(self.load)
 
         if lazy is not None:
@@ -50,14 +55,21 @@ class View:
     def fitted(self, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
         """The image (3 h w) resized and cropped to `size` (height, width), in the middle, and its intrinsics (3 3).
 
-        What is far larger is decoded at a fraction, so that it takes little memory. Errors: BadView for an image that can't be read.
+        What is far larger is decoded at a fraction, so that it takes little memory.
+
+        Raises:
+            BadView: For an image that can't be read.
         """
         lazy = as_lazy(self.load)
         image, intrinsics = (self.load(), self.intrinsics) if lazy is None else lazy.reduced(self.intrinsics, size)
         return resize_and_crop(image, intrinsics, size, filter = filter)
 
     def thumbnail(self, largest: int) -> tuple[Tensor, Tensor]:
-        """The image (3 h w), made smaller where its longer side is above `largest` pixels, and its intrinsics (3 3). Errors: as `fitted`."""
+        """The image (3 h w), made smaller where its longer side is above `largest` pixels, and its intrinsics (3 3).
+
+        Raises:
+            ValueError: As `fitted`.
+        """
         height, width = self.size
         scale = min(1., largest / max(height, width))
         return self.fitted((max(round(height * scale), 1), max(round(width * scale), 1)))
@@ -67,11 +79,12 @@ class View:
 class Scene:
     """Views in one world frame.
 
-    name: stays the same wherever the data lies.
-    views: sorted by name.
-    is_video: whether they follow each other in time, so that those with near numbers see about the same.
-    held_out: names of the views that the dataset itself sets aside for tests.
-    numbers: of the views, as an evaluation index counts them: where they stand in the file, with those that can't be used. None where that is how `views` has them.
+    Attributes:
+        name: Stays the same wherever the data lies.
+        views: Sorted by name.
+        is_video: Whether they follow each other in time, so that those with near numbers see about the same.
+        held_out: Names of the views that the dataset itself sets aside for tests.
+        numbers: Of the views, as an evaluation index counts them: where they stand in the file, with those that can't be used. None where that is how `views` has them.
     """
     name: str
     views: tuple[View, ...]
@@ -118,7 +131,8 @@ def cameras_of(views: Sequence[View]) -> Cameras:
 def hold_out(scene: Scene) -> tuple[Scene, Scene]:
     """The scene's views for training, and those held out: the scene's own, or by name the first and every eighth after it.
 
-    Errors: ValueError where fewer than three views are left to train with.
+    Raises:
+        ValueError: Where fewer than three views are left to train with.
     """
     ordered = sorted(range(len(scene.views)), key = lambda position: scene.views[position].name)
     held_out = [position for position in ordered if scene.views[position].name in scene.held_out] if scene.held_out else ordered[::EVERY]
@@ -151,7 +165,11 @@ def is_rigid_quickly(pose: Tensor) -> bool:
 
 
 def check_pose(where: str, pose: Tensor) -> Tensor:
-    """The pose (4 4), camera to world or back, if it is a rotation and a place. Errors: BadView for others."""
+    """The pose (4 4), camera to world or back, if it is a rotation and a place.
+
+    Raises:
+        BadView: For others.
+    """
     if is_rigid_quickly(pose):
         return pose
 

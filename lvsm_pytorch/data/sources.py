@@ -26,9 +26,15 @@ from lvsm_pytorch.seeds import seed_of
 class Batch(NamedTuple):
     """What the model is trained and judged with.
 
-    input_images: (b v 3 h w), input_rays: (b v 6 h w), target_images: (b t 3 h w), target_rays: (b t 6 h w).
-    cameras: (b v+t ...), inputs first. names: of the targets, one for each of b.
-    depth_range: (b 2), near and far distance of planes, and target_distances: (b t h w) along the target rays, where they are known.
+    Attributes:
+        input_images: (b v 3 h w).
+        input_rays: (b v 6 h w).
+        target_images: (b t 3 h w).
+        target_rays: (b t 6 h w).
+        cameras: (b v+t ...), inputs first.
+        names: Of the targets, one for each of b.
+        depth_range: (b 2), near and far distance of planes.
+        target_distances: (b t h w) along the target rays, where they are known.
     """
     input_images: Tensor
     input_rays: Tensor
@@ -43,9 +49,13 @@ class Batch(NamedTuple):
 class Views(NamedTuple):
     """A batch before its rays, which are soon computed where they are needed and large to carry there.
 
-    images: (b n 3 h w). cameras: (b n ...). Inputs first. names: of the targets, one for each of b.
-    depth_range: (b 2), near and far distance of planes, and distances: (b n h w) along the rays of pixels, where they are known.
-    num_inputs: how many are inputs, where it is drawn; None where it is the source's.
+    Attributes:
+        images: (b n 3 h w).
+        cameras: (b n ...). Inputs first.
+        names: Of the targets, one for each of b.
+        depth_range: (b 2), near and far distance of planes.
+        distances: (b n h w) along the rays of pixels, where they are known.
+        num_inputs: How many are inputs, where it is drawn; None where it is the source's.
     """
     images: Tensor
     cameras: Cameras
@@ -61,7 +71,11 @@ class Views(NamedTuple):
         return self._replace(images = moved(self.images), cameras = moved(self.cameras), depth_range = moved(self.depth_range), distances = moved(self.distances))
 
     def batch(self, num_inputs: int) -> Batch:
-        """num_inputs: of the source, where the views have no number of their own."""
+        """The views as a batch.
+
+        Args:
+            num_inputs: Of the source, where the views have no number of their own.
+        """
         num_inputs = self.num_inputs or num_inputs
         rays = plucker_rays(*self.cameras, image_size = (self.images.shape[-2], self.images.shape[-1]))
         (input_images, target_images), (input_rays, target_rays) = (t.tensor_split((num_inputs,), dim = 1) for t in (self.images, rays))
@@ -79,11 +93,14 @@ Frame = Literal['scene', 'inputs']
 class Source(ABC):
     """Where views come from: samples without end, by their numbers, so that a run can go on from any of them, and the views that are held out.
 
-    num_inputs: input views of a sample; the others are targets. frame: of the rays. seed: of all that is drawn.
-    description: what there is, in words.
-    scale: 'depth' where the unit goes by how far the scene is, 'cameras' where it goes by the cameras or is the same for all scenes.
-    unit: length of the scenes' worlds that is 1 in all samples; None where each scene has its own. world: of one scene, the similarity (4 4) from
-        its world to that of the frame 'scene'; else None.
+    Args:
+        num_inputs: Input views of a sample; the others are targets.
+        frame: Of the rays.
+        seed: Of all that is drawn.
+        description: What there is, in words.
+        scale: 'depth' where the unit goes by how far the scene is, 'cameras' where it goes by the cameras or is the same for all scenes.
+        unit: Length of the scenes' worlds that is 1 in all samples; None where each scene has its own.
+        world: Of one scene, the similarity (4 4) from its world to that of the frame 'scene'; else None.
     """
     description: str
     scale: str = 'cameras'
@@ -133,9 +150,12 @@ class Source(ABC):
 class SceneSource(Source):
     """One scene: a target drawn at random, and inputs among the views that are nearest to it.
 
-    scene: all its views; every eighth by name is held out, and neither a target nor an input in training.
-    num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
-    frame: of the rays. The scene's own is that of its mean training camera.
+    Args:
+        scene: All its views; every eighth by name is held out, and neither a target nor an input in training.
+        num_inputs: Views a sample.
+        num_targets: Views a sample.
+        image_size: Height and width in pixels, cut from the middle.
+        frame: Of the rays. The scene's own is that of its mean training camera.
     """
 
     def __init__(self, scene: Scene, *, num_inputs: int, num_targets: int, image_size: int, frame: Frame = 'scene', seed: int = 0, problems: Problems | None = None):
@@ -195,20 +215,27 @@ class SceneSource(Source):
         return self.collate([self.views(torch.cat((self.nearest[target, :self.num_inputs], torch.tensor([target])))) for target in targets])
 
     def views(self, indices: Tensor) -> Views:
-        """indices: (n), inputs first."""
+        """Views by number.
+
+        Args:
+            indices: (n), inputs first.
+        """
         return Views(self.images[indices].unsqueeze(0), self.cameras[indices][None], [self.names[int(indices[self.num_inputs])]])
 
 
 class DatasetSource(Source):
     """Many scenes, each sample of another one: every scene once an epoch, in a shuffled order.
 
-    split: scenes to train with, and those held out.
-    num_inputs, num_targets: views a sample. image_size: height and width in pixels, cut from the middle.
-    frame_distances: of videos, least and most frames between the first and the last view of a sample.
-    frame: of the rays.
-
     What can't be used is skipped and noted in the dataset's `problems`: in place of a scene the next one is taken, in place of an image
     the scene's views are drawn again. So a sample is a function of its number alone, whatever was met before.
+
+    Args:
+        split: Scenes to train with, and those held out.
+        num_inputs: Views a sample.
+        num_targets: Views a sample.
+        image_size: Height and width in pixels, cut from the middle.
+        frame_distances: Of videos, least and most frames between the first and the last view of a sample.
+        frame: Of the rays.
     """
 
     def __init__(self, split: Split, *, num_inputs: int, num_targets: int, image_size: int, frame_distances: tuple[int, int] = (25, 192), frame: Frame = 'inputs', seed: int = 0):
@@ -221,7 +248,11 @@ class DatasetSource(Source):
         self.training_scene = lru_cache(maxsize = 64)(partial(self.read, split.training))
 
     def sample(self, number: int) -> Views:
-        """Errors: ValueError where no scene can be used."""
+        """Views of a sample.
+
+        Raises:
+            ValueError: Where no scene can be used.
+        """
         epoch, position = divmod(number, len(self.split.training))
         order = self.order(epoch)
         generator = self.generator(number)
@@ -323,7 +354,11 @@ def draw_views(scene: Scene, *, num_inputs: int, num_targets: int, frame_distanc
 class SyntheticSource(Source):
     """Built-in scenes without end. Those of a sample come from a window of seeds that moves on with the samples, so that each is rendered once.
 
-    num_inputs, num_targets: views a sample. image_size: height and width in pixels. frame: of the rays.
+    Args:
+        num_inputs: Views a sample.
+        num_targets: Views a sample.
+        image_size: Height and width in pixels.
+        frame: Of the rays.
     """
 
     NUM_HELD_OUT = 64

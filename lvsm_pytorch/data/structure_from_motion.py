@@ -32,24 +32,38 @@ JPEG_QUALITY = 95
 
 
 class Group(NamedTuple):
-    """Photos of one camera. size: (height, width). focal: in pixels, None where it is unknown."""
+    """Photos of one camera.
+
+    Attributes:
+        size: (height, width).
+        focal: In pixels, None where it is unknown.
+    """
     names: tuple[str, ...]
     size: tuple[int, int]
     focal: float | None
 
 
 class Effort(NamedTuple):
-    """How features are found and matched. num_features: most of a photo.
+    """How features are found and matched.
 
-    thorough: for few photos from far apart. Fainter features count, are described by ellipses, and are matched again along epipolar lines; a
-        photo is placed by fewer of them. It takes several times as long, and is wrong more often.
+    Attributes:
+        num_features: Most of a photo.
+        thorough: For few photos from far apart. Fainter features count, are described by ellipses, and are matched again along epipolar lines; a photo is placed by fewer of them. It
+            takes several times as long, and is wrong more often.
     """
     num_features: int
     thorough: bool = False
 
 
 class Found(NamedTuple):
-    """A model. names: of the photos that were placed. num_points: triangulated. error: mean reprojection error in pixels. focals: of the cameras, in pixels."""
+    """A model.
+
+    Attributes:
+        names: Of the photos that were placed.
+        num_points: Triangulated.
+        error: Mean reprojection error in pixels.
+        focals: Of the cameras, in pixels.
+    """
     names: tuple[str, ...]
     num_points: int
     error: float
@@ -150,7 +164,8 @@ def match(database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]]
 def reconstruct(database: Path, photos: Path, model: Path, effort: Effort, *, seed: int, placed: Callable[[int], object]) -> None:
     """Writes the largest model that COLMAP finds into the folder `model`, which stays empty where it finds none.
 
-    placed: called with how many photos were placed just now. One thread, so that the same seed gives the same model.
+    Args:
+        placed: Called with how many photos were placed just now. One thread, so that the same seed gives the same model.
     """
     with quiet() as colmap:
         options = colmap.IncrementalPipelineOptions()

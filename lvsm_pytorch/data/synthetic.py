@@ -61,9 +61,13 @@ class World(NamedTuple):
 def synthetic_scenes(seeds: Sequence[int], *, num_views: int, image_size: int) -> tuple[Tensor, Cameras]:
     """Renders whole scenes.
 
-    seeds: the scenes, by number. num_views: views of each; the first so many of an endless list.
-    image_size: height and width in pixels.
-    Returns images (s v 3 h w) in [0, 1] and cameras (s v ...), OpenCV axes, intrinsics in pixels.
+    Args:
+        seeds: The scenes, by number.
+        num_views: Views of each; the first so many of an endless list.
+        image_size: Height and width in pixels.
+
+    Returns:
+        Images (s v 3 h w) in [0, 1] and cameras (s v ...), OpenCV axes, intrinsics in pixels.
     """
     world, cameras = worlds_and_cameras(seeds, num_views = num_views, image_size = image_size)
     return render(world, cameras, image_size), cameras
@@ -91,7 +95,12 @@ def worlds_and_cameras(seeds: Sequence[int], *, num_views: int, image_size: int)
 
 
 def make_world(per_solid: Tensor, per_scene: Tensor) -> World:
-    """per_solid: (s k+1 numbers), the ground last. per_scene: (s 12). All uniform in [0, 1)."""
+    """Solids and textures of scenes.
+
+    Args:
+        per_solid: (s k+1 numbers), the ground last.
+        per_scene: (s 12). All uniform in [0, 1).
+    """
     place, size, turn, *look = per_solid.split((2, 3, 1, 6, 6, 1, 1), dim = -1)
     place, size, turn = place[:, :-1], size[:, :-1], turn[:, :-1]
     s, k, _ = place.shape
@@ -127,7 +136,12 @@ def make_world(per_solid: Tensor, per_scene: Tensor) -> World:
 
 
 def make_cameras(per_scene: Tensor, per_view: Tensor, image_size: int) -> Cameras:
-    """per_scene: (s 4), per_view: (s v numbers), uniform in [0, 1)."""
+    """Cameras of views.
+
+    Args:
+        per_scene: (s 4).
+        per_view: (s v numbers), uniform in [0, 1).
+    """
     azimuth = per_scene[:, :1] * 2 * torch.pi + (per_view[..., 0] - 0.5) * AZIMUTHS
     elevation = between(*ELEVATIONS, per_view[..., 1])
     distance = between(*DISTANCES, per_view[..., 2])

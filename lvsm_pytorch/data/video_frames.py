@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lvsm_pytorch.data.images import video_library
 from lvsm_pytorch.data.photo_files import save_jpeg
 from lvsm_pytorch.errors import fail
 
@@ -26,16 +27,6 @@ class Window(NamedTuple):
     candidates: tuple[int, ...]
 
 
-def video_library() -> Any:
-    """PyAV, imported where it is needed."""
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError('videos need PyAV: pip install "lvsm-pytorch[train]"') from error
-
-    return av
-
-
 def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int, progress: Any = None) -> list[str]:
     """Writes the sharpest frame of each window as a JPEG, turned upright, and returns the files' names, in time.
 
@@ -46,7 +37,9 @@ def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int,
         max_size: Longer side of the JPEGs at most, in pixels.
         progress: tqdm or the like, which counts windows.
 
-    Errors: ImportError without PyAV; ValueError for what is no video or has fewer than two frames that can be decoded.
+    Raises:
+        ImportError: Without PyAV.
+        ValueError: For what is no video or has fewer than two frames that can be decoded.
     """
     av = video_library()
 
@@ -77,7 +70,11 @@ def frame_name(number: int) -> str:
 
 
 def frame_times(video: Path) -> list[int]:
-    """When frames are shown, sorted, in the stream's units. Nothing is decoded. Errors: ValueError where there is no stream of pictures."""
+    """When frames are shown, sorted, in the stream's units. Nothing is decoded.
+
+    Raises:
+        ValueError: Where there is no stream of pictures.
+    """
     with video_library().open(str(video)) as container:
         if not container.streams.video:
             fail('video', 'must have pictures', f'{video}, which has none', 'Is it a sound file?')

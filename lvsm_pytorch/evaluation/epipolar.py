@@ -44,8 +44,11 @@ class Matches(NamedTuple):
 class Agreement(NamedTuple):
     """Median distances in pixels from matched points to their epipolar lines, in photos of at most LARGEST pixels a side.
 
-    given: by the cameras as they are. shifted: by those of the next view each, which are wrong for sure. others: by each of MISTAKES.
-    num_matches: of all pairs together.
+    Attributes:
+        given: By the cameras as they are.
+        shifted: By those of the next view each, which are wrong for sure.
+        others: By each of MISTAKES.
+        num_matches: Of all pairs together.
     """
     given: float
     shifted: float
@@ -76,8 +79,11 @@ def swapped(intrinsics: Tensor) -> Tensor:
 class Compared(NamedTuple):
     """What was compared, and how it agrees.
 
-    matches: of each pair. cameras: of the photos as they were compared. photos: by number of the view, those that were compared, of at
-    most LARGEST pixels a side. sizes: (height, width) that these have in the dataset.
+    Attributes:
+        matches: Of each pair.
+        cameras: Of the photos as they were compared.
+        photos: By number of the view, those that were compared, of at most LARGEST pixels a side.
+        sizes: (height, width) that these have in the dataset.
     """
     agreement: Agreement
     matches: list[Matches]

@@ -42,9 +42,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluates what is not evaluated yet, writes report.json and index.html, prints a table, and returns the report.
 
     Started by `accelerate launch` or torchrun, processes share the scenes.
-    Errors: ImportError for packages that are not installed; ValueError for a folder that is no model, an index that is none, another
-    evaluation in the folder, and for scenes that are missing where that is not allowed: then after all others were evaluated and reported,
-    unless their names alone tell it.
+
+    Raises:
+        ImportError: For packages that are not installed.
+        ValueError: For a folder that is no model, an index that is none, another evaluation in the folder, and for scenes that are missing where that is not allowed: then after all
+            others were evaluated and reported, unless their names alone tell it.
     """
     config.check()
     config = with_poses(config)
@@ -153,7 +155,11 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
 
 
 def numbers_by_name(dataset: Dataset) -> dict[str, int]:
-    """Scenes' numbers. Errors: ValueError for scenes of one name, of which an index can name but one."""
+    """Scenes' numbers.
+
+    Raises:
+        ValueError: For scenes of one name, of which an index can name but one.
+    """
     names = [dataset.name(number) for number in range(len(dataset))]
     numbers = {name: number for number, name in enumerate(names)}
 

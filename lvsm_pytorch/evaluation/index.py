@@ -33,7 +33,11 @@ Index = dict[str, Entry | None]
 
 
 def read_index(path: Path) -> Index:
-    """Errors: ValueError for what is no index, with the scene that is wrong."""
+    """An evaluation index from its file.
+
+    Raises:
+        ValueError: For what is no index, with the scene that is wrong.
+    """
     try:
         content = json.loads(path.read_text(encoding = 'utf-8-sig'))
     except (OSError, ValueError) as error:
@@ -58,7 +62,11 @@ def entry_of(where: str, entry: Any) -> Entry:
 
 
 def write_index(index: Index, path: Path) -> None:
-    """Whole or not at all. Errors: ValueError for a file that is there and no index, which would be replaced."""
+    """Whole or not at all.
+
+    Raises:
+        ValueError: For a file that is there and no index, which would be replaced.
+    """
     if path.exists():
         try:
             read_index(path)
@@ -133,7 +141,11 @@ def of_photos(scene: Scene, num_inputs: int, num_targets: int, generator: Genera
 
 
 def views_of(scene: Scene, entry: Entry) -> Scene:
-    """The scene's views of an entry, inputs first. Errors: BadView for a number that it doesn't have."""
+    """The scene's views of an entry, inputs first.
+
+    Raises:
+        BadView: For a number that it doesn't have.
+    """
     numbered = scene.numbered()
     missing = [number for number in (*entry.context, *entry.target) if number not in numbered]
 

@@ -30,10 +30,15 @@ class Inspected(NamedTuple):
 def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bool = False) -> list[Inspected]:
     """Prints the figures of each scene and draws the first.
 
-    data: posed photos in any format that `open_dataset` takes. out: the picture.
-    scenes: most scenes to inspect, spread over the dataset. pairs: most pairs of photos of a scene to match.
-    pose: find the poses of loose photos first, as `with_poses` does.
-    Errors: ValueError for what is no dataset, or all bad.
+    Args:
+        data: Posed photos in any format that `open_dataset` takes.
+        out: The picture.
+        scenes: Most scenes to inspect, spread over the dataset.
+        pairs: Most pairs of photos of a scene to match.
+        pose: Find the poses of loose photos first, as `with_poses` does.
+
+    Raises:
+        ValueError: For what is no dataset, or all bad.
     """
     from tqdm import tqdm
 
@@ -69,7 +74,11 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
 
 
 def check_picture(out: Path) -> None:
-    """Errors: ValueError for a file that is there and no picture by this command, which would be replaced."""
+    """Checks that a picture may be written.
+
+    Raises:
+        ValueError: For a file that is there and no picture by this command, which would be replaced.
+    """
     from PIL import Image
 
     if not out.exists():
@@ -109,7 +118,11 @@ def report(found: Inspected) -> str:
 
 
 def angles_across(intrinsics: Tensor, widths: Tensor) -> Tensor:
-    """Degrees (n) from the left edge of images that are so wide (n) to the right one, wherever their principal points are. intrinsics: (n 3 3)."""
+    """Degrees (n) from the left edge of images that are so wide (n) to the right one, wherever their principal points are.
+
+    Args:
+        intrinsics: (n 3 3).
+    """
     focal, left = intrinsics[:, 0, 0], intrinsics[:, 0, 2]
     return (torch.atan(left / focal) + torch.atan((widths - left) / focal)).rad2deg()
 
@@ -182,7 +195,8 @@ def frustum_size(camera_to_world: Tensor) -> float:
 def frustum(pose: Tensor, intrinsics: Tensor, depth: float, image_size: tuple[int, int] | None = None, steps: int = 2) -> Tensor:
     """Points of the image plane at a depth, (4 3) its corners in order, or for more steps a grid (steps steps 3).
 
-    image_size: (height, width) in pixels; of an image that can't be read None, and then twice the principal point.
+    Args:
+        image_size: (height, width) in pixels; of an image that can't be read None, and then twice the principal point.
     """
     width, height = (2 * intrinsics[:2, 2]).tolist() if image_size is None else image_size[::-1]
 

@@ -29,7 +29,12 @@ class Score(NamedTuple):
 
 
 class Baselines(NamedTuple):
-    """What needs no model. copy: the better input view. blur: the blurred mean of the inputs."""
+    """What needs no model.
+
+    Attributes:
+        copy: The better input view.
+        blur: The blurred mean of the inputs.
+    """
     copy: Score
     blur: Score
 

@@ -34,7 +34,12 @@ CACHED = 256
 class HeldOutView(NamedTuple):
     """A view that was held out, rendered. All images are (3 h w) in [0, 1].
 
-    figures: of the report. inputs: (v 3 h w), nearest first. sweep: the classical plane sweep. pred: the model's. truth: the photo.
+    Attributes:
+        figures: Of the report.
+        inputs: (v 3 h w), nearest first.
+        sweep: The classical plane sweep.
+        pred: The model's.
+        truth: The photo.
     """
     figures: dict[str, Any]
     inputs: Tensor
@@ -58,7 +63,11 @@ class Photos:
         return view.fitted(self.size, filter = self.filter)
 
     def fitted(self, view: View) -> tuple[Tensor, Tensor]:
-        """The image (3 h w) and its intrinsics (3 3). Errors: BadView for one that can't be read."""
+        """The image (3 h w) and its intrinsics (3 3).
+
+        Raises:
+            BadView: For one that can't be read.
+        """
         return self.load(view.name)
 
     def is_readable(self, view: View) -> bool:
@@ -74,9 +83,14 @@ class Photos:
 class NearestInputs(NamedTuple):
     """The protocol.
 
-    model: that renders. size: (height, width) that photos are resized and cropped to, by `filter`. pose_frame: of `synthesize`.
-    num_inputs: numbers of input views, each of which is evaluated. max_views: held-out views of a set, the first by name; None for all.
-    similarity: LPIPS, or None. unit: of a scene, for `synthesize`: None where that finds it by itself.
+    Attributes:
+        model: That renders.
+        size: (height, width) that photos are resized and cropped to, by `filter`.
+        pose_frame: Of `synthesize`.
+        num_inputs: Numbers of input views, each of which is evaluated.
+        max_views: Held-out views of a set, the first by name; None for all.
+        similarity: LPIPS, or None.
+        unit: Of a scene, for `synthesize`: None where that finds it by itself.
     """
     model: LVSM
     size: tuple[int, int]
@@ -141,8 +155,11 @@ def cameras_digest(scene: Scene) -> str:
 def evaluate_set(protocol: NearestInputs, scene: Scene, shown_inputs: int, step: Callable[[], object]) -> tuple[dict[str, Any], dict[str, HeldOutView]]:
     """The record of a set; and of its views with `shown_inputs` inputs, the worst, the best and the first by name, to be shown.
 
-    step: is called after each view.
-    Errors: BadView for a set of too few photos, or of which no view can be evaluated.
+    Args:
+        step: Is called after each view.
+
+    Raises:
+        BadView: For a set of too few photos, or of which no view can be evaluated.
     """
     try:
         others, held_out = hold_out(scene)

@@ -36,8 +36,11 @@ NUM_INPUTS = 3
 def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str, Dataset], problems: Problems) -> dict[str, Any]:
     """Evaluates the sets that are not evaluated yet, writes report.json and index.html, prints a table, and returns the report.
 
-    datasets: by the folders they were read from.
-    Errors: as `evaluate`; sets and photos that are missing are an error, unless they may, after all others were evaluated and reported.
+    Args:
+        datasets: By the folders they were read from.
+
+    Raises:
+        ValueError: As `evaluate`; sets and photos that are missing are an error, unless they may, after all others were evaluated and reported.
     """
     from tqdm import tqdm
 
@@ -140,7 +143,8 @@ def is_done(record: dict[str, Any], scene: Scene) -> bool:
 def read_sets(datasets: dict[str, Dataset], problems: Problems) -> tuple[dict[str, Scene], dict[str, str]]:
     """Scenes by name, in the order of the folders, and why others are missing. Names that two folders have get the folder's path.
 
-    Errors: ValueError for two sets of one name in one folder.
+    Raises:
+        ValueError: For two sets of one name in one folder.
     """
     found: list[tuple[str, Scene]] = []
     missing: dict[str, str] = {}

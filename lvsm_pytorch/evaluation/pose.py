@@ -20,7 +20,8 @@ def pose(photos: Path, out: Path, config: PoseConfig | None = None) -> Posed:
         out: A new or empty folder, or one that this function wrote.
         config: Left out, the defaults.
 
-    Errors: as `find_poses`. Where packages for the check are missing, it is left out, which is printed.
+    Raises:
+        ValueError: As `find_poses`. Where packages for the check are missing, it is left out, which is printed.
     """
     found = find_poses(photos, out, config)
     print(found.report())

@@ -20,7 +20,14 @@ from lvsm_pytorch.lvsm.model import LVSM
 
 
 class Protocol(NamedTuple):
-    """model: that renders. size: (height, width) that photos are resized and cropped to, by `filter`. frame: the world of the rays. chunk_size: rendered together."""
+    """How views are evaluated.
+
+    Attributes:
+        model: That renders.
+        size: (height, width) that photos are resized and cropped to, by `filter`.
+        frame: The world of the rays.
+        chunk_size: Rendered together.
+    """
     model: LVSM
     size: tuple[int, int]
     filter: Filter
@@ -28,7 +35,11 @@ class Protocol(NamedTuple):
     chunk_size: int
 
     def batch(self, scene: Scene, entry: Entry) -> Batch:
-        """Of b = 1. Errors: BadView for an image that can't be read, and for views that the scene doesn't have."""
+        """Of b = 1.
+
+        Raises:
+            BadView: For an image that can't be read, and for views that the scene doesn't have.
+        """
         chosen, num_inputs = views_of(scene, entry), len(entry.context)
         fitted = [view.fitted(self.size, filter = self.filter) for view in chosen.views]
         images, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
@@ -90,7 +101,11 @@ def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], li
 
 
 def lpips_of(network: Literal['vgg', 'alex'], device: torch.device) -> Callable[[Tensor, Tensor], list[float]]:
-    """LPIPS (Zhang et al. 2018) of views (n 3 h w) in [0, 1], one by one. Errors: ImportError without torchvision, whose weights it takes."""
+    """LPIPS (Zhang et al. 2018) of views (n 3 h w) in [0, 1], one by one.
+
+    Raises:
+        ImportError: Without torchvision, whose weights it takes.
+    """
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 

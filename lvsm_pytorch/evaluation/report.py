@@ -93,7 +93,11 @@ def extremes(records: list[Record]) -> dict[str, list[Record]]:
 
 
 def write_page(path: Path, report: dict[str, Any], render: Callable[[str], tuple[Batch, Tensor]]) -> None:
-    """One file with its pictures in it. render: by the name of a scene, its batch and the rendered views (1 t 3 h w)."""
+    """One file with its pictures in it.
+
+    Args:
+        render: By the name of a scene, its batch and the rendered views (1 t 3 h w).
+    """
     cells = ''.join(f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>' for row in rows_of(report))
     parts = [
         page_head('Evaluation', STYLE),

@@ -23,7 +23,9 @@ def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[st
     """How much views change when the world of all cameras is rotated, and shifted by 1 unit: mean absolute difference in 256ths of a
     colour; PSNR there, and before. All are means over some motions, which depend on the scene's name alone.
 
-    batch: of one scene. before: its views, as they were rendered (1 t 3 h w).
+    Args:
+        batch: Of one scene.
+        before: Its views, as they were rendered (1 t 3 h w).
     """
     name, = batch.names
     generator = Generator().manual_seed(seed_of(name))

@@ -22,8 +22,9 @@ from lvsm_pytorch.errors import fail
 class Cameras:
     """Pinhole cameras. They unpack into (camera_to_world, intrinsics); an index is one of the leading dimensions, of both.
 
-    camera_to_world: (... 4 4), OpenCV axes, in the world frame of the rays.
-    intrinsics: (... 3 3), in pixels of the image at hand.
+    Attributes:
+        camera_to_world: (... 4 4), OpenCV axes, in the world frame of the rays.
+        intrinsics: (... 3 3), in pixels of the image at hand.
     """
     camera_to_world: Tensor
     intrinsics: Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import einx
 import torch
 import torch.nn.functional as F
 from einops import einsum
@@ -16,8 +17,12 @@ from lvsm_pytorch.precision import in_float32
 
 
 class NormalizedPoses(NamedTuple):
-    """inputs: (... v 4 4). further: (... t 4 4), or None where none were given. Both in the normalised frame.
-    similarity: (... 4 4), from the world that the poses were in to the normalised one, for `move_poses` and `Cameras.transform`.
+    """Poses in the normalised frame.
+
+    Attributes:
+        inputs: (... v 4 4).
+        further: (... t 4 4), or None where none were given. Both in the normalised frame.
+        similarity: (... 4 4), from the world that the poses were in to the normalised one, for `move_poses` and `Cameras.transform`.
     """
     inputs: Tensor
     further: Tensor | None
@@ -30,19 +35,20 @@ class NormalizedPoses(NamedTuple):
 def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: str = 'inputs', unit: float | None = None) -> NormalizedPoses:
     """Moves the world so that the mean input camera is the identity and the scene has about unit size.
 
-    inputs: camera to world (... v 4 4) of the input views, OpenCV axes.
-    further: camera to world (... t 4 4) of any further views, taken along.
-    protocol: 'inputs', where the input cameras alone define the frame, so that target views never change
-        input views; or 'inputs_and_further', where all do, as in the LVSM authors' evaluation.
-    unit: the length in world units that becomes 1, where lengths of the world mean something. Left out, it is
-        1.35 × the largest absolute coordinate of the defining centres, in the frame of the mean camera.
-
     Mean camera, as in the LVSM authors' protocol: centre = mean of centres, forward = normalised mean of z axes,
     right = normalised (mean of y axes × forward), down = forward × right. Then translations are divided by the unit.
 
     Degenerate sets stay finite. Cameras all in one place (a single one too) keep their unit of length. Where z axes
     cancel out, the first camera's z axis is forward; where the mean y axis gives no right, the first camera's y axis,
     and if that is parallel to forward too, the first camera's x axis is right.
+
+    Args:
+        inputs: Camera to world (... v 4 4) of the input views, OpenCV axes.
+        further: Camera to world (... t 4 4) of any further views, taken along.
+        protocol: 'inputs', where the input cameras alone define the frame, so that target views never change input views; or 'inputs_and_further', where all do, as in the LVSM authors'
+            evaluation.
+        unit: The length in world units that becomes 1, where lengths of the world mean something. Left out, it is 1.35 × the largest absolute coordinate of the defining centres, in the
+            frame of the mean camera.
     """
     protocols = ('inputs', 'inputs_and_further')
     check_floating(inputs = inputs)
@@ -68,20 +74,20 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
     centre = centres.mean(dim = -2)
     rotation = mean_rotation(defining[..., :3, :3])
     scale = centres.new_full((), unit) if unit is not None else 1.35 * largest_offset(centres, centre, rotation)
+    scale = scale.expand(centre.shape[:-1])
 
     def normalized(camera_to_world: Tensor) -> Tensor:
         turned = einsum(rotation, camera_to_world[..., :3, :3], '... j i, ... v j k -> ... v i k')
-        moved = einsum(rotation, camera_to_world[..., :3, 3] - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
-        return pose(turned, moved / scale[..., None, None])
+        moved = einsum(rotation, einx.subtract('... v j, ... j', camera_to_world[..., :3, 3], centre), '... j i, ... v j -> ... v i')
+        return pose(turned, einx.divide('... v i, ...', moved, scale))
 
-    scale = scale.expand(centre.shape[:-1])
-    similarity = pose(rotation.mT / scale[..., None, None], -einsum(rotation, centre, '... j i, ... j -> ... i') / scale[..., None])
+    similarity = pose(einx.divide('... i j, ...', rotation.mT, scale), -einx.divide('... i, ...', einsum(rotation, centre, '... j i, ... j -> ... i'), scale))
     return NormalizedPoses(normalized(inputs), None if further is None else normalized(further), similarity)
 
 
 def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:
     """Largest absolute coordinate (...) of centres (... v 3) in a frame, where they are not all in one place; else 1 / 1.35."""
-    offsets = einsum(rotation, centres - centre.unsqueeze(-2), '... j i, ... v j -> ... v i')
+    offsets = einsum(rotation, einx.subtract('... v j, ... j', centres, centre), '... j i, ... v j -> ... v i')
     largest = offsets.abs().amax(dim = (-2, -1))
 
     # centres that differ by rounding errors alone are in one place; float64 has the digits of worlds that are millions of metres from their origin

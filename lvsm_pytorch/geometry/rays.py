@@ -16,7 +16,8 @@ from lvsm_pytorch.precision import in_float32
 def pixel_grid(image_size: tuple[int, int], *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
     """Homogeneous coordinates (x, y, 1) of all pixel centres, at +0.5: (3 h w), in pixels.
 
-    image_size: (height, width).
+    Args:
+        image_size: (height, width).
     """
     height, width = checked_size(image_size = image_size)
     y = torch.arange(height, device = device, dtype = dtype) + 0.5
@@ -29,13 +30,18 @@ def pixel_grid(image_size: tuple[int, int], *, device: torch.device | str | None
 def plucker_rays(camera_to_world: Tensor, intrinsics: Tensor, image_size: tuple[int, int]) -> Tensor:
     """The Plücker ray (d, m) through every pixel centre: unit direction d, then moment m = o × d.
 
-    camera_to_world: (... 4 4), OpenCV axes; its rotation turns camera directions into world directions.
-    intrinsics: (... 3 3), in pixels of an image of `image_size`.
-    image_size: (height, width).
-    Returns (... 6 h w), in the frame and unit of length of the world.
-
     o is the camera centre, d = R K⁻¹ (x, y, 1)ᵀ / |·| (Hartley & Zisserman, "Multiple View Geometry", 6.2).
-    Errors: ValueError for wrong shapes or intrinsics that can't be inverted.
+
+    Args:
+        camera_to_world: (... 4 4), OpenCV axes; its rotation turns camera directions into world directions.
+        intrinsics: (... 3 3), in pixels of an image of `image_size`.
+        image_size: (height, width).
+
+    Returns:
+        (... 6 h w), in the frame and unit of length of the world.
+
+    Raises:
+        ValueError: For wrong shapes or intrinsics that can't be inverted.
     """
     check_floating(camera_to_world = camera_to_world, intrinsics = intrinsics)
     check_shape('... 4 4', camera_to_world = camera_to_world)
@@ -48,14 +54,17 @@ def plucker_rays(camera_to_world: Tensor, intrinsics: Tensor, image_size: tuple[
 def to_plucker_rays(intrinsic_rotation: Tensor, extrinsic_rotation: Tensor, translation: Tensor, uniform_points: Tensor) -> Tensor:
     """The Plücker ray (d, m) through every given pixel coordinate, from world-to-camera R and t.
 
-    intrinsic_rotation: (... 3 3), the intrinsics K, in pixels.
-    extrinsic_rotation: (... 3 3), R of world to camera: x_camera = R x_world + t. Its inverse is taken to be its transpose.
-    translation: (... 3), t of world to camera.
-    uniform_points: (... 3 h w), homogeneous pixel coordinates, for example `pixel_grid`.
-    Returns (... 6 h w): unit direction d = Rᵀ K⁻¹ p / |·|, then moment o × d with o = -Rᵀ t
-    (Zhang et al. 2024, "Cameras as Rays", equation 3 and figure 2).
+    Args:
+        intrinsic_rotation: (... 3 3), the intrinsics K, in pixels.
+        extrinsic_rotation: (... 3 3), R of world to camera: x_camera = R x_world + t. Its inverse is taken to be its transpose.
+        translation: (... 3), t of world to camera.
+        uniform_points: (... 3 h w), homogeneous pixel coordinates, for example `pixel_grid`.
 
-    Errors: ValueError for wrong shapes or a K that can't be inverted.
+    Returns:
+        (... 6 h w), unit direction d = Rᵀ K⁻¹ p / |·|, then moment o × d with o = -Rᵀ t (Zhang et al. 2024, "Cameras as Rays", equation 3 and figure 2).
+
+    Raises:
+        ValueError: For wrong shapes or a K that can't be inverted.
     """
     check_floating(intrinsic_rotation = intrinsic_rotation, extrinsic_rotation = extrinsic_rotation, translation = translation, uniform_points = uniform_points)
     check_shape('... 3 3', intrinsic_rotation = intrinsic_rotation)

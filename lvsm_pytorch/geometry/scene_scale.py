@@ -55,7 +55,12 @@ UNIT_OF_NEAR = 0.88
 
 
 class Matches(NamedTuple):
-    """distances: (n) from the camera centre along the rays of pixels, in units of the world. weights: (n), 0 where nothing matches, 1 where one distance alone does."""
+    """Distances of what pixels show.
+
+    Attributes:
+        distances: (n) from the camera centre along the rays of pixels, in units of the world.
+        weights: (n), 0 where nothing matches, 1 where one distance alone does.
+    """
     distances: Tensor
     weights: Tensor
 

@@ -116,8 +116,11 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
 def orbit_poses(num_frames: int, *, target: Tensor, radius: float, up: Tensor, elevation: float = 20.) -> Tensor:
     """Cameras on a circle around `target` that all look at it: camera to world (... num_frames 4 4), one full turn without its last frame.
 
-    target: (... 3), in world coordinates. up: (... 3), the direction that is up in the world (in OpenCV's world often (0, -1, 0)).
-    radius: distance of the cameras to the target. elevation: degrees above the plane through target that up is normal to.
+    Args:
+        target: (... 3), in world coordinates.
+        up: (... 3), the direction that is up in the world (in OpenCV's world often (0, -1, 0)).
+        radius: Distance of the cameras to the target.
+        elevation: Degrees above the plane through target that up is normal to.
     """
     if num_frames < 1 or radius <= 0:
         fail('num_frames, radius', 'must be at least 1 and above 0', (num_frames, radius), 'An orbit of 60 frames is a smooth turn.')

@@ -43,7 +43,11 @@ def evenly(length: int, count: int) -> list[int]:
 
 
 def farthest_point_sampling(distance: Tensor, taken: list[int], pool: list[int], count: int) -> list[int]:
-    """Those that are taken and, until there are so many or none is left, of a pool the farthest from all of them. distance: (n n)."""
+    """Those that are taken and, until there are so many or none is left, of a pool the farthest from all of them.
+
+    Args:
+        distance: (n n).
+    """
     taken, left = list(taken), [number for number in pool if number not in taken]
 
     while len(taken) < count and left:

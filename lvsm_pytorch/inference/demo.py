@@ -29,7 +29,9 @@ ZOOM = 2
 def show(config: DemoConfig) -> list[Path]:
     """Writes comparison.png and orbit.gif, prints figures, and returns the files.
 
-    Errors: ValueError for scenes that were trained with, OSError for a folder that can't be written.
+    Raises:
+        ValueError: For scenes that were trained with.
+        OSError: For a folder that can't be written.
     """
     config.check()
     began = time.perf_counter()

@@ -19,7 +19,12 @@ from lvsm_pytorch.lvsm.model import LVSM
 
 
 class WeightedInputs(NamedTuple):
-    """One view is the mean of renderings from several sets of photos. inputs: their numbers, for each set. weights: of the sets, together 1."""
+    """One view is the mean of renderings from several sets of photos.
+
+    Attributes:
+        inputs: Their numbers, for each set.
+        weights: Of the sets, together 1.
+    """
     inputs: list[tuple[int, ...]]
     weights: list[float]
 

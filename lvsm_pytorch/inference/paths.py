@@ -17,7 +17,13 @@ from lvsm_pytorch.geometry.conventions import opencv_to_opengl
 
 
 class Path3D(NamedTuple):
-    """cameras: (n ...), in the world of the photos. size: (height, width) that the intrinsics are of. fps: frames a second, where the file has it."""
+    """A path of cameras.
+
+    Attributes:
+        cameras: (n ...), in the world of the photos.
+        size: (height, width) that the intrinsics are of.
+        fps: Frames a second, where the file has it.
+    """
     cameras: Cameras
     size: tuple[int, int]
     fps: float | None = None
@@ -33,8 +39,13 @@ def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path 
     axes, in nerfstudio's own world. The transform from the photos' world is in the dataparser_transforms.json that it writes with its
     model: put it beside the path.
 
-    size, intrinsics (3 3): where the file has none. data: of the photos, whose transforms.json may say how nerfstudio had moved them before.
-    Errors: ValueError for what is neither.
+    Args:
+        size: (height, width), where the file has none.
+        intrinsics: (3 3), where the file has none.
+        data: Of the photos, whose transforms.json may say how nerfstudio had moved them before.
+
+    Raises:
+        ValueError: For what is neither.
     """
     try:
         content = json.loads(path.expanduser().read_text(encoding = 'utf-8-sig'))
@@ -102,7 +113,11 @@ def applied_to(data: Path | None) -> Tensor:
 
 
 def numbers(path: Path, name: str, values: Any, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """As a tensor of that shape. Errors: ValueError for what has no such."""
+    """As a tensor of that shape.
+
+    Raises:
+        ValueError: For what has no such.
+    """
     try:
         found = torch.tensor(values, dtype = dtype).reshape(shape)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -42,22 +42,26 @@ def synthesize(
 ) -> Tensor:
     """Views of the target cameras, rendered from photos.
 
-    model: in either mode; it renders in eval mode, on its own device, and is left as it was.
-    images: the v photos, each (c h w) in [0, 1] and of any size; or paths of image files, which are made small while they are read.
-    cameras: of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3), in pixels of each photo as it is.
-    target_cameras: camera_to_world (t 4 4) in the same world and intrinsics (t 3 3) in pixels of `size`; or one camera, (4 4) and (3 3).
-    size: (height, width) of the views in pixels; it need be no multiple of `patch_size`. Larger than `max_image_size` gets a warning.
-    input_size: (height, width) that photos are resized and cropped to, in the middle, their intrinsics with them. Left out, it is the
-        size that the model was trained for, or else its `max_image_size` squared.
-    pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was
-        trained: a model of one scene knows its dataset's world, and cameras are in that world.
-    unit: with 'inputs', the length of the world that becomes 1. Left out, it is found as in training (`TrainedFor`): from how far the scene on the
-        photos is (`estimate_depth_range`), the same for all scenes, or from the photos' cameras (`normalize_poses`).
-    chunk_size: so many views at a time, which bounds the memory.
-    progress: show a bar (needs tqdm, of the extra `train`).
+    Args:
+        model: In either mode; it renders in eval mode, on its own device, and is left as it was.
+        images: The v photos, each (c h w) in [0, 1] and of any size; or paths of image files, which are made small while they are read.
+        cameras: Of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3), in pixels of each photo as it is.
+        target_cameras: camera_to_world (t 4 4) in the same world and intrinsics (t 3 3) in pixels of `size`; or one camera, (4 4) and (3 3).
+        size: (height, width) of the views in pixels; it need be no multiple of `patch_size`. Larger than `max_image_size` gets a warning.
+        input_size: (height, width) that photos are resized and cropped to, in the middle, their intrinsics with them. Left out, it is the size that the model was trained for, or else
+            its `max_image_size` squared.
+        pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was trained: a model of one scene knows its
+            dataset's world, and cameras are in that world.
+        unit: With 'inputs', the length of the world that becomes 1. Left out, it is found as in training (`TrainedFor`): from how far the scene on the photos is
+            (`estimate_depth_range`), the same for all scenes, or from the photos' cameras (`normalize_poses`).
+        chunk_size: So many views at a time, which bounds the memory.
+        progress: Show a bar (needs tqdm, of the extra `train`).
 
-    Returns (t c h w), or (c h w) for one camera, in [0, 1], on the device of the photos.
-    Errors: ValueError for images, cameras and sizes that don't belong together or don't fit the model.
+    Returns:
+        (t c h w), or (c h w) for one camera, in [0, 1], on the device of the photos.
+
+    Raises:
+        ValueError: For images, cameras and sizes that don't belong together or don't fit the model.
     """
     # one camera is several of which there is one
 
@@ -81,9 +85,11 @@ def synthesize(
 class EncodedPhotos(NamedTuple):
     """Photos that a model has encoded, for views from any camera.
 
-    model: that encoded them, and renders. scene: the encoded photos.
-    world: the similarity (4 4), float64, from the world of their cameras to that of the rays.
-    device: of the photos, where views go.
+    Attributes:
+        model: That encoded them, and renders.
+        scene: The encoded photos.
+        world: The similarity (4 4), float64, from the world of their cameras to that of the rays.
+        device: Of the photos, where views go.
     """
     model: LVSM
     scene: EncodedScene
@@ -94,8 +100,12 @@ class EncodedPhotos(NamedTuple):
     def render(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
         """Renders the views of cameras (t ...), `chunk_size` (n c h w) at a time: no more are in memory.
 
-        cameras: as the target cameras of `synthesize`. size: (height, width) in pixels.
-        Errors: ValueError, as `synthesize`.
+        Args:
+            cameras: As the target cameras of `synthesize`.
+            size: (height, width) in pixels.
+
+        Raises:
+            ValueError: As `synthesize`.
         """
         check_sizes(self.model, size = size)
 

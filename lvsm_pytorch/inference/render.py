@@ -35,7 +35,13 @@ FRAMES, HELD_OUT = 'frames', 'held-out'
 
 
 class Film(NamedTuple):
-    """frames: image files, in order. fps: of the path's file, if it has it. inputs: the input views."""
+    """A path that is rendered.
+
+    Attributes:
+        frames: Image files, in order.
+        fps: Of the path's file, if it has it.
+        inputs: The input views.
+    """
     frames: list[Path]
     fps: float | None
     inputs: list[View]
@@ -44,7 +50,8 @@ class Film(NamedTuple):
 def render(config: RenderConfig) -> list[Path]:
     """Writes frames and films, or held-out views, and returns their files. Frames that are there already are not rendered again.
 
-    Errors: ValueError for a folder that is no model, data and paths that can't be read, and other frames in the folder.
+    Raises:
+        ValueError: For a folder that is no model, data and paths that can't be read, and other frames in the folder.
     """
     config = with_poses(config)
 
@@ -64,7 +71,11 @@ def render(config: RenderConfig) -> list[Path]:
 
 
 def render_frames(config: RenderConfig, out: Path | None) -> Film:
-    """Renders the frames of a path into a folder; those that are there already are not rendered again. out: None for a folder of the model's, or one beside what is there."""
+    """Renders the frames of a path into a folder; those that are there already are not rendered again.
+
+    Args:
+        out: None for a folder of the model's, or one beside what is there.
+    """
     config.check()
     model = LVSM.from_pretrained(config.model)
     input_size = default_size(model)
@@ -118,7 +129,11 @@ def hash_of(cameras: Cameras) -> str:
 
 
 def build_path(config: RenderConfig, scene: Scene, first: View, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
-    """The path in the world of the photos. first: of the photos, the one whose lens frames are made with."""
+    """The path in the world of the photos.
+
+    Args:
+        first: Of the photos, the one whose lens frames are made with.
+    """
     size = input_size if config.height is None or config.width is None else (config.height, config.width)
     intrinsics = resized_intrinsics(first.intrinsics, first.size, size)
 

@@ -38,7 +38,11 @@ def scenes_of(data: Path | None, image_size: int) -> Dataset:
 
 
 def scene_of(scenes: Dataset, number: int) -> Scene:
-    """Errors: ValueError for a number that there is none of."""
+    """The scene of a number.
+
+    Raises:
+        ValueError: For a number that there is none of.
+    """
     if not 0 <= number < len(scenes):
         fail('scene', f'must be from 0 up to below {len(scenes)}, the number of scenes', number, 'Left out, it is the first.')
 
@@ -74,7 +78,11 @@ class FittedViews:
         return self.problems.attempt(f'{self.scene.name}/{view.name}', partial(view.fitted, self.size))
 
     def of(self, numbers: Sequence[int]) -> tuple[list[Tensor], Cameras]:
-        """Images (3 h w), and their cameras. Errors: BadView for one that can't be read."""
+        """Images (3 h w), and their cameras.
+
+        Raises:
+            BadView: For one that can't be read.
+        """
         found = {number: self.read(number) for number in numbers}
 
         for number, each in found.items():
@@ -85,7 +93,11 @@ class FittedViews:
         return list(images), Cameras(cameras_of([self.scene.views[number] for number in numbers]).camera_to_world, torch.stack(intrinsics))
 
     def some_inputs(self, count: int) -> tuple[int, ...]:
-        """As `some_inputs` of those that can be read: in place of one that can't, others are taken. Errors: ValueError where none can."""
+        """As `some_inputs` of those that can be read: in place of one that can't, others are taken.
+
+        Raises:
+            ValueError: Where none can.
+        """
         left = list(range(len(self.scene.views)))
 
         while left:

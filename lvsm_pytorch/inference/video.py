@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from lvsm_pytorch.data.images import image_library
+from lvsm_pytorch.data.images import image_library, video_library
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 
@@ -22,23 +22,18 @@ DITHERING = 'dither=bayer:bayer_scale=3'
 
 
 def write_video(frames: Sequence[Path], path: Path, fps: float) -> None:
-    """Image files of one size as .mp4 or .gif, whole or not at all. Errors: ValueError for another ending, ImportError without PyAV."""
+    """Image files of one size as .mp4 or .gif, whole or not at all.
+
+    Raises:
+        ValueError: For another ending.
+        ImportError: Without PyAV.
+    """
     writers = {'.mp4': write_mp4, '.gif': write_gif}
 
     if path.suffix not in writers or not frames:
         fail('video', f'must be frames in a file that ends with one of {list(writers)}', f'{len(frames)} in {path}', 'Frames themselves are PNG files.')
 
     write_whole(path, lambda temporary: writers[path.suffix](frames, temporary, Fraction(fps).limit_denominator(1001)))
-
-
-def video_library() -> Any:
-    """PyAV, imported where it is needed."""
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError('films need PyAV: pip install "lvsm-pytorch[train]", or take --video none') from error
-
-    return av
 
 
 def write_mp4(frames: Sequence[Path], path: Path, rate: Fraction) -> None:

@@ -25,10 +25,11 @@ class SharedRMSNorm(nn.RMSNorm):
 class AttentionLayout(NamedTuple):
     """Who attends to whom, and from where.
 
-    mask: (b 1 1 m) or (b 1 n m) bool, True where one of n tokens attends to one of m; None where all do to all: even an all-true mask costs a
-        fifth of the speed. The m are those of the context, where there is one, and then the n themselves.
-    pose: (b n e), the pose encodings of the tokens (`CameraEncoding.encode_pose`); None without camera encoding.
-    query_start: tokens before it are attended to, and attend to nothing.
+    Attributes:
+        mask: (b 1 1 m) or (b 1 n m) bool, True where one of n tokens attends to one of m; None where all do to all: even an all-true mask costs a fifth of the speed. The m are those of
+            the context, where there is one, and then the n themselves.
+        pose: (b n e), the pose encodings of the tokens (`CameraEncoding.encode_pose`); None without camera encoding.
+        query_start: Tokens before it are attended to, and attend to nothing.
     """
     mask: Tensor | None = None
     pose: Tensor | None = None
@@ -43,7 +44,8 @@ MAX_PLAIN_SCORES = 2 ** 19
 class ViewAttention(Module):
     """The paper's attention: RMS norm of queries and keys with one weight for all heads, no biases. Parameters are named as x-transformers has them.
 
-    encoding: the camera encoding.
+    Args:
+        encoding: The camera encoding.
     """
 
     def __init__(self, dim: int, *, heads: int, dim_head: int, encoding: type[CameraEncoding]):
@@ -58,9 +60,14 @@ class ViewAttention(Module):
         self.encoding = encoding
 
     def forward(self, x: Tensor, layout: AttentionLayout, context: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """x: (b n d). context: keys and values (s heads m dim_head) that tokens attend to besides each other; each of s scenes has b / s entries of x.
+        """Attention of tokens to each other and to their context.
 
-        Returns what tokens from `query_start` on attended to (b n-query_start d), and the keys and values of x (b heads n dim_head).
+        Args:
+            x: (b n d).
+            context: Keys and values (s heads m dim_head) that tokens attend to besides each other; each of s scenes has b / s entries of x.
+
+        Returns:
+            What tokens from `query_start` on attended to (b n-query_start d), and the keys and values of x (b heads n dim_head).
         """
         # heads are split off before the norm and come forward after it: a norm over strided memory is several times slower
 

@@ -17,12 +17,13 @@ from lvsm_pytorch.lvsm.attention import KeysValues
 class EncodedScene(NamedTuple):
     """What `LVSM.encode` gives and `LVSM.render` takes, of b scenes.
 
-    tokens: (b v h w d) of the input views as they enter the blocks, where they attend to the target; else None.
-    keys_values: for each block keys and values of the input tokens, both (b heads v·h·w dim_head), where they don't; else none.
-    valid_mask: (b v·h·w) bool, False for tokens of padding; None where there is none.
-    pose: (b v h w e), pose encodings of the tokens; and reference: (b 4 4), the pose that they are relative to; of a camera encoding that
-        has such, else None.
-    source: by name, what targets sample along their rays (`NoPlaneSweep.encode`); None where they don't.
+    Attributes:
+        tokens: (b v h w d) of the input views as they enter the blocks, where they attend to the target; else None.
+        keys_values: For each block keys and values of the input tokens, both (b heads v·h·w dim_head), where they don't; else none.
+        valid_mask: (b v·h·w) bool, False for tokens of padding; None where there is none.
+        pose: (b v h w e), pose encodings of the tokens.
+        reference: (b 4 4), the pose that they are relative to; of a camera encoding that has such, else None.
+        source: By name, what targets sample along their rays (`NoPlaneSweep.encode`); None where they don't.
     """
     tokens: Tensor | None
     keys_values: tuple[KeysValues, ...] = ()
@@ -52,7 +53,8 @@ class EncodedScene(NamedTuple):
     def load(cls, path: str | PathLike[str], map_location: Any = None) -> EncodedScene:
         """Reads what `save` wrote, onto the device `map_location`; no code in the file is run.
 
-        Errors: ValueError for a file that is missing, broken or no scene.
+        Raises:
+            ValueError: For a file that is missing, broken or no scene.
         """
         parts = read_tensors(path, argument = 'path', map_location = map_location)
 

@@ -77,7 +77,11 @@ def ssim(pred: Tensor, target: Tensor, *, window: int = 7) -> Tensor:
 class LossBreakdown(NamedTuple):
     """The parts of the loss, before weighting; those that are not computed are zero.
 
-    mse: mean squared error. perceptual: of the perceptual loss. ssim: 1 - structural similarity. depth: cross entropy of distances.
+    Attributes:
+        mse: Mean squared error.
+        perceptual: Of the perceptual loss.
+        ssim: 1 - structural similarity.
+        depth: Cross entropy of distances.
     """
     mse: Tensor
     perceptual: Tensor
@@ -88,10 +92,12 @@ class LossBreakdown(NamedTuple):
 class ViewLoss(Module):
     """The training loss: mean squared error + weight × perceptual loss, the paper's; and what may be added to it.
 
-    image_loss: 'mse', or 'rmse' for the mean over views of the root of their mean squared errors, in which easy views count as much as in a mean of PSNR.
-    ssim_weight: of 1 - SSIM (Wang et al. 2004) in windows of 7 × 7 pixels. depth_weight: of the depth loss.
-    perceptual_loss: called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1]; its mean counts. It is frozen, no part of
-        `parameters()` and `state_dict()`, and follows the device. None for none.
+    Args:
+        image_loss: 'mse', or 'rmse' for the mean over views of the root of their mean squared errors, in which easy views count as much as in a mean of PSNR.
+        ssim_weight: Of 1 - SSIM (Wang et al. 2004) in windows of 7 × 7 pixels.
+        depth_weight: Of the depth loss.
+        perceptual_loss: Called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1]; its mean counts. It is frozen, no part of `parameters()` and `state_dict()`, and
+            follows the device. None for none.
     """
 
     place: Tensor
@@ -124,7 +130,11 @@ class ViewLoss(Module):
         return self
 
     def forward(self, pred: Tensor, target: Tensor, depth: Tensor | None = None) -> tuple[Tensor, LossBreakdown]:
-        """The loss and its parts, of views (... c h w) in [0, 1]. depth: the depth loss, a scalar."""
+        """The loss and its parts, of views (... c h w) in [0, 1].
+
+        Args:
+            depth: The depth loss, a scalar.
+        """
         pred, target = (rearrange(images, '... c h w -> (...) c h w') for images in (pred, target))
         error = mse(pred, target)
         perceptual = dissimilarity = torch.zeros_like(error)
@@ -149,8 +159,10 @@ class PerceptualLoss(Module):
 
     Make it by `from_matconvnet` (the paper's weights) or `from_torchvision`; this library comes without the weights.
 
-    weights: (weight, bias) of each layer of `VGG_LAYERS`, by name.
-    mean, std: of the network's input, which is (x - mean) / std for images x in [0, 1].
+    Args:
+        weights: (weight, bias) of each layer of `VGG_LAYERS`, by name.
+        mean: Of the network's input, which is (x - mean) / std for images x in [0, 1].
+        std: Of the network's input, which is (x - mean) / std for images x in [0, 1].
     """
 
     def __init__(self, weights: Weights, *, mean: tuple[float, ...], std: tuple[float, ...]):
@@ -174,7 +186,9 @@ class PerceptualLoss(Module):
     def from_matconvnet(cls, path: str | PathLike[str]) -> PerceptualLoss:
         """The paper's: MatConvNet's `imagenet-vgg-verydeep-19.mat` in a file, whose input is 255 x - (123.68, 116.779, 103.939).
 
-        Errors: ImportError without scipy (extra `perceptual`), ValueError for a file that is missing or another network's.
+        Raises:
+            ImportError: Without scipy (extra `perceptual`).
+            ValueError: For a file that is missing or another network's.
         """
         try:
             from scipy.io import loadmat
@@ -206,14 +220,16 @@ class PerceptualLoss(Module):
     def from_torchvision(cls, weights: str | PathLike[str] | Mapping[str, Any] | None = None) -> PerceptualLoss:
         """Torchvision's VGG-19, with its own input normalisation.
 
-        weights: a file of its state dict, or the state dict; None lets torchvision download IMAGENET1K_V1, the one
-            download in this library, and needs the extra `perceptual`.
-
         The paper's factors belong to a network whose input is in units of 1/255. Torchvision's is in units of its std, about
         57 times as large, so features are multiplied by 255 × mean std. Were its weights the paper's, rescaled for
         that unit and with one std for all channels, the losses would be equal; it was trained by itself, so they are alike.
 
-        Errors: ImportError without torchvision for the download, ValueError for what is no VGG-19.
+        Args:
+            weights: a file of its state dict, or the state dict; None lets torchvision download IMAGENET1K_V1, the one download in this library, and needs the extra `perceptual`.
+
+        Raises:
+            ImportError: Without torchvision for the download.
+            ValueError: For what is no VGG-19.
         """
         if weights is None:
             try:
@@ -250,8 +266,12 @@ class PerceptualLoss(Module):
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar.
 
-        pred, target: (b 3 h w) in [0, 1], h and w at least 16. Gradients reach `pred` alone.
-        Errors: ValueError for other shapes and types.
+        Args:
+            pred: (b 3 h w) in [0, 1], h and w at least 16. Gradients reach `pred` alone.
+            target: (b 3 h w) in [0, 1], h and w at least 16. Gradients reach `pred` alone.
+
+        Raises:
+            ValueError: For other shapes and types.
         """
         check_floating(pred = pred, target = target)
         sizes = check_shape('b 3 h w', None, 'The network was trained on images of three channels.', pred = pred)

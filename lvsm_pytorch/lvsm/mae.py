@@ -28,13 +28,23 @@ class MAELossBreakdown(NamedTuple):
 
 
 class Recon(NamedTuple):
-    """mask: (b v) bool, which views were masked. pred: (n ...), the reconstructions, in the order of `mask.nonzero()`."""
+    """What was rendered of masked views.
+
+    Attributes:
+        mask: (b v) bool, which views were masked.
+        pred: (n ...), the reconstructions, in the order of `mask.nonzero()`.
+    """
     mask: Tensor
     pred: Tensor
 
 
 class ImageAndRayRecon(NamedTuple):
-    """images: mask and (n c h w) in [0, 1]. rays: mask and (n 6 h w)."""
+    """What was rendered of images, and of rays.
+
+    Attributes:
+        images: `Recon` of (n c h w) in [0, 1].
+        rays: `Recon` of (n 6 h w).
+    """
     images: Recon
     rays: Recon
 
@@ -42,13 +52,14 @@ class ImageAndRayRecon(NamedTuple):
 class MAE(Module):
     """Trains an LVSM, without a target, to reconstruct what is masked.
 
-    lvsm: the model to train.
-    frac_masked: the fraction of a scene's image-ray pairs of which one half is masked, above 0 and below 1; at least one pair is.
-    frac_images_to_ray_masked: of the masked pairs, the expected fraction whose image is masked, from 0 (rays alone) to 1
-        (images alone). A pair never loses both.
-    image_to_ray_loss_weight: factor of the images' squared errors.
+    Args:
+        lvsm: The model to train.
+        frac_masked: The fraction of a scene's image-ray pairs of which one half is masked, above 0 and below 1; at least one pair is.
+        frac_images_to_ray_masked: Of the masked pairs, the expected fraction whose image is masked, from 0 (rays alone) to 1 (images alone). A pair never loses both.
+        image_to_ray_loss_weight: Factor of the images' squared errors.
 
-    Errors: ValueError for fractions out of range and for anything but an LVSM.
+    Raises:
+        ValueError: For fractions out of range and for anything but an LVSM.
     """
 
     def __init__(
@@ -93,14 +104,18 @@ class MAE(Module):
     ) -> Tensor | tuple:
         """The masked loss: squared errors of all masked values, images' weighted, averaged.
 
-        images: (b v c h w) in [0, 1]. rays: (b v 6 h w). At least two views a scene.
-        num_images: (b), integers from 2 to v: the first so many views are real; the others may hold anything.
-        generator: draws the masks, and makes them repeatable; on any device. Without one they are random in training,
-            and always the same in `eval()`.
-        cameras: the (b v ...) cameras, as a model with a `camera_encoding` other than the paper's needs them.
+        Args:
+            images: (b v c h w) in [0, 1].
+            rays: (b v 6 h w). At least two views a scene.
+            num_images: (b), integers from 2 to v: the first so many views are real; the others may hold anything.
+            generator: Draws the masks, and makes them repeatable; on any device. Without one they are random in training, and always the same in `eval()`.
+            cameras: The (b v ...) cameras, as a model with a `camera_encoding` other than the paper's needs them.
 
-        Returns the loss; (loss, MAELossBreakdown); (loss, ImageAndRayRecon); or (loss, (MAELossBreakdown, ImageAndRayRecon)).
-        Errors: ValueError as in `LVSM.tokens`, and for fewer than two views.
+        Returns:
+            The loss; (loss, MAELossBreakdown); (loss, ImageAndRayRecon); or (loss, (MAELossBreakdown, ImageAndRayRecon)).
+
+        Raises:
+            ValueError: As in `LVSM.tokens`, and for fewer than two views.
         """
         views = validated_inputs(self.lvsm, images, rays, num_images, cameras, min_views = 2)
         valid_mask = torch.ones(images.shape[:2], dtype = torch.bool) if views.valid_mask is None else views.valid_mask

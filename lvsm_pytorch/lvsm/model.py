@@ -34,34 +34,35 @@ from lvsm_pytorch.precision import Float32Linear
 class LVSM(Pretrained, Module):
     """The paper's network.
 
-    dim: width of a token.
-    max_image_size: height and width in pixels that images have by default; a multiple of `patch_size`. More pixels get a warning: no weight depends on it.
-    patch_size: height and width of a patch, in pixels.
-    depth: number of transformer blocks.
-    heads: attention heads, `dim // dim_head` by default.
-    dim_head: width of a head.
-    channels: channels of the images.
-    dropout_input_ray_prob: chance of an input view to lose its rays in a training step, from 0 up to below 1.
-    perceptual_loss: called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1], its mean is added to the
-        loss. It is frozen, is no part of `parameters()` and `state_dict()`, and follows the model's device.
-        For example `losses.PerceptualLoss`, or any module with the same call. None by default.
-    perceptual_loss_weight: its factor; 0.5 is the paper's for scenes, 1.0 for objects.
-    decoder_kwargs: flags of `x_transformers.Encoder`, over those that make it the paper's.
-    input_attends_target: True is the paper's network, where all tokens attend to all. With False input tokens attend to input tokens alone:
-        a scene is encoded once, as a key-value cache, and each view of it costs its own tokens alone. Weights load in both modes.
-    camera_encoding: 'plucker' is the paper's, where tokens have cameras as rays alone. With 'prope' attention has relative
-        poses (`prope`). Tokens then take directions in the frame of their own camera, so that moving the whole world changes nothing,
-        and all calls need `cameras`. `dim_head` must be a multiple of 8.
-    num_depth_planes: planes of a plane sweep, which samples the input views at so many depths along the rays of a target.
-        The samples are added to target tokens, and composited with the decoded view by weights of each pixel. 0 is the paper's. With any, `forward`, `encode` and
-        `render` need `cameras`, and there is no `tokens`.
-    near_plane: depth of the nearest plane, in units of the world of the rays. The farthest is infinite; inverse depths are evenly spaced.
-    plane_sweep: by what planes are compared, of `conditioning.PLANE_SWEEPS`: 'colors', or 'features' of a small CNN, from coarse to fine (`feature_sweep`).
-    image_loss, ssim_loss_weight, depth_loss_weight: other parts of the training loss (`losses.ViewLoss`); by default it is the paper's.
-    gradient_checkpointing: in training keep no more than a block's input, and compute the block anew for its gradients: less memory
-        for a third more time. No part of a saved config.
+    Args:
+        dim: Width of a token.
+        max_image_size: Height and width in pixels that images have by default; a multiple of `patch_size`. More pixels get a warning: no weight depends on it.
+        patch_size: Height and width of a patch, in pixels.
+        depth: Number of transformer blocks.
+        heads: Attention heads, `dim // dim_head` by default.
+        dim_head: Width of a head.
+        channels: Channels of the images.
+        dropout_input_ray_prob: Chance of an input view to lose its rays in a training step, from 0 up to below 1.
+        perceptual_loss: Called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1], its mean is added to the loss. It is frozen, is no part of `parameters()` and
+            `state_dict()`, and follows the model's device. For example `losses.PerceptualLoss`, or any module with the same call. None by default.
+        perceptual_loss_weight: Its factor; 0.5 is the paper's for scenes, 1.0 for objects.
+        decoder_kwargs: Flags of `x_transformers.Encoder`, over those that make it the paper's.
+        input_attends_target: True is the paper's network, where all tokens attend to all. With False input tokens attend to input tokens alone: a scene is encoded once, as a key-value
+            cache, and each view of it costs its own tokens alone. Weights load in both modes.
+        camera_encoding: 'plucker' is the paper's, where tokens have cameras as rays alone. With 'prope' attention has relative poses (`prope`). Tokens then take directions in the frame
+            of their own camera, so that moving the whole world changes nothing, and all calls need `cameras`. `dim_head` must be a multiple of 8.
+        num_depth_planes: Planes of a plane sweep, which samples the input views at so many depths along the rays of a target. The samples are added to target tokens, and composited
+            with the decoded view by weights of each pixel. 0 is the paper's. With any, `forward`, `encode` and `render` need `cameras`, and there is no `tokens`.
+        near_plane: Depth of the nearest plane, in units of the world of the rays. The farthest is infinite; inverse depths are evenly spaced.
+        plane_sweep: By what planes are compared, of `conditioning.PLANE_SWEEPS`: 'colors', or 'features' of a small CNN, from coarse to fine (`feature_sweep`).
+        image_loss: Of `losses.ViewLoss`, as the next two; by default the loss is the paper's.
+        ssim_loss_weight: Of `losses.ViewLoss`.
+        depth_loss_weight: Of `losses.ViewLoss`.
+        gradient_checkpointing: In training keep no more than a block's input, and compute the block anew for its gradients: less memory for a third more time. No part of a saved
+            config.
 
-    Errors: ValueError for arguments out of range, and for keys that the Encoder doesn't know.
+    Raises:
+        ValueError: For arguments out of range, and for keys that the Encoder doesn't know.
     """
 
     def __init__(
@@ -153,22 +154,25 @@ class LVSM(Pretrained, Module):
     ) -> Tensor | tuple[Tensor, LossBreakdown] | Embeds:
         """Renders the target views; with `target_images`, returns the loss.
 
-        input_images: (b v c h w) in [0, 1]; h and w are multiples of `patch_size`.
-        input_rays: (b v 6 h w), Plücker rays as `geometry.plucker_rays` makes them, in any world frame common to a scene. Zeros where missing.
-        target_rays: (b 6 h w) for one view, (b t 6 h w) for several, which don't attend to each other.
-        target_images: (b c h w) or (b t c h w) in [0, 1], as `target_rays`.
-        num_input_images: (b), integers from 1 to v: the first so many views are valid; the others are padding, and may hold anything.
-        return_loss_breakdown: with target images, return the parts of the loss too.
-        return_embed: return tokens instead.
-        cameras: the (b v+t ...) cameras of inputs, then targets, as `camera_encoding` or `num_depth_planes` other than the paper's need them.
-            The paper's network uses rays alone, and its result does not depend on them.
-        depth_range: (b 2), the distances, in units of the world, between which planes are placed with plane_sweep = 'features'; far may be infinite.
-        target_distances: (b t h w), the true distances along target rays where they are known, infinite for sky: for the depth loss.
+        Args:
+            input_images: (b v c h w) in [0, 1]; h and w are multiples of `patch_size`.
+            input_rays: (b v 6 h w), Plücker rays as `geometry.plucker_rays` makes them, in any world frame common to a scene. Zeros where missing.
+            target_rays: (b 6 h w) for one view, (b t 6 h w) for several, which don't attend to each other.
+            target_images: (b c h w) or (b t c h w) in [0, 1], as `target_rays`.
+            num_input_images: (b), integers from 1 to v: the first so many views are valid; the others are padding, and may hold anything.
+            return_loss_breakdown: With target images, return the parts of the loss too.
+            return_embed: Return tokens instead.
+            cameras: The (b v+t ...) cameras of inputs, then targets, as `camera_encoding` or `num_depth_planes` other than the paper's need them. The paper's network uses rays alone,
+                and its result does not depend on them.
+            depth_range: (b 2), the distances, in units of the world, between which planes are placed with plane_sweep = 'features'; far may be infinite.
+            target_distances: (b t h w), the true distances along target rays where they are known, infinite for sky: for the depth loss.
 
-        Returns the views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss,
-        mean squared error + `perceptual_loss_weight` × perceptual loss, or (loss, LossBreakdown); or `Embeds`.
+        Returns:
+            The views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss, mean squared error + `perceptual_loss_weight` × perceptual loss, or (loss,
+                LossBreakdown); or `Embeds`.
 
-        Errors: ValueError for wrong shapes, types and counts.
+        Raises:
+            ValueError: For wrong shapes, types and counts.
         """
         inputs, targets = validated(self, input_images, input_rays, target_rays, target_images, num_input_images, cameras, depth_range, target_distances)
 
@@ -195,11 +199,16 @@ class LVSM(Pretrained, Module):
     ) -> EncodedScene:
         """Encodes scenes, to be rendered any number of times.
 
-        images: (b v c h w) in [0, 1]. rays: (b v 6 h w). num_images: (b), how many views are valid. cameras: the (b v ...)
-            cameras. depth_range: (b 2). All as in `forward`.
-        input_attends_target: another mode than the model's, for this scene.
+        Args:
+            images: (b v c h w) in [0, 1].
+            rays: (b v 6 h w).
+            num_images: (b), how many views are valid.
+            cameras: The (b v ...) cameras, as in `forward`.
+            depth_range: (b 2), as in `forward`.
+            input_attends_target: Another mode than the model's, for this scene.
 
-        Errors: ValueError for wrong shapes, types and counts.
+        Raises:
+            ValueError: For wrong shapes, types and counts.
         """
         inputs = validated_inputs(self, images, rays, num_images, cameras, depth_range)
         return self.encode_views(inputs, self.input_attends_target if input_attends_target is None else input_attends_target)
@@ -207,12 +216,17 @@ class LVSM(Pretrained, Module):
     def render(self, scene: EncodedScene, target_rays: Tensor, *, cameras: Cameras | None = None, chunk_size: int | None = None) -> Tensor:
         """The views of encoded scenes, as `forward` renders them.
 
-        scene: of b scenes, from `encode`.
-        target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w need not be the inputs'.
-        cameras: their (b ...) or (b t ...) cameras, in the world of the scene's, as `camera_encoding` or `num_depth_planes` other than the paper's need them.
-        chunk_size: so many views of each scene at a time, which bounds the memory; all at once by default.
+        Args:
+            scene: Of b scenes, from `encode`.
+            target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w need not be the inputs'.
+            cameras: Their (b ...) or (b t ...) cameras, in the world of the scene's, as `camera_encoding` or `num_depth_planes` other than the paper's need them.
+            chunk_size: So many views of each scene at a time, which bounds the memory; all at once by default.
 
-        Returns (b c h w) or (b t c h w) in [0, 1]. Errors: ValueError for wrong shapes, and for a scene of another kind of model.
+        Returns:
+            (b c h w) or (b t c h w) in [0, 1].
+
+        Raises:
+            ValueError: For wrong shapes, and for a scene of another kind of model.
         """
         if chunk_size is not None and chunk_size < 1:
             fail('chunk_size', 'must be at least 1', chunk_size, 'Leave it out for all views at once.')
@@ -301,12 +315,16 @@ class LVSM(Pretrained, Module):
 
         With `input_attends_target = False`, nobody but itself attends to a view whose image is missing.
 
-        images: (b v c h w) in [0, 1]. rays: (b v 6 h w).
-        image_mask: (b v) bool, True where a view's image is missing; the view is then a target.
-        ray_mask: (b v) bool, True where a view's rays are missing; they are then zeros, which no real ray is.
-        num_images, cameras: as in `encode`.
+        Args:
+            images: (b v c h w) in [0, 1].
+            rays: (b v 6 h w).
+            image_mask: (b v) bool, True where a view's image is missing; the view is then a target.
+            ray_mask: (b v) bool, True where a view's rays are missing; they are then zeros, which no real ray is.
+            num_images: As in `encode`.
+            cameras: As in `encode`.
 
-        Errors: ValueError for wrong shapes, types and counts, and with `num_depth_planes`, where pixels are not of tokens alone.
+        Raises:
+            ValueError: For wrong shapes, types and counts, and with `num_depth_planes`, where pixels are not of tokens alone.
         """
         check_tokens_alone(self)
         check_masks(rays, image_mask = image_mask, ray_mask = ray_mask)

@@ -73,10 +73,12 @@ def inverse(order: list[int]) -> list[int]:
 def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What `LVSM` takes for the network of an authors' checkpoint (but `max_image_size`), and its weights.
 
-    checkpoint: their file, read without running any code in it, or its content, or the state dict in it.
+    Args:
+        checkpoint: Their file, read without running any code in it, or its content, or the state dict in it.
 
-    Errors: ValueError for a file that is missing or holds more than tensors and plain values, for the encoder-decoder
-    network, and for keys that are missing, unknown or misshapen, which it lists.
+    Raises:
+        ValueError: For a file that is missing or holds more than tensors and plain values, for the encoder-decoder network, and for keys that are missing, unknown or misshapen, which
+            it lists.
     """
     state = official_state(checkpoint)
     refuse_encoder_decoder(state)
@@ -165,7 +167,8 @@ def official_shapes(*, dim: int, dim_head: int, inner: int, patch_size: int, dep
 def to_official(model: LVSM) -> dict[str, Tensor]:
     """The weights in the authors' layout, exactly; the inverse of `LVSM.from_official`.
 
-    Errors: ValueError for a network that the layout can't express, with what it is that it can't.
+    Raises:
+        ValueError: For a network that the layout can't express, with what it is that it can't.
     """
     inexpressible = sorted(set(model.config['decoder_kwargs']) - NOT_OF_THE_NETWORK)
     inexpressible += [f'channels = {model.channels}'] if model.channels != 3 else []

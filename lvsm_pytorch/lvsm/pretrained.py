@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from lvsm_pytorch.errors import fail
+from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import read_json, write_whole
 from lvsm_pytorch.lvsm.official import read_official
 from lvsm_pytorch.lvsm.sizes import SIZES
@@ -31,11 +33,13 @@ FORMAT_VERSION = 1
 class TrainedFor(NamedTuple):
     """What weights are trained for; far from it, views may be bad.
 
-    pose_frame: how poses were normalised: inputs or scene.
-    image_size: (height, width) in pixels. num_inputs: input views.
-    unit: length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
-    scale: by what the unit is chosen: 'cameras', as `unit` says, or 'depth', by how far the scene is (`geometry.scene_scale`).
-    world: of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `geometry.move_poses`.
+    Attributes:
+        pose_frame: How poses were normalised: inputs or scene.
+        image_size: (height, width) in pixels.
+        num_inputs: Input views.
+        unit: Length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
+        scale: By what the unit is chosen: 'cameras', as `unit` says, or 'depth', by how far the scene is (`geometry.scene_scale`).
+        world: Of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `geometry.move_poses`.
     """
     pose_frame: str
     image_size: tuple[int, int]
@@ -48,7 +52,8 @@ class TrainedFor(NamedTuple):
 class Pretrained(Module):
     """Models that are saved, read and named.
 
-    config: all arguments that it takes to make the same network, but the perceptual loss.
+    Args:
+        config: All arguments that it takes to make the same network, but the perceptual loss.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -56,9 +61,23 @@ class Pretrained(Module):
         self.config = config
         self.trained_for: TrainedFor | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
     @classmethod
     def from_size(cls, name: str, **changes: Any) -> Self:
-        """A new model of one of `SIZES`, with any argument changed. Errors: ValueError for an unknown name."""
+        """A new model of one of `SIZES`, with any argument changed.
+
+        Raises:
+            ValueError: For an unknown name.
+        """
         if name not in SIZES:
             fail('name', f'must be one of {list(SIZES)}', repr(name), 'Or pass the sizes: LVSM(dim, ...).')
 
@@ -67,16 +86,46 @@ class Pretrained(Module):
     def save_pretrained(self, folder: str | PathLike[str], *, dtype: torch.dtype | None = None) -> None:
         """Writes `config.json` and `model.safetensors` into a folder, each whole or not at all. Needs the extra `hub` or `train`.
 
-        dtype: of the weights in the file, unchanged by default; `torch.float16` halves it. They are read back into float32.
         `trained_for`, where it is set, is written too. The perceptual loss is not.
+
+        Args:
+            dtype: Of the weights in the file, unchanged by default; `torch.float16` halves it. They are read back into float32.
         """
         save_pretrained(self, folder, dtype = dtype)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, commit_message: str = 'LVSM', revision: str | None = None, token: str | bool | None = None, dtype: torch.dtype | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes to the Hugging Face hub, into a repository that is made if need be. Needs the extra `hub` or `train`.
+
+        huggingface_hub's own mixin would be a base class, and loaded with the library; this is the same call.
+
+        Args:
+            repo_id: As `name/model`.
+            private: Of a new repository; left out, as the owner's settings are.
+            commit_message: Of the upload.
+            revision: Branch to upload to; left out, the main one.
+            token: Of the hub; left out, that of `hf auth login`.
+            dtype: Of the weights in the file, as in `save_pretrained`.
+
+        Returns:
+            Address of the upload.
+        """
+        api = hub('push_to_hub').HfApi(token = token)
+        repo_id = api.create_repo(repo_id, private = private, exist_ok = True).repo_id
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, dtype = dtype)
+            return str(api.upload_folder(repo_id = repo_id, folder_path = folder, commit_message = commit_message, revision = revision))
 
     @classmethod
     def from_pretrained(
         cls,
         folder_or_hub_id: str | PathLike[str],
         *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | PathLike[str] | None = None,
@@ -86,30 +135,46 @@ class Pretrained(Module):
     ) -> Self:
         """A model that `save_pretrained` wrote, in eval mode. Weights must fit to the last key.
 
-        folder_or_hub_id: the folder, 'solids-128' for the small model that comes with the library (it is trained on built-in synthetic scenes),
-            or a model of the Hugging Face hub (extra `hub`).
-        revision, token, cache_dir, force_download, local_files_only: for the hub, as `huggingface_hub` has them.
-        changes: other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
+        Args:
+            folder_or_hub_id: The folder, 'solids-128' for the small model that comes with the library (it is trained on built-in synthetic scenes), or a model of the Hugging Face hub
+                (extra `hub`).
+            dtype: Of the weights, float32 unless said.
+            torch_dtype: The same, by its older name.
+            device: Where the model is put, 'auto' for a GPU where there is one; the CPU unless said.
+            revision: Of the hub, like what follows, as in `huggingface_hub.hf_hub_download`.
+            token: Of the hub.
+            cache_dir: Of the hub.
+            force_download: Of the hub.
+            local_files_only: Of the hub.
+            changes: Other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
 
-        Errors: ValueError for what is missing, broken, of a later format, or doesn't fit, listing the keys.
+        Raises:
+            ValueError: For what is missing, broken, of a later format, or doesn't fit, listing the keys.
         """
+        if dtype is not None and torch_dtype is not None:
+            fail('torch_dtype', 'must be left out where dtype is given', torch_dtype, 'They are two names of one argument.')
+
         hub_options = dict(revision = revision, token = token, cache_dir = cache_dir, force_download = force_download, local_files_only = local_files_only)
         arguments, trained_for, weights = read_pretrained(folder_or_hub_id, **hub_options)
         model = cls(**{**arguments, **changes})
         load_strictly(model, weights)
         model.trained_for = trained_for
+        model.to(dtype = dtype or torch_dtype, device = None if device is None else pick_device(str(device)))
         return model.eval()
 
     @classmethod
     def from_official(cls, checkpoint: str | PathLike[str] | Mapping[str, Any], *, max_image_size: int = 256) -> Self:
         """The network of a checkpoint of the paper's authors, in eval mode; `official.to_official` is its inverse.
 
-        checkpoint: a file, read without running any code in it, or its content, or the state dict in it. All sizes are
-            taken from its tensors; entries under `loss_computer.` are passed over.
-        max_image_size: height and width that images have by default, in pixels.
-
         The authors publish their weights for non-commercial use.
-        Errors: ValueError as in `official.read_official`, which lists the keys that don't fit.
+
+        Args:
+            checkpoint: a file, read without running any code in it, or its content, or the state dict in it. All sizes are taken from its tensors; entries under `loss_computer.` are
+                passed over.
+            max_image_size: Height and width that images have by default, in pixels.
+
+        Raises:
+            ValueError: As in `official.read_official`, which lists the keys that don't fit.
         """
         sizes, weights = read_official(checkpoint)
         model = cls(**dict(sizes, max_image_size = max_image_size))
@@ -118,7 +183,11 @@ class Pretrained(Module):
 
 
 def save_pretrained(model: Pretrained, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
-    """As `LVSM.save_pretrained`. weights: the model's, where it has but a part of them itself."""
+    """As `LVSM.save_pretrained`.
+
+    Args:
+        weights: The model's, where it has but a part of them itself.
+    """
     save_file = safetensors().save_file
     folder = Path(folder)
     config = dict(
@@ -186,17 +255,17 @@ def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
         fail('folder_or_hub_id', f'must be a folder that is there, one of {packaged_models()}, or a hub id like `name/model`', repr(name), 'Save a model there with save_pretrained.')
 
-    try:
-        from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError(f'{name} is no folder here, and models of the Hugging Face hub need huggingface_hub: pip install "lvsm-pytorch[hub]"') from error
-
-    config, weights = (Path(hf_hub_download(name, file, **hub_options)) for file in (CONFIG, WEIGHTS))
+    download = hub(f'{name} is no folder here').hf_hub_download
+    config, weights = (Path(download(name, file, **hub_options)) for file in (CONFIG, WEIGHTS))
     return config, weights
 
 
 def load_strictly(model: Module, weights: Mapping[str, Tensor]) -> None:
-    """Loads weights that fit to the last key and shape. Errors: ValueError that lists those that don't."""
+    """Loads weights that fit to the last key and shape.
+
+    Raises:
+        ValueError: That lists those that don't.
+    """
     own = model.state_dict()
     missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
     misshapen = [f'{name}: {tuple(weights[name].shape)} for {tuple(own[name].shape)}' for name in own if name in weights and weights[name].shape != own[name].shape]
@@ -214,6 +283,15 @@ def safetensors():
         raise ImportError('models on disk need safetensors: pip install "lvsm-pytorch[hub]"') from error
 
     return safetensors.torch
+
+
+def hub(what: str) -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(f'{what}: models of the Hugging Face hub need huggingface_hub: pip install "lvsm-pytorch[hub]"') from error
+
+    return huggingface_hub
 
 
 def num_inputs_of(model: Pretrained) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from einops import rearrange
+import einx
 from torch import Tensor
 
 from lvsm_pytorch.lvsm.attention import context_mask, token_mask
@@ -19,9 +18,10 @@ if TYPE_CHECKING:
 class Embeds(NamedTuple):
     """Final tokens, after the last norm.
 
-    targets: (b t h w d), or (b h w d) for a single target.
-    inputs: (b v h w d) for a single target. In the paper's mode inputs attend to the target, so that for several there is a set
-        for each, (b t v h w d); with `input_attends_target = False` they don't, and (b v h w d) is for all.
+    Attributes:
+        targets: (b t h w d), or (b h w d) for a single target.
+        inputs: (b v h w d) for a single target. In the paper's mode inputs attend to the target, so that for several there is a set for each, (b t v h w d); with `input_attends_target
+            = False` they don't, and (b v h w d) is for all.
     """
     targets: Tensor
     inputs: Tensor
@@ -53,7 +53,7 @@ def masked_tokens(model: LVSM, views: Views, image_mask: Tensor | None) -> Tenso
     assert views.images is not None
     image_mask = image_mask.to(views.images.device)
     inputs = model.embed_inputs(views._replace(images = mask_out(image_mask, views.images)))
-    tokens = torch.where(rearrange(image_mask, 'b v -> b v 1 1 1'), model.embed_targets(views), inputs)
+    tokens = einx.where('b v, b v h w d, b v h w d', image_mask, model.embed_targets(views), inputs)
 
     if model.input_attends_target:
         return attend_to_all(model, tokens, pose, valid_mask = token_mask(views.valid_mask, tokens))
@@ -63,6 +63,10 @@ def masked_tokens(model: LVSM, views: Views, image_mask: Tensor | None) -> Tenso
 
 
 def attend_to_all(model: LVSM, tokens: Tensor, pose: Tensor | None, **masks: Tensor | None) -> Tensor:
-    """Final tokens (b v h w d) of one sequence. masks: as of `PaperEncoder`."""
+    """Final tokens (b v h w d) of one sequence.
+
+    Args:
+        masks: As of `PaperEncoder`.
+    """
     x, _ = model.transformer(in_sequence(tokens), pose = in_sequence(pose), **masks)
     return x.reshape(tokens.shape)

@@ -36,11 +36,12 @@ CHECKPOINTED: dict[type, type] = {Attention: CheckpointedAttention, FeedForward:
 class PaperEncoder(Encoder):
     """The paper's stack: bias-less pre-norm LayerNorm, RMS QK-norm with one weight for all heads, exact GELU × 4, and its init.
 
-    encoding: the camera encoding.
-    overrides: flags of `x_transformers.Encoder`, over the paper's. Those of the feed-forward (`ff_...`) alone leave the structure of
-        a block as it is, and our loop runs it; with any other the Encoder runs itself.
-    gradient_checkpointing: in training keep a block's input alone, and compute what is in the block anew for its gradients. Where
-        the Encoder runs itself, each half of a block, and norms are kept.
+    Args:
+        encoding: The camera encoding.
+        overrides: Flags of `x_transformers.Encoder`, over the paper's. Those of the feed-forward (`ff_...`) alone leave the structure of a block as it is, and our loop runs it; with
+            any other the Encoder runs itself.
+        gradient_checkpointing: In training keep a block's input alone, and compute what is in the block anew for its gradients. Where the Encoder runs itself, each half of a block, and
+            norms are kept.
     """
 
     def __init__(self, *, dim: int, depth: int, heads: int, dim_head: int, encoding: type[CameraEncoding], overrides: Mapping[str, Any], gradient_checkpointing: bool):
@@ -113,14 +114,17 @@ class PaperEncoder(Encoder):
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
         """All blocks and the last norm.
 
-        x: (b n d), tokens that attend to each other, and to the context.
-        valid_mask: (b n) bool, False for tokens that nobody attends to. Or mask: (b 1 n n) bool, who attends to whom. Without a context.
-        pose: (b n e), their pose encodings.
-        query_start: what becomes of tokens before it is not needed.
-        context: of each block, keys and values (s heads m dim_head) of s scenes with b / s entries of x each.
-        context_mask: (s m) bool, False for those of the context that nobody attends to.
+        Args:
+            x: (b n d), tokens that attend to each other, and to the context.
+            valid_mask: (b n) bool, False for tokens that nobody attends to. Without a context.
+            mask: (b 1 n n) bool, who attends to whom, in its place.
+            pose: (b n e), their pose encodings.
+            query_start: What becomes of tokens before it is not needed.
+            context: Of each block, keys and values (s heads m dim_head) of s scenes with b / s entries of x each.
+            context_mask: (s m) bool, False for those of the context that nobody attends to.
 
-        Returns final tokens (b n-query_start d), and with `return_kv` keys and values of x in each block (b heads n dim_head).
+        Returns:
+            Final tokens (b n-query_start d), and with `return_kv` keys and values of x in each block (b heads n dim_head).
         """
         if self.runs_itself:
             return self.run_itself(x, valid_mask, mask, query_start, context, context_mask)

@@ -28,7 +28,7 @@ def validated(
     model: LVSM, input_images: Tensor, input_rays: Tensor, target_rays: Tensor, target_images: Tensor | None, num_input_images: Tensor | None, cameras: Cameras | None,
     depth_range: Tensor | None = None, target_distances: Tensor | None = None,
 ) -> tuple[Views, Views]:
-    """Inputs and targets (b t ...) of `LVSM.forward`. Errors: as it has them."""
+    """Inputs and targets (b t ...) of `LVSM.forward`, with its errors."""
     sizes = check_images_and_rays(model, input_images = input_images, input_rays = input_rays)
     valid_mask = make_valid_mask(sizes, num_input_images = num_input_images)
     several = check_targets(target_rays, target_images, sizes)
@@ -47,7 +47,7 @@ def validated_inputs(
     model: LVSM, images: Tensor, rays: Tensor, num_images: Tensor | None, cameras: Cameras | None, depth_range: Tensor | None = None, *,
     ray_mask: Tensor | None = None, min_views: int = 1,
 ) -> Views:
-    """Views of `LVSM.encode`, `LVSM.tokens` and `MAE`. Errors: as they have them."""
+    """Views of `LVSM.encode`, `LVSM.tokens` and `MAE`, with their errors."""
     sizes = check_images_and_rays(model, min_views = min_views, images = images, rays = rays)
     check_cameras(model, cameras, sizes['b'], sizes['v'])
     valid_mask = make_valid_mask(sizes, at_least = min_views, num_images = num_images)
@@ -58,7 +58,7 @@ def validated_inputs(
 
 
 def validated_targets(model: LVSM, scene: EncodedScene, target_rays: Tensor, cameras: Cameras | None) -> Views:
-    """Targets (b t ...) of `LVSM.render`. Errors: as it has them."""
+    """Targets (b t ...) of `LVSM.render`, with its errors."""
     check_scene(model, scene)
     check_floating(target_rays = target_rays)
     several = target_rays.ndim == 5
@@ -88,7 +88,8 @@ def without_padding(views: Views) -> Views:
 def check_images_and_rays(model: LVSM, *, min_views: int = 1, **images_and_rays: Tensor) -> dict[str, int]:
     """The sizes b, v, h, w of images and rays that belong together.
 
-    Errors: ValueError for anything else, and for sizes that the model does not take.
+    Raises:
+        ValueError: For anything else, and for sizes that the model does not take.
     """
     (images_name, images), (rays_name, rays) = images_and_rays.items()
     check_floating(**images_and_rays)
@@ -127,7 +128,11 @@ def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: i
 
 
 def check_targets(target_rays: Tensor, target_images: Tensor | None, sizes: dict[str, int]) -> bool:
-    """Whether there are several targets (a t axis). sizes: those of the inputs."""
+    """Whether there are several targets (a t axis).
+
+    Args:
+        sizes: Those of the inputs.
+    """
     check_floating(target_rays = target_rays)
     several = target_rays.ndim == 5
     axis = 't ' if several else ''
@@ -191,7 +196,11 @@ def check_tokens_alone(model: LVSM) -> None:
 
 
 def check_masks(rays: Tensor, **masks: Tensor | None) -> None:
-    """Each is (b v) bool, or None. rays: (b v 6 h w)."""
+    """Each is (b v) bool, or None.
+
+    Args:
+        rays: (b v 6 h w).
+    """
     for name, mask in masks.items():
         if mask is not None:
             check_shape('b v', check_shape('b v 6 h w', rays = rays), **{name: mask})
@@ -254,7 +263,14 @@ def warn_once(model: LVSM, message: str) -> None:
 # arguments of the constructor
 
 def check_arguments(config: dict[str, Any], perceptual_loss: object) -> None:
-    """config: arguments of `LVSM` by name, all of them but the perceptual loss; heads may be None. Errors: ValueError for those out of range."""
+    """Checks the arguments of `LVSM`.
+
+    Args:
+        config: Arguments of `LVSM` by name, all of them but the perceptual loss; heads may be None.
+
+    Raises:
+        ValueError: For those out of range.
+    """
     c = config
 
     for name in ('dim', 'max_image_size', 'patch_size', 'depth', 'dim_head', 'channels'):

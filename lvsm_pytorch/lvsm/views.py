@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import einx
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -15,11 +16,13 @@ from lvsm_pytorch.geometry.cameras import Cameras
 class Views(NamedTuple):
     """Views that are checked (`validation`), with zeros and identities for all that is missing: nothing of it is computed with.
 
-    rays: (b v 6 h w), zeros where a view has none. images: (b v c h w) in [0, 1]; None of target views.
-    cameras: (b v ...), identities where a view has no rays; None where the network takes none.
-    valid_mask: (b v) bool, False for padding; None where there is none.
-    depth_range: (b 2), of input views: near and far distance of the scene; None where it is not known.
-    volume: of target views, what `PlaneSweep.sweep` has found along their rays.
+    Attributes:
+        rays: (b v 6 h w), zeros where a view has none.
+        images: (b v c h w) in [0, 1]; None of target views.
+        cameras: (b v ...), identities where a view has no rays; None where the network takes none.
+        valid_mask: (b v) bool, False for padding; None where there is none.
+        depth_range: (b 2), of input views: near and far distance of the scene; None where it is not known.
+        volume: Of target views, what `PlaneSweep.sweep` has found along their rays.
     """
     rays: Tensor
     images: Tensor | None = None
@@ -44,12 +47,12 @@ class Views(NamedTuple):
 
 def mask_out(mask: Tensor, views: Tensor) -> Tensor:
     """Views (b v c h w), zero where the mask (b v) is True: what they held, NaN too, reaches neither results nor gradients."""
-    return torch.where(rearrange(mask.to(views.device), 'b v -> b v 1 1 1'), 0., views)
+    return einx.where('b v, , b v c h w', mask.to(views.device), views.new_zeros(()), views)
 
 
 def mask_out_cameras(mask: Tensor, cameras: Cameras | None) -> Cameras | None:
     """Cameras (b v ...), with identities where the mask (b v) is True."""
-    return None if cameras is None else cameras.map(lambda t: torch.where(rearrange(mask.to(t.device), 'b v -> b v 1 1'), torch.eye(t.shape[-1], dtype = t.dtype, device = t.device), t))
+    return None if cameras is None else cameras.map(lambda t: einx.where('b v, i j, b v i j', mask.to(t.device), torch.eye(t.shape[-1], dtype = t.dtype, device = t.device), t))
 
 
 def in_sequence(tokens: Tensor | None) -> Any:

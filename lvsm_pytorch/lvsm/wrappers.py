@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import einx
 import torch
 from einops import einsum
 from torch import Tensor
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 class CameraWrapper(Module):
     """An LVSM that takes cameras.
 
-    lvsm: the model. Errors: ValueError for anything else.
+    Args:
+        lvsm: The model.
+
+    Raises:
+        ValueError: For anything else.
     """
 
     def __init__(self, lvsm: LVSM):
@@ -53,14 +58,23 @@ class CameraWrapper(Module):
     ) -> Any:
         """As `LVSM.forward`, with cameras in the place of rays.
 
-        input_intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
-        input_extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
-        input_translation: (b v 3), t of world to camera.
-        input_uniform_points: (b v 3 h w), homogeneous pixel coordinates; the grid of pixel centres where left out.
-        target_...: the same of one view (b ...) or of several (b t ...).
-        The others: as `LVSM.forward`. The cameras of padded views may hold anything.
+        Args:
+            input_intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
+            input_extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
+            input_translation: (b v 3), t of world to camera.
+            input_uniform_points: (b v 3 h w), homogeneous pixel coordinates; the grid of pixel centres where left out.
+            target_intrinsic_rotation: As of the inputs, of one target view (b ...) or of several (b t ...).
+            target_extrinsic_rotation: As of the inputs, likewise.
+            target_translation: As of the inputs, likewise.
+            target_uniform_points: As of the inputs, likewise.
+            input_images: As in `LVSM.forward`, like what follows.
+            target_images: The same.
+            num_input_images: The same. The cameras of padded views may hold anything.
+            return_loss_breakdown: The same.
+            return_embed: The same.
 
-        Errors: ValueError for wrong shapes, and for a K of a real view that can't be inverted.
+        Raises:
+            ValueError: For wrong shapes, and for a K of a real view that can't be inverted.
         """
         sizes = check_shape('b v c h w', dict(c = self.lvsm.channels), input_images = input_images)
         several = isinstance(target_intrinsic_rotation, Tensor) and target_intrinsic_rotation.ndim == 4
@@ -97,7 +111,11 @@ class CameraWrapper(Module):
 class MAECameraWrapper(Module):
     """An MAE that takes cameras.
 
-    mae: the model. Errors: ValueError for anything else.
+    Args:
+        mae: The model.
+
+    Raises:
+        ValueError: For anything else.
     """
 
     def __init__(self, mae: MAE):
@@ -121,13 +139,17 @@ class MAECameraWrapper(Module):
     ) -> Any:
         """As `MAE.forward`, with cameras in the place of rays.
 
-        intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
-        extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
-        translation: (b v 3), t of world to camera.
-        uniform_points: (b v 3 h w), homogeneous pixel coordinates; the grid of pixel centres where left out.
-        images, num_images, further keywords: as `MAE.forward`. The cameras of padded views may hold anything.
+        Args:
+            intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
+            extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
+            translation: (b v 3), t of world to camera.
+            uniform_points: (b v 3 h w), homogeneous pixel coordinates; the grid of pixel centres where left out.
+            images: As in `MAE.forward`.
+            num_images: As in `MAE.forward`. The cameras of padded views may hold anything.
+            kwargs: Further arguments of `MAE.forward`.
 
-        Errors: ValueError for wrong shapes, and for a K of a real view that can't be inverted.
+        Raises:
+            ValueError: For wrong shapes, and for a K of a real view that can't be inverted.
         """
         sizes = check_shape('b v c h w', dict(c = self.mae.lvsm.channels), images = images)
         valid_mask = make_valid_mask(sizes, num_images = num_images)
@@ -145,7 +167,7 @@ class MAECameraWrapper(Module):
 
 def masked(keep: Tensor, tensor: Tensor, stand_in: Tensor) -> Tensor:
     """`tensor` (b v ...) with `stand_in` (...) where `keep` (b v) is False."""
-    return torch.where(keep.to(tensor.device).reshape(*keep.shape, *(1,) * stand_in.ndim), tensor, stand_in)
+    return einx.where('b v, b v ..., ...', keep.to(tensor.device), tensor, stand_in)
 
 
 @in_float32

@@ -22,6 +22,7 @@ from lvsm_pytorch.evaluation.metrics import render_batch
 from lvsm_pytorch.files import read_tensors, write_whole
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import save_pretrained
+from lvsm_pytorch.training.average import averaged
 from lvsm_pytorch.training.initialization import initial_model
 from lvsm_pytorch.training.optim import optimizer_of
 from lvsm_pytorch.training.runs import model_of
@@ -33,9 +34,15 @@ FORMAT_VERSION = 1
 
 
 class Progress(NamedTuple):
-    """step: steps that are done. samples: those that were trained with; the data resumes after them. skipped: steps that were not taken,
-    and in a row until now. seconds: that it took. best_psnr: of held-out views, in dB, at the validation after `best_step` steps. run_id: the
-    same for all parts of a run.
+    """Where a run is.
+
+    Attributes:
+        step: Steps that are done.
+        samples: Those that were trained with; the data resumes after them.
+        skipped: Steps that were not taken, and in a row until now.
+        seconds: That it took.
+        best_psnr: Of held-out views, in dB, at the validation after `best_step` steps.
+        run_id: The same for all parts of a run.
     """
     step: int = 0
     samples: int = 0
@@ -75,7 +82,11 @@ class Checkpoints:
         return sorted(int(path.stem.removeprefix('step-')) for path in self.folder.glob('step-*.pt'))
 
     def save(self, progress: Progress, state: dict[str, Any]) -> None:
-        """Errors: OSError where it can't be written; the checkpoints before are as they were."""
+        """Writes a checkpoint, and deletes those that need not be kept.
+
+        Raises:
+            OSError: Where it can't be written; the checkpoints before are as they were.
+        """
         self.folder.mkdir(parents = True, exist_ok = True)
         content = dict(format_version = FORMAT_VERSION, progress = progress._asdict(), **state)
         write_whole(self.path(progress.step), lambda temporary: torch.save(content, temporary))
@@ -87,7 +98,8 @@ class Checkpoints:
     def last(self) -> tuple[Progress, dict[str, Any]] | None:
         """The newest checkpoint that can be read; None where there is none at all.
 
-        Errors: ValueError where there are some and none can be read, and for one of a later format.
+        Raises:
+            ValueError: Where there are some and none can be read, and for one of a later format.
         """
         for step in reversed(self.steps()):
             try:
@@ -109,9 +121,13 @@ class Checkpoints:
 
 
 class Training:
-    """What is trained. network and optimizer: as accelerate has prepared them. average: ema-pytorch's, of the weights, or None.
+    """What is trained.
 
-    model: of the same sizes, by which it is saved.
+    Args:
+        network: As accelerate has prepared them.
+        optimizer: As accelerate has prepared them.
+        average: Of the weights, or None.
+        model: Of the same sizes, by which it is saved.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, model: LVSM, network: nn.Module, optimizer: Any, average: Any):
@@ -133,10 +149,8 @@ class Training:
             model.load_state_dict(initial_model(config.init_from).state_dict())
 
         if config.ema_decay > 0:
-            from ema_pytorch import EMA
-
-            copy = model_of(replace(config, perceptual_loss = None))
-            average = EMA(model, copy, beta = config.ema_decay, update_after_step = 0, update_every = 1, include_online_model = False, use_foreach = True).to(accelerator.device)
+            average = averaged(model_of(replace(config, perceptual_loss = None)), config.ema_decay).to(accelerator.device)
+            average.update_parameters(model)
 
         model.to(accelerator.device)  # with its perceptual loss, which FSDP would leave where it is
         network, optimizer = accelerator.prepare(model, optimizer_of(model, config))
@@ -150,12 +164,12 @@ class Training:
     @property
     def validated(self) -> LVSM:
         """The model that is validated and saved: the average of the weights, if there is one."""
-        model = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.ema_model
+        model = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.module
         return cast(LVSM, model)
 
     def update_average(self) -> None:
         if self.average is not None:
-            self.average.update()
+            self.average.update_parameters(self.model)
 
     def render(self, batch: Batch) -> Tensor:
         """As `metrics.render_batch`."""
@@ -193,7 +207,11 @@ class Training:
             checkpoints.save(progress, state)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
-        """Loads the last checkpoint, if there is one; returns where the run is and what changed in the config since. Errors: ValueError as `Checkpoints.last` and `set_state`."""
+        """Loads the last checkpoint, if there is one; returns where the run is and what changed in the config since.
+
+        Raises:
+            ValueError: As `Checkpoints.last` and `set_state`.
+        """
         last = checkpoints.last()
 
         if last is None:
@@ -204,7 +222,11 @@ class Training:
         return progress, changes(state['config'], self.config)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Errors: ValueError for the checkpoint of another network."""
+        """Continues from a state.
+
+        Raises:
+            ValueError: For the checkpoint of another network.
+        """
         from torch.distributed.checkpoint.state_dict import set_state_dict
 
         try:

@@ -17,7 +17,8 @@ NETWORK = ('patch_size', 'dim', 'depth', 'heads', 'dim_head', 'camera_encoding',
 def initial_model(init_from: str) -> LVSM:
     """The model of a run, of a folder that `save_pretrained` wrote, of the library, of the Hugging Face hub, or of a checkpoint of the LVSM authors, which is a file.
 
-    Errors: ValueError for what is missing or is none of these.
+    Raises:
+        ValueError: For what is missing or is none of these.
     """
     return LVSM.from_official(init_from) if Path(init_from).is_file() else LVSM.from_pretrained(init_from)
 
@@ -25,7 +26,8 @@ def initial_model(init_from: str) -> LVSM:
 def with_network_of_weights(config: TrainConfig) -> TrainConfig:
     """The config with the network of its initial weights, where there are any: fields that are as by default say nothing.
 
-    Errors: ValueError for a field of the network that is set otherwise.
+    Raises:
+        ValueError: For a field of the network that is set otherwise.
     """
     if config.init_from is None:
         return config

@@ -18,7 +18,14 @@ METRICS = 'metrics.jsonl'
 
 
 class Step(NamedTuple):
-    """loss, error: of its samples, the latter the mean squared error. gradient_norm: before it was scaled down. seconds: that it took, data included."""
+    """What a step gave.
+
+    Attributes:
+        loss: Of its samples.
+        error: The mean squared error of its samples.
+        gradient_norm: Before it was scaled down.
+        seconds: That it took, data included.
+    """
     loss: float
     error: float
     gradient_norm: float
@@ -29,7 +36,8 @@ class Step(NamedTuple):
 class Log:
     """As a context. Processes other than the main one tell nothing.
 
-    progress: where the run is. Records of later steps, from before an interruption, are removed.
+    Args:
+        progress: Where the run is. Records of later steps, from before an interruption, are removed.
     """
 
     def __init__(self, config: TrainConfig, progress: Progress, *, is_main: bool):
@@ -70,7 +78,11 @@ class Log:
         self.bar.update()
 
     def record(self, progress: Progress, found: dict[str, float]) -> None:
-        """Means over the steps since the last record. found: figures of a validation, if there was one."""
+        """Means over the steps since the last record.
+
+        Args:
+            found: Figures of a validation, if there was one.
+        """
         mean = self.mean()
         values = dict(
             loss = mean.loss,
@@ -119,7 +131,11 @@ def psnr_of(error: float) -> float:
 
 
 def check_trackers(config: TrainConfig) -> None:
-    """Errors: ImportError for one that is not installed."""
+    """Checks that what the config reports to is installed.
+
+    Raises:
+        ImportError: For one that is not installed.
+    """
     for name, is_wanted in dict(tensorboard = config.tensorboard, wandb = config.wandb).items():
         if is_wanted and find_spec(name) is None:
             raise ImportError(f'{name} is not installed: pip install {name}, or leave it out by --no-{name}')

@@ -39,12 +39,17 @@ MOST_SKIPPED_IN_A_ROW = 100
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
     """Trains a model as the config says, and returns the figures of the last validation.
 
-    resume: resume the run in `config.out`, if there is one. overwrite: delete it and start anew.
-
     Writes into `config.out` what is listed there. Ctrl-C and SIGTERM finish the step, and save a checkpoint.
-    Errors: ImportError for trackers that are not installed; ValueError for data and settings that can't be trained with, and for a run
-    that has diverged; `Stopped` for a run that was stopped by a signal; OSError where the folder can't be written, with all that was saved
-    before whole.
+
+    Args:
+        resume: Resume the run in `config.out`, if there is one.
+        overwrite: Delete it and start anew.
+
+    Raises:
+        ImportError: For trackers that are not installed.
+        ValueError: For data and settings that can't be trained with, and for a run that has diverged.
+        Stopped: For a run that was stopped by a signal.
+        OSError: Where the folder can't be written, with all that was saved before whole.
     """
     if resume and overwrite:
         fail('resume', 'must be left out with --overwrite', 'both', 'Choose one of --resume and --overwrite.')
@@ -167,7 +172,9 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
     """Several processes where a launcher has started them, one where none has.
 
-    Errors: ImportError without accelerate; ValueError for a device that isn't there, and for what can't be done by so many processes.
+    Raises:
+        ImportError: Without accelerate.
+        ValueError: For a device that isn't there, and for what can't be done by so many processes.
     """
     try:
         from accelerate import Accelerator
@@ -202,7 +209,11 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
 
 
 def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
-    """Precision is left to autocast: FSDP would round the rays to bfloat16. Errors: ValueError for what FSDP can't do."""
+    """Precision is left to autocast: FSDP would round the rays to bfloat16.
+
+    Raises:
+        ValueError: For what FSDP can't do.
+    """
     from accelerate.utils import DynamoBackend
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -221,7 +232,11 @@ def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
 
 
 def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
-    """Makes the folder of the run. Errors: ValueError where there is a run that is neither resumed nor overwritten."""
+    """Makes the folder of the run.
+
+    Raises:
+        ValueError: Where there is a run that is neither resumed nor overwritten.
+    """
     run = config.out
 
     if (run / CONFIG).exists() and not resume and not overwrite:

@@ -1,6 +1,9 @@
 """Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"): steps of matrices that are turned into near-orthogonal ones.
 
-torch's own Muon rounds to bfloat16, in which CPUs without bfloat16 units take longer for a step than for the network, and knows of matrices alone.
+Why not torch.optim.Muon: its Newton-Schulz rounds to bfloat16, in which CPUs without bfloat16 units take longer for a step than for the
+network; its steps are not the same (the tests allow a cosine of 0.98 between them, for singular values that end elsewhere around 1), so that a
+run would depend on the device; and it takes matrices alone, one by one, which needs a second optimizer with its own state. This one is float32
+on every device, computes matrices of one shape together, takes weights that FSDP has shared out, and is AdamW for the rest.
 """
 
 from __future__ import annotations
@@ -22,11 +25,15 @@ ROUNDS = 5
 class Muon(torch.optim.AdamW):
     """Of one optimizer two: Muon for matrices, AdamW for the other parameters.
 
-    matrices: parameters (rows columns) of hidden layers. others: groups of parameters, as AdamW takes them.
-    muon_lr: of matrices. momentum: of their gradients, Nesterov's. weight_decay: of matrices, decoupled as AdamW's.
-    other arguments: of AdamW.
-
     A step of a matrix has singular values of about muon_lr · √max(1, rows / columns).
+
+    Args:
+        matrices: Parameters (rows columns) of hidden layers.
+        others: Groups of parameters, as AdamW takes them.
+        muon_lr: Of matrices.
+        momentum: Of their gradients, Nesterov's.
+        weight_decay: Of matrices, decoupled as AdamW's.
+        adamw: Arguments of AdamW.
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], others: list[dict[str, Any]], *, muon_lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0., **adamw: Any):

@@ -27,7 +27,11 @@ MOST_VIEWS = 32
 # what a config stands for
 
 def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
-    """A new model, with random weights. source: of its samples, by which it knows the unit or the world of the rays."""
+    """A new model, with random weights.
+
+    Args:
+        source: Of its samples, by which it knows the unit or the world of the rays.
+    """
     model = LVSM(
         config.dim,
         max_image_size = config.image_size,
@@ -97,7 +101,11 @@ def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
 
 
 def first_scene(config: TrainConfig, problems: Problems) -> Scene:
-    """The first that can be used, and of many views those that follow each other. Errors: ValueError where none can."""
+    """The first that can be used, and of many views those that follow each other.
+
+    Raises:
+        ValueError: Where none can.
+    """
     if config.data is None:
         return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MOST_VIEWS, image_size = config.image_size)
 
@@ -122,6 +130,7 @@ def workers_of(config: TrainConfig, device: torch.device) -> int:
 def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
     """The config and the trained model of a run, in eval mode on the CPU.
 
-    Errors: ValueError for a folder that is no run, or whose weights don't fit its config.
+    Raises:
+        ValueError: For a folder that is no run, or whose weights don't fit its config.
     """
     return load_run_config(run), LVSM.from_pretrained(run)

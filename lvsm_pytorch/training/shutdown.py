@@ -11,7 +11,11 @@ SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was stopped by a signal, and has saved a checkpoint. signal: its number."""
+    """A run was stopped by a signal, and has saved a checkpoint.
+
+    Args:
+        signal: Its number.
+    """
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)
@@ -21,8 +25,9 @@ class Stopped(KeyboardInterrupt):
 class GracefulShutdown:
     """As a context: records signals instead of stopping. received: the last of them, or 0.
 
-    once: the second Ctrl-C stops immediately. Not where several processes train together: launchers send each signal twice.
-    Signals reach a program's main thread; called from another one, nothing is changed.
+    Args:
+        once: The second Ctrl-C stops immediately. Not where several processes train together: launchers send each signal twice. Signals reach a program's main thread; called from
+            another one, nothing is changed.
     """
 
     def __init__(self, *, once: bool):

@@ -32,6 +32,7 @@ from lvsm_pytorch.inference.scenes import data_of, scene_of, scenes_of
 from lvsm_pytorch.inference.video import write_video
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, num_inputs_of
+from lvsm_pytorch.packaged import folder_for
 from lvsm_pytorch.viewer.session import ResolutionController, Stage, ViewerCamera
 
 # a camera that has not moved for so long rests
@@ -60,7 +61,9 @@ TIME_TO_END = 5.
 def view(config: ViewConfig) -> None:
     """Serves until Ctrl-C.
 
-    Errors: ImportError without viser; ValueError for a folder that is no model, and data that can't be read.
+    Raises:
+        ImportError: Without viser.
+        ValueError: For a folder that is no model, and data that can't be read.
     """
     viewer = Viewer(config)
     print(f'Walk through the scene at http://{"localhost" if config.host == "127.0.0.1" else config.host}:{viewer.port} (Ctrl-C ends it)', flush = True)
@@ -308,7 +311,7 @@ class Visit:
         """Through the recorded cameras, into a file in `out` of the config, and to the visitor. The path is kept beside it, for `lvsm render --path`."""
         size = stage.whole_size(keyframes[0])
         cameras = stage.path(keyframes, FRAMES_A_LEG, size)
-        out = self.viewer.config.out
+        out = self.viewer.config.out or folder_for('view', self.viewer.config.model)
         make_folder(out)
         film = out / f'{time.strftime("%Y-%m-%d-%H-%M-%S")}-{self.client.client_id}.mp4'
         write_json(film.with_suffix('.json'), dict(camera_to_world = cameras.camera_to_world.tolist(), intrinsics = cameras.intrinsics.tolist(), size = list(size), fps = FPS))

@@ -37,24 +37,37 @@ WIDEST = 3
 
 
 class ViewerCamera(NamedTuple):
-    """Of a visitor: camera_to_world (4 4), OpenCV axes, in the shown world; fov: vertical, in radians; aspect: width by height."""
+    """The camera of a visitor.
+
+    Attributes:
+        camera_to_world: (4 4), OpenCV axes, in the shown world.
+        fov: Vertical, in radians.
+        aspect: Width by height.
+    """
     camera_to_world: Tensor
     fov: float
     aspect: float
 
 
 class Nearest(NamedTuple):
-    """The photo whose camera is nearest to a camera, and its number. is_input: whether it is an input view."""
+    """The photo whose camera is nearest to a camera, and its number.
+
+    Attributes:
+        is_input: Whether it is an input view.
+    """
     view: View
     number: int
     is_input: bool
 
 
 class Stage:
-    """model: in either mode. scene: to walk around in. size: (height, width) of photos as the model reads
-    them. lock: for one view at a time, whoever asks, of whichever scene.
+    """The shown world is that of the mean camera, with cameras about 1 apart, so that a browser's scene has the same size whatever the photos' unit.
 
-    The shown world is that of the mean camera, with cameras about 1 apart, so that a browser's scene has the same size whatever the photos' unit.
+    Args:
+        model: In either mode.
+        scene: To walk around in.
+        size: (height, width) of photos as the model reads them.
+        lock: For one view at a time, whoever asks, of whichever scene.
     """
 
     def __init__(self, model: LVSM, scene: Scene, size: tuple[int, int], lock: threading.Lock, problems: Problems | None = None):
@@ -109,7 +122,12 @@ class Stage:
         return round(side / math.sqrt(bounded(camera.aspect))), round(side * math.sqrt(bounded(camera.aspect)))
 
     def render(self, camera: ViewerCamera, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:
-        """(3 h w) in [0, 1]. size: (height, width) in pixels. count: of input photos."""
+        """(3 h w) in [0, 1].
+
+        Args:
+            size: (height, width) in pixels.
+            count: Of input photos.
+        """
         return self.render_camera(self.to_cameras(camera.camera_to_world.unsqueeze(0), camera.fov, size), 0, size, count, input_attends_target)
 
     def render_camera(self, cameras: Cameras, number: int, size: tuple[int, int], count: int, input_attends_target: bool) -> Tensor:

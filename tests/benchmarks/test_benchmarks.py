@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import PAPER, tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -62,7 +62,7 @@ def test_the_limit_of_training_has_the_gradients_too():
 
 
 def test_what_a_preset_takes_is_counted():
-    config = TrainConfig(image_size = 16, num_inputs = 3, num_targets = 2, dim = 32, depth = 2, dim_head = 16, steps = 5, batch_size = 4)
+    config = TrainConfig(**PAPER, image_size = 16, num_inputs = 3, num_targets = 2, dim = 32, depth = 2, dim_head = 16, steps = 5, batch_size = 4)
     takes = count(config, processes = 1)
     assert takes.weights == sum(weight.numel() for weight in model_of(config).parameters())
 

@@ -16,7 +16,6 @@ import photos
 import study
 from arms import ARMS, Network
 
-from lvsm_pytorch.configs.config import TrainConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
 from lvsm_pytorch.evaluation.metrics import Score
 from lvsm_pytorch.training.muon import Muon
@@ -68,9 +67,9 @@ def test_an_arm_is_what_its_name_says():
             assert ('prope' in arm.name) == (network.model.camera_encoding == 'prope')
             assert ('sweep' in arm.name) == (network.model.num_depth_planes > 0)
             assert ('cacheable' in arm.name) != network.model.input_attends_target
-            assert ('muon' in arm.name) == isinstance(optimizer_of(network, TrainConfig(**arm.recipe)), Muon)
+            assert ('muon' in arm.name) == isinstance(optimizer_of(network, arm.config()), Muon)
         assert ('targets' in arm.name) == (arm.targets > 1)
-        assert ('2e-3' in arm.name or 'muon' in arm.name) == (TrainConfig(**arm.recipe).learning_rate == 2e-3)
+        assert ('2e-3' in arm.name or 'muon' in arm.name) == (arm.config().learning_rate == 2e-3)
 
 
 def test_what_is_said():

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.cli import main
-from lvsm_pytorch.configs.config import TrainConfig
-from lvsm_pytorch.configs.yaml import changes, config_from_yaml, config_to_yaml, load_config, presets, save_config
+from lvsm_pytorch.configs.config import EvaluateConfig, RenderConfig, TrainConfig, ViewConfig
+from lvsm_pytorch.configs.yaml import PRESETS, changes, config_from_yaml, config_to_yaml, load_config, presets, save_config
 from lvsm_pytorch.training.runs import model_of
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +30,12 @@ def test_a_config_round_trips(config):
     assert config_from_yaml(config_to_yaml(config)) == config
 
 
-def test_what_is_left_out_is_the_papers():
+def test_what_is_left_out_is_the_same_everywhere(told, tmp_path):
+    """In a YAML file, in the command and in the class: the preset demo, which names its values."""
+    (tmp_path / 'empty.yaml').write_text('{}')
     assert config_from_yaml('steps: 7') == TrainConfig(steps = 7)
-    assert config_from_yaml('{}') == TrainConfig()
+    assert config_from_yaml('{}') == load_config('demo') == TrainConfig()
+    assert told()[0] == told('--config', tmp_path / 'empty.yaml')[0] == TrainConfig()
 
 
 def test_changes_of_a_config_are_listed():
@@ -104,9 +112,22 @@ def test_a_preset_says_how_it_is_run_and_makes_a_model(name, processes):
 
 
 def test_the_papers_preset_is_the_papers_run():
-    told = load_config('paper')
-    differs = {field.name for field in fields(TrainConfig) if getattr(told, field.name) != getattr(TrainConfig(), field.name)}
-    assert differs == {'bf16', 'gradient_checkpointing'}
+    """Section 4 and appendix of the paper, and the authors' configuration: 24 blocks of width 768, 512 samples a step, AdamW at 4e-4."""
+    config = load_config('paper')
+    with torch.device('meta'):
+        assert model_of(config).config | dict(perceptual_loss_weight = 0.5) == LVSM.from_size('paper-256').config | dict(perceptual_loss_weight = 0.5)
+
+    recipe = (config.num_inputs, config.num_targets, config.steps, config.batch_size, config.optimizer, config.learning_rate, config.weight_decay, config.max_grad_norm, config.skip_grad_norm)
+    assert recipe == (2, 6, 100_000, 512, 'adamw', 4e-4, 0.05, 1., 5.)
+    assert (config.min_frame_distance, config.max_frame_distance, config.bf16, config.gradient_checkpointing) == (25, 192, True, True)
+
+
+@pytest.mark.parametrize('name', ['one-gpu', 'two-gpus', 'paper', 'modern'])
+def test_presets_for_gpus_name_all_that_differs_from_the_demo(name):
+    """So that a change of the demo does not change them."""
+    named = yaml.safe_load((PRESETS / f'{name}.yaml').read_text(encoding = 'utf-8'))
+    demo = yaml.safe_load((PRESETS / 'demo.yaml').read_text(encoding = 'utf-8'))
+    assert set(demo) <= set(named)
 
 
 def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
@@ -129,7 +150,7 @@ def test_a_config_that_is_none_is_named(tmp_path):
 
 @pytest.fixture
 def told(monkeypatch):
-    """What `lvsm train` would train with, by its arguments."""
+    """The config and the options that `lvsm train` hands to the training loop, by its arguments."""
     def told_by(*arguments):
         seen = []
         monkeypatch.setattr('torch.set_flush_denormal', lambda _: None)    # it would hold for all tests after
@@ -190,3 +211,32 @@ def test_a_resumed_run_keeps_its_own_config(told, tmp_path):
 
     for out in (tmp_path, tmp_path / 'new'):
         assert told('--out', out, '--resume', '--config', 'paper')[0] == replace(load_config('paper'), out = out)
+
+
+def test_the_config_of_a_run_is_chosen_however_its_options_are_written(told, tmp_path):
+    save_config(tmp_path, config := TrainConfig(out = tmp_path, steps = 3))
+    assert told(f'--out={tmp_path}', '--no-tensorboard', '--keep_checkpoints', 2, '--resume')[0] == replace(config, tensorboard = False, keep_checkpoints = 2)
+    assert told('--steps', 5, '--config=paper', '--no-resume')[0] == replace(load_config('paper'), steps = 5)
+
+
+def test_a_config_without_a_name_is_an_error(told):
+    with pytest.raises(SystemExit) as stopped:
+        told('--config')
+    assert stopped.value.code == 2
+
+
+def options_of(command):
+    """Names of the options of a command, and what their help says of positionals."""
+    result = subprocess.run([sys.executable, '-m', 'lvsm_pytorch', command, '--help'], capture_output = True, text = True, env = {**os.environ, 'COLUMNS': '200'}, check = True)
+    return set(re.findall(r'(?<![\w-])--([a-z][a-z-]*)', result.stdout)), 'positional' in result.stdout
+
+
+def test_options_mean_the_same_in_every_command():
+    """--model, --data and --out, and nothing positional."""
+    has = {command: options_of(command) for command in ('demo', 'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'pose', 'import-official')}
+    assert not any(positional for _, positional in has.values())
+    with_data, with_model = ({command for command, (options, _) in has.items() if name in options} for name in ('data', 'model'))
+    assert with_data >= {'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'pose'}
+    assert with_model == {'evaluate', 'render', 'view'}
+    assert {command for command, (options, _) in has.items() if 'out' not in options} == {'make-index'}    # which writes one file, the --index of evaluate
+    assert EvaluateConfig().model == RenderConfig().model == ViewConfig().model

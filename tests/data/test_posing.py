@@ -286,7 +286,7 @@ def test_other_folders_are_left_alone(tmp_path, stages):
 def test_other_photos_or_options_need_to_be_said(tmp_path, stages):
     photos = photo_folder(tmp_path / 'my photos')
     find_poses(photos, tmp_path / 'out')
-    with pytest.raises(ValueError, match = r"features 4096 instead of 99.*lvsm pose '.*my photos' .*out --overwrite"):
+    with pytest.raises(ValueError, match = r"features 4096 instead of 99.*lvsm pose --data '.*my photos' --out .*out --overwrite"):
         find_poses(photos, tmp_path / 'out', PoseConfig(features = 99))
     find_poses(photos, tmp_path / 'out', PoseConfig(threads = 1))   # which changes nothing
 
@@ -349,11 +349,11 @@ def test_the_settings_of_a_folder_are_noted_before_anything_is_done(tmp_path):
 
 def test_loose_photos_and_videos_name_the_command(tmp_path):
     photos = photo_folder(tmp_path / 'my photos')
-    with pytest.raises(ValueError, match = r"data: must have poses, but got 6 photos in .*my photos without any. Find them by `lvsm pose '.*my photos' '.*my photos-posed'`, or add --pose"):
+    with pytest.raises(ValueError, match = r"data: must have poses, but got 6 photos in .*my photos without any. Find them by `lvsm pose --data '.*my photos' --out '.*my photos-posed'`, or add --pose"):
         open_dataset(photos)
 
     (tmp_path / 'film.mov').write_bytes(b'')
-    with pytest.raises(ValueError, match = r'but got a video in .*film.mov without any. Find them by `lvsm pose .*film.mov .*film-posed`'):
+    with pytest.raises(ValueError, match = r'but got a video in .*film.mov without any. Find them by `lvsm pose --data .*film.mov --out .*film-posed`'):
         open_dataset(tmp_path / 'film.mov')
 
 
@@ -438,7 +438,7 @@ def test_real_photos_are_placed_as_they_were(tmp_path, shared, monkeypatch, caps
         assert compared.centre < 0.02
         return views
 
-    monkeypatch.setattr(sys, 'argv', ['lvsm', 'pose', str(photos), str(tmp_path / 'out'), '--threads', '1'])
+    monkeypatch.setattr(sys, 'argv', ['lvsm', 'pose', '--data', str(photos), '--out', str(tmp_path / 'out'), '--threads', '1'])
     main()
     printed = capsys.readouterr().out
     assert '12 of 12 photos placed' in printed

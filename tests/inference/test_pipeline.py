@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import counted_passes, known_cameras, random_rotation, tiny_model
+from conftest import PAPER, counted_passes, known_cameras, random_rotation, tiny_model
 
 from lvsm_pytorch import LVSM, Cameras, encode_photos, plucker_rays, synthesize
 from lvsm_pytorch.configs.config import TrainConfig
@@ -94,7 +94,7 @@ def test_the_unit_is_that_of_training():
 
 def test_a_model_of_synthetic_scenes_renders_as_in_training():
     """By photos of another size, cut from the middle, at the cameras of a training batch: the same views."""
-    config = TrainConfig(image_size = 32, dim = 32, depth = 1, dim_head = 16, pose_frame = 'inputs')
+    config = TrainConfig(**PAPER, image_size = 32, dim = 32, depth = 1, dim_head = 16, pose_frame = 'inputs')
     source = source_of(config)
     model = model_as_configured(config, source)
     batch = source.held_out_batch()
@@ -107,7 +107,7 @@ def test_a_model_of_synthetic_scenes_renders_as_in_training():
 
 def test_a_model_of_one_scene_renders_in_the_world_of_its_dataset(tmp_path):
     write_transforms(synthetic_scene(1, num_views = 12, image_size = 24), tmp_path / 'photos')
-    tiny = dict(image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 2, batch_size = 2, num_targets = 1, tensorboard = False, device = 'cpu')
+    tiny = dict(**PAPER, image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 2, batch_size = 2, num_targets = 1, tensorboard = False, device = 'cpu')
     config = TrainConfig(data = tmp_path / 'photos', out = tmp_path / 'run', **tiny)
     train(config)
     model = LVSM.from_pretrained(tmp_path / 'run')

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -422,3 +424,63 @@ def test_the_papers_sizes():
     assert LVSM.from_size('tiny', depth = 1).config['depth'] == 1
     with pytest.raises(ValueError, match = "name: must be one of .*'paper-256'.*, but got 'huge'"):
         LVSM.from_size('huge')
+
+
+# where weights are, and of which type
+
+@pytest.mark.parametrize('argument', ['dtype', 'torch_dtype'])
+def test_weights_are_read_into_a_type_and_onto_a_device(tmp_path, argument):
+    model = tiny_model().eval()
+    model.save_pretrained(tmp_path)
+    assert (model.dtype, model.device) == (torch.float32, torch.device('cpu'))
+    half = LVSM.from_pretrained(tmp_path, device = 'cpu', **{argument: torch.bfloat16})
+    assert half.dtype == torch.bfloat16
+    assert all(weight.dtype == torch.bfloat16 for weight in half.parameters())
+    images, rays, target_rays = torch.rand(1, 2, 3, 16, 16), plucker_rays(*known_cameras(1, 2, size = (16, 16)), (16, 16)), plucker_rays(*known_cameras(1, size = (16, 16)), (16, 16))
+    view = half(images, rays, target_rays)
+    assert (view.float() - model(images, rays, target_rays)).abs().max() < 0.05
+    assert LVSM.from_pretrained(tmp_path, device = 'auto').device.type in ('cpu', 'cuda', 'mps')
+    assert LVSM.from_pretrained(tmp_path, device = torch.device('meta')).device.type == 'meta'
+
+
+def test_a_type_that_comes_twice_and_a_device_that_is_none_are_named(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match = 'torch_dtype: must be left out where dtype is given'):
+        LVSM.from_pretrained(tmp_path, dtype = torch.float16, torch_dtype = torch.float16)
+    with pytest.raises(ValueError, match = 'device'):
+        LVSM.from_pretrained(tmp_path, device = 'nonsense')
+
+
+def test_what_is_pushed_to_the_hub_is_what_is_saved(tmp_path, monkeypatch):
+    calls = {}
+
+    class HfApi:
+        def __init__(self, token):
+            calls['token'] = token
+
+        def create_repo(self, repo_id, **options):
+            calls['create'] = repo_id, options
+            return SimpleNamespace(repo_id = f'me/{repo_id}')
+
+        def upload_folder(self, *, repo_id, folder_path, **options):
+            calls['upload'] = repo_id, options
+            shutil.copytree(folder_path, tmp_path / 'uploaded')
+            return f'https://huggingface.co/{repo_id}'
+
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', SimpleNamespace(HfApi = HfApi))
+    model = tiny_model()
+    assert model.push_to_hub('lvsm', private = True, token = 'secret', commit_message = 'first', dtype = torch.float16) == 'https://huggingface.co/me/lvsm'
+    assert calls == dict(token = 'secret', create = ('lvsm', dict(private = True, exist_ok = True)), upload = ('me/lvsm', dict(commit_message = 'first', revision = None)))
+    assert load_file(tmp_path / 'uploaded' / 'model.safetensors')['to_pixels.weight'].dtype == torch.float16
+    assert (LVSM.from_pretrained(tmp_path / 'uploaded').to_pixels.weight - model.to_pixels.weight).abs().max() < 1e-2
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(ImportError, match = r'lvsm-pytorch\[hub\]'):
+        model.push_to_hub('lvsm')
+
+
+def test_the_hubs_own_client_takes_the_calls():
+    """Of the installed huggingface_hub, without calling it."""
+    hub = pytest.importorskip('huggingface_hub')
+    inspect.signature(hub.HfApi.create_repo).bind(None, 'lvsm', private = None, exist_ok = True)
+    inspect.signature(hub.HfApi.upload_folder).bind(None, repo_id = 'lvsm', folder_path = '.', commit_message = 'LVSM', revision = None)
+    inspect.signature(hub.HfApi).bind(token = None)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import PAPER
 
 from lvsm_pytorch import files
 from lvsm_pytorch.configs.config import TrainConfig
@@ -23,7 +24,7 @@ from lvsm_pytorch.training.runs import CHECKPOINTS
 from lvsm_pytorch.training.shutdown import GracefulShutdown, Stopped
 
 CONFIG = TrainConfig(
-    image_size = 16, num_targets = 2, dim = 32, depth = 1, dim_head = 16, steps = 120, batch_size = 4, accumulate = 2, learning_rate = 1e-3,
+    **PAPER, image_size = 16, num_targets = 2, dim = 32, depth = 1, dim_head = 16, steps = 120, batch_size = 4, accumulate = 2, learning_rate = 1e-3,
     ema_decay = 0.9, workers = 2, log_every = 2, evaluate_every = 20, save_every = 4, tensorboard = False, device = 'cpu',
 )
 KILLS = 20
@@ -31,7 +32,7 @@ KILLS = 20
 # children come from a server that has imported everything and computed nothing, so that each takes a second and not ten
 
 processes = multiprocessing.get_context('forkserver')
-processes.set_forkserver_preload(['lvsm_pytorch.training.loop', 'accelerate', 'ema_pytorch', 'torchmetrics.functional.image', 'torch.distributed.checkpoint.state_dict'])
+processes.set_forkserver_preload(['lvsm_pytorch.training.loop', 'accelerate', 'torchmetrics.functional.image', 'torch.distributed.checkpoint.state_dict'])
 
 
 def run_and_die(config, at_step, delay, at_write, moment):

@@ -9,12 +9,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import PAPER
 from PIL import Image
 from plain_lvsm import random_weights
 from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.configs.config import RenderConfig, TrainConfig
+from lvsm_pytorch.configs.yaml import load_config
 from lvsm_pytorch.data import SyntheticSource, cameras_of, synthetic_scene, write_lvsm, write_transforms
 from lvsm_pytorch.evaluation.metrics import render_batch, score
 from lvsm_pytorch.execution import pick_device
@@ -29,7 +31,7 @@ from lvsm_pytorch.training.optim import is_step_accepted, learning_rate, optimiz
 from lvsm_pytorch.training.runs import BEST, CHECKPOINTS, load_run, model_of, source_of, workers_of
 
 TINY = dict(
-    image_size = 16, num_targets = 1, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 2, learning_rate = 1e-3,
+    **PAPER, image_size = 16, num_targets = 1, dim = 32, depth = 1, dim_head = 16, steps = 12, batch_size = 2, learning_rate = 1e-3,
     evaluate_every = 6, save_every = 6, tensorboard = False, device = 'cpu',
 )
 
@@ -176,8 +178,8 @@ def test_warming_up_takes_2500_steps_or_a_twentieth_of_the_run(steps, warmup):
     assert warmup == 1 or learning_rate(warmup - 2, config) < 1
 
 
-def test_the_defaults_are_the_papers():
-    config = TrainConfig()
+def test_the_papers_preset_trains_as_the_paper():
+    config = load_config('paper')
     optimizer = optimizer_of(model_of(TrainConfig(**TINY)), config)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.defaults['betas'] == (0.9, 0.95)
@@ -272,7 +274,7 @@ def test_the_average_is_validated_and_saved(photos, tmp_path):
     _, state = Checkpoints(config.out / CHECKPOINTS, 1).last()
     weights = load_file(config.out / 'model.safetensors')
     for name, weight in weights.items():
-        assert torch.equal(weight, state['average'][f'ema_model.{name}'])
+        assert torch.equal(weight, state['average'][f'module.{name}'])
     assert not torch.allclose(weights['to_pixels.weight'], state['model']['to_pixels.weight'])
     assert score_of(config) == pytest.approx(read_metrics(config.out)[-1]['model_psnr'], abs = 1e-4)
 
@@ -408,7 +410,7 @@ def lvsm(*arguments):
 
 @pytest.mark.slow
 def test_the_command_trains_and_renders(photos, tmp_path):
-    options = [word for name, value in TINY.items() if name != 'tensorboard' for word in (f'--{name.replace("_", "-")}', value)]
+    options = [word for name, value in TINY.items() if name not in ('tensorboard', *PAPER) for word in (f'--{name.replace("_", "-")}', value)]
     result = lvsm('train', '--data', photos, '--out', tmp_path / 'run', '--no-tensorboard', *options)
     assert result.returncode == 0, result.stderr
     for word in ('held out', 'model', 'blurred mean', 'copied', 'comparison.png'):
@@ -425,7 +427,7 @@ def test_the_command_trains_and_renders(photos, tmp_path):
 def test_the_command_imports_official_checkpoints(tmp_path):
     weights = random_weights(dim = 32, dim_head = 16, depth = 2, patch_size = 8)
     torch.save(dict(model = weights), tmp_path / 'official.pt')
-    result = lvsm('import-official', tmp_path / 'official.pt', tmp_path / 'ours')
+    result = lvsm('import-official', '--checkpoint', tmp_path / 'official.pt', '--out', tmp_path / 'ours')
     assert result.returncode == 0, result.stderr
     assert 'non-commercial' in result.stdout
     assert 'depth 2' in result.stdout
@@ -435,12 +437,14 @@ def test_the_command_imports_official_checkpoints(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('arguments, message', [
-    (('import-official', 'nowhere.pt', 'out'), 'lvsm: checkpoint: must be a file'),
+    (('import-official', '--checkpoint', 'nowhere.pt', '--out', 'out'), 'lvsm: checkpoint: must be a file'),
     (('train', '--data', 'nowhere'), 'lvsm: data: must be a transforms.json'),
     (('render', '--model', 'nowhere', '--path', 'held-out'), 'lvsm: run: must be a folder that `lvsm train` wrote'),
     (('train', '--steps', '0'), 'lvsm: steps: must be at least 1'),
     (('train', '--stepps', '3'), 'stepps'),
-    (('render',), 'render'),
+    (('inspect', 'photos'), 'photos'),
+    (('make-index', '--data', 'photos'), '--index'),
+    (('render', '--model', 'nowhere'), 'lvsm: folder_or_hub_id: must be a folder'),
 ])
 def test_mistakes_get_a_line_and_no_traceback(arguments, message):
     result = lvsm(*arguments)

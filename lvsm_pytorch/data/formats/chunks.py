@@ -34,7 +34,9 @@ class Chunks:
     """The scenes of a folder of `.torch` files, by number; those of one file follow each other.
 
     The index says how many scenes a file has; without one, files are opened once to count. What can't be used is noted in `problems`.
-    Errors: ValueError for an index that is broken or names files that are not there, and where no file can be read.
+
+    Raises:
+        ValueError: For an index that is broken or names files that are not there, and where no file can be read.
     """
 
     format = 'RealEstate10K chunks'
@@ -66,7 +68,11 @@ class Chunks:
         return f'{path}, scene {position}'
 
     def __getitem__(self, index: int) -> Scene:
-        """Errors: BadView for a scene that can't be used."""
+        """The scene of a number.
+
+        Raises:
+            BadView: For a scene that can't be used.
+        """
         path, position = self.places[index]
         where = self.label(index)
         content = self.content(path)
@@ -178,7 +184,11 @@ def intrinsics_of(cameras: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def check_camera(where: str, time: float, intrinsics: Tensor, world_to_camera: Tensor, size: tuple[int, int]) -> None:
-    """Errors: BadView that says what is wrong with it."""
+    """Checks what a camera is made of.
+
+    Raises:
+        BadView: That says what is wrong with it.
+    """
     check_pose(where, world_to_camera)
 
     if not math.isfinite(time):
@@ -210,7 +220,11 @@ class ChunkImage(ImageFile):
 
 
 def write_chunks(scenes: list[Scene], folder: Path, *, scenes_per_file: int = 50, with_index: bool = True) -> None:
-    """Writes scenes as files of JPEGs, and their index. Errors: ValueError where there is such a file already, and for names that come twice."""
+    """Writes scenes as files of JPEGs, and their index.
+
+    Raises:
+        ValueError: Where there is such a file already, and for names that come twice.
+    """
     if any(folder.glob('*.torch')):
         fail('folder', 'must have no .torch files yet', folder, 'Choose another folder.')
 

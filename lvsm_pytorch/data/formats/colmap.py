@@ -91,7 +91,9 @@ def read_colmap(folder: Path, problems: Problems | None = None, name: str | None
         problems: Where to note what is skipped.
         name: Of the scene. Left out, the folder's.
 
-    Errors: ValueError for a model that can't be read; BadView where no view is left, saying why.
+    Raises:
+        ValueError: For a model that can't be read.
+        BadView: Where no view is left, saying why.
     """
     problems = Problems() if problems is None else problems
     model = model_folder(folder)
@@ -115,7 +117,11 @@ def read_colmap(folder: Path, problems: Problems | None = None, name: str | None
 
 
 def read_model(model: Path):
-    """A pycolmap.Reconstruction. Errors: ValueError for what is none."""
+    """A pycolmap.Reconstruction.
+
+    Raises:
+        ValueError: For what is none.
+    """
     texts = [] if any(model.glob('*.bin')) else [path for path in model.glob('*.txt') if path.read_bytes().startswith(BOM_UTF8)]
 
     if texts:  # editors write byte order marks, which COLMAP takes for numbers
@@ -153,7 +159,11 @@ def read_image(where: str, folder: Path, model: Path, image, sizes: StoredSizes)
 
 
 def undistorted(where: str, camera):
-    """The pinhole of a camera. Errors: BadView for one that shows what no pinhole does: pixels that are seen along no ray, or not in front."""
+    """The pinhole of a camera.
+
+    Raises:
+        BadView: For one that shows what no pinhole does: pixels that are seen along no ray, or not in front.
+    """
     try:
         pinhole = pycolmap().undistort_camera(pycolmap().UndistortCameraOptions(), camera)
     except (RuntimeError, ValueError) as error:
@@ -164,7 +174,11 @@ def undistorted(where: str, camera):
 
 
 def check_unfolds(where: str, camera, pinhole) -> None:
-    """That rays are the farther from the middle the farther pixels are, as far as the middles of the edges, and that what the pinhole shows is on the photo. Errors: BadView."""
+    """That rays are the farther from the middle the farther pixels are, as far as the middles of the edges, and that what the pinhole shows is on the photo.
+
+    Raises:
+        BadView: Where that is not so.
+    """
     import numpy as np
 
     size, middle = np.array([camera.width, camera.height]), np.array([camera.principal_point_x, camera.principal_point_y])
@@ -246,7 +260,8 @@ def rigid_inverse(camera_to_world: Tensor) -> Tensor:
 def write_colmap(scene: Scene, folder: Path) -> None:
     """Writes a scene as PNG images and a binary model in `sparse/0`, with a PINHOLE camera for each view and no points.
 
-    Errors: ValueError where there is a model already, and for images in the folder that it would replace.
+    Raises:
+        ValueError: Where there is a model already, and for images in the folder that it would replace.
     """
     import numpy as np
 

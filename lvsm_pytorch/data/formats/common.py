@@ -52,7 +52,11 @@ def name_inside(folder: Path, path: Path) -> str:
 # intrinsics
 
 def check_intrinsics(where: str, intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
-    """Intrinsics (3 3) that can be of an image of `size` (height, width), whose principal point is inside it. Errors: BadView for others, that says what they seem to be of."""
+    """Intrinsics (3 3) that can be of an image of `size` (height, width), whose principal point is inside it.
+
+    Raises:
+        BadView: For others, that says what they seem to be of.
+    """
     height, width = size
     (fx, _, cx), (_, fy, cy), _ = intrinsics.tolist()
 
@@ -76,7 +80,11 @@ def check_intrinsics(where: str, intrinsics: Tensor, size: tuple[int, int]) -> T
 
 
 def check_resolution(where: str, intrinsics: Tensor, sizes: Sequence[tuple[int, int]]) -> None:
-    """That a scene's intrinsics (n 3 3) are not all those of images at a half or less of these sizes (height, width). Errors: BadView."""
+    """That a scene's intrinsics (n 3 3) are not all those of images at a half or less of these sizes (height, width).
+
+    Raises:
+        BadView: Where that is not so.
+    """
     across = intrinsics[:, :2, 2].double() / torch.tensor(sizes, dtype = torch.float64).flip(-1)
     middle = across.quantile(0.5, dim = 0)
 
@@ -89,7 +97,11 @@ def check_resolution(where: str, intrinsics: Tensor, sizes: Sequence[tuple[int, 
 # frames of which some are bad
 
 def usable(where: str, problems: Problems, readers: dict[str, Callable[[], Thing]]) -> dict[str, Thing]:
-    """What the readers of frames give, by their names. Bad ones are skipped and noted; where all are, that is one error. Errors: BadView where none is left."""
+    """What the readers of frames give, by their names. Bad ones are skipped and noted; where all are, that is one error.
+
+    Raises:
+        BadView: Where none is left.
+    """
     def attempt(name: str, read: Callable[[], Thing]) -> Thing | str:
         try:
             return read()

@@ -64,10 +64,15 @@ def inside(root: Path, path: str) -> Path | None:
 
 
 def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = None) -> Scene:
-    """The scene of one file. root: the folder of the dataset, in which its images are; left out, that of the file.
+    """The scene of one file.
 
     Frames that can't be used, and those whose image is outside of the root, are skipped, and noted in `problems`.
-    Errors: BadView for what is no such file, and where no frame is left.
+
+    Args:
+        root: The folder of the dataset, in which its images are; left out, that of the file.
+
+    Raises:
+        BadView: For what is no such file, and where no frame is left.
     """
     problems = Problems() if problems is None else problems
     root = path.parent if root is None else root
@@ -118,7 +123,8 @@ def numbers(where: str, frame: dict[str, Any], key: str, shape: tuple[int, ...])
 def write_lvsm(scenes: list[Scene], folder: Path) -> None:
     """Writes scenes as PNG images in `images`, a JSON file each in `metadata`, and `full_list.txt`.
 
-    Errors: ValueError where there is such a list already, for files that would be replaced, and for scenes of one name.
+    Raises:
+        ValueError: Where there is such a list already, for files that would be replaced, and for scenes of one name.
     """
     if (folder / LIST).exists():
         fail('folder', f'must have no {LIST} yet', folder, 'Choose another folder.')

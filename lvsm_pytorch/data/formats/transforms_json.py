@@ -62,7 +62,9 @@ def read_transforms(path: Path, problems: Problems | None = None, name: str | No
         problems: Where to note what is skipped.
         name: Of the scene. Left out, the folder's.
 
-    Errors: ValueError for what is broken, naming the file; BadView where no frame is left, saying why.
+    Raises:
+        ValueError: For what is broken, naming the file.
+        BadView: Where no frame is left, saying why.
     """
     problems = Problems() if problems is None else problems
     folder = path if path.is_dir() else path.parent
@@ -116,7 +118,11 @@ def merged(splits: dict[str, set[str]], more: dict[str, set[str]]) -> dict[str, 
 
 
 def listed_splits(file: Path, content: dict[str, Any], known: dict[str | None, str | None]) -> dict[str, set[str]]:
-    """Names of views by split, of nerfstudio's `train_filenames`, `val_filenames` and `test_filenames`. known: of its frames, names of the views, or None, by their paths."""
+    """Names of views by split, of nerfstudio's `train_filenames`, `val_filenames` and `test_filenames`.
+
+    Args:
+        known: Of its frames, names of the views, or None, by their paths.
+    """
     found = {}
 
     for split in ('train', 'val', 'test'):
@@ -170,7 +176,11 @@ def read_shared(path: Path) -> dict[str, Any]:
 
 
 def read_frame(where: str, path: Path, frame: dict[str, Any], sizes: StoredSizes) -> View:
-    """frame: its own entries over those that all frames share."""
+    """The view of a frame.
+
+    Args:
+        frame: Its own entries over those that all frames share.
+    """
     name = frame.get('file_path')
 
     if not isinstance(name, str):
@@ -216,7 +226,11 @@ def image_path(where: str, folder: Path, name: str) -> Path:
 
 
 def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
-    """How the lens distorts; None for a pinhole. Errors: ValueError for camera models that OpenCV has no formula of."""
+    """How the lens distorts; None for a pinhole.
+
+    Raises:
+        ValueError: For camera models that OpenCV has no formula of.
+    """
     model = frame.get('camera_model') or 'PINHOLE'
     is_fisheye = bool(frame.get('is_fisheye')) or model in FISHEYES
     given = {key: number(where, frame, key, 0.) for key in frame if re.fullmatch(r'[kps]\d', key) and frame[key]}
@@ -281,7 +295,8 @@ def number(where: str, frame: dict[str, Any], key: str, default: float) -> float
 def write_transforms(scene: Scene, folder: Path, *, overwrite: bool = False) -> None:
     """Writes a scene as PNG images and a `transforms.json` with intrinsics for each frame. The JSON comes last, whole.
 
-    Errors: ValueError where there is such a file already and `overwrite` is False, and for images in the folder that it would replace.
+    Raises:
+        ValueError: Where there is such a file already and `overwrite` is False, and for images in the folder that it would replace.
     """
     path = folder / FILE
 

@@ -46,7 +46,8 @@ def to_opencv(intrinsics: Tensor):
 def check_distortion(where: str, intrinsics: Tensor, distortion: Distortion, size: tuple[int, int], pinhole: Tensor) -> None:
     """That what a pinhole shows is on the photo of `size` (height, width), seen along one ray each.
 
-    Errors: BadView for coefficients that fold the image over, as calibrations do that were fitted in its middle alone, and for fisheyes of 180° and more.
+    Raises:
+        BadView: For coefficients that fold the image over, as calibrations do that were fitted in its middle alone, and for fisheyes of 180° and more.
     """
     is_fisheye = distortion.model == 'fisheye'
     radial = _radial_fisheye if is_fisheye else _radial_opencv

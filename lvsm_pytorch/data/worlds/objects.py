@@ -125,7 +125,8 @@ def boxes(centers: Tensor, half_sizes: Tensor, *, axes: Tensor | None = None, sh
 def compounds(draw: Draw, n: int, kinds: tuple[int, ...] | None = None) -> Primitives:
     """n objects of up to 9 primitives each (n 9 ...), of about unit radius, standing on z = 0.
 
-    kinds: which of clumps, stacks, furniture, rings, plants, sticks and appliances there are, by number.
+    Args:
+        kinds: Which of clumps, stacks, furniture, rings, plants, sticks and appliances there are, by number.
     """
     upright = torch.eye(3).expand(n, PARTS, 3, 3)
     zero = torch.zeros(n, PARTS)

@@ -30,9 +30,10 @@ RAYS_AT_ONCE_ON_GPU = 2 ** 22
 class RenderedWorlds(NamedTuple):
     """s worlds, seen in v views each.
 
-    images: (s v 3 h w) in [0, 1].
-    cameras: (s v ...), OpenCV axes, intrinsics in pixels.
-    distance: (s v h w), from the camera centre along the ray of a pixel to the first surface; infinite for sky.
+    Attributes:
+        images: (s v 3 h w) in [0, 1].
+        cameras: (s v ...), OpenCV axes, intrinsics in pixels.
+        distance: (s v h w), from the camera centre along the ray of a pixel to the first surface; infinite for sky.
     """
     images: Tensor
     cameras: Cameras
@@ -42,10 +43,14 @@ class RenderedWorlds(NamedTuple):
 def render_worlds(seeds: Sequence[int], *, num_views: int, image_size: int, device: torch.device | str | None = None) -> RenderedWorlds:
     """Renders worlds.
 
-    seeds: the worlds, by number. num_views: views of each, at most 32; the first so many of one list.
-    image_size: height and width in pixels. device: where rays are traced; what is random doesn't depend on it.
+    Args:
+        seeds: The worlds, by number.
+        num_views: Views of each, at most 32; the first so many of one list.
+        image_size: Height and width in pixels.
+        device: Where rays are traced; what is random doesn't depend on it.
 
-    Errors: ValueError for arguments out of range.
+    Raises:
+        ValueError: For arguments out of range.
     """
     if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2 ** 63 for seed in seeds):
         fail('seeds', 'must be one or more integers from 0', seeds, 'Pass for example range(8).')

@@ -28,7 +28,11 @@ class Shadows(NamedTuple):
 
 
 def shade(world: World, cameras: Cameras, table: tuple[Tensor, ...], shadows: Shadows, hits: Hits, picture: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Colours (n 3) of what is hit by rays (n) through coordinates x, y of pictures (n), which count all views of all worlds. table: by `surface_table`."""
+    """Colours (n 3) of what is hit by rays (n) through coordinates x, y of pictures (n), which count all views of all worlds.
+
+    Args:
+        table: By `surface_table`.
+    """
     v = cameras.intrinsics.shape[1]
     scene = picture // v
     light = world.lighting

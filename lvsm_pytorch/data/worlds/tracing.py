@@ -21,7 +21,11 @@ TILES_AT_ONCE_ON_GPU = 65536
 
 
 class Hits(NamedTuple):
-    """What rays hit first. surface: number of a primitive, or, after those, of a face of the shell."""
+    """What rays hit first.
+
+    Attributes:
+        surface: Number of a primitive, or, after those, of a face of the shell.
+    """
     distance: Tensor
     surface: Tensor
 
@@ -29,7 +33,9 @@ class Hits(NamedTuple):
 def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor, intrinsics: Tensor, size: int, first: float = 0.) -> Hits:
     """What the rays of cameras (s v) through coordinates first, first + 1, ... hit first: (s v size size).
 
-    primitives: (s k ...). shell: (s 2 3), or None for rays that may go on for ever, to distance infinity.
+    Args:
+        primitives: (s k ...).
+        shell: (s 2 3), or None for rays that may go on for ever, to distance infinity.
     """
     s, v = intrinsics.shape[:2]
     device = intrinsics.device

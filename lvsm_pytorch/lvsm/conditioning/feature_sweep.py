@@ -45,7 +45,12 @@ TINY = 1e-6
 
 
 class Volume(NamedTuple):
-    """Along the rays of t targets. features: (b·t c e h w) and colors: (b·t 3 e h w) of cells h × w at e planes."""
+    """Along the rays of t targets.
+
+    Attributes:
+        features: (b·t c e h w), of cells h × w at e planes.
+        colors: (b·t 3 e h w).
+    """
     features: Tensor
     colors: Tensor
     rays: Rays
@@ -87,8 +92,12 @@ class FeatureNet(Module):
 class FeatureSweep(NoPlaneSweep):
     """See above.
 
-    dim, patch_size, channels: of the model; patch_size is a multiple of 4. num_depth_planes: e. near_plane: the nearest, in units of the world, where
-    a scene has no depth range of its own; the farthest is infinite then.
+    Args:
+        dim: Of the model.
+        patch_size: Of the model, a multiple of 4.
+        channels: Of the model.
+        num_depth_planes: Number of planes, e.
+        near_plane: The nearest, in units of the world, where a scene has no depth range of its own; the farthest is infinite then.
     """
     needs_cameras = True
     knows_distances = True
@@ -240,7 +249,9 @@ class FeatureSweep(NoPlaneSweep):
     def depth_loss(self, tokens: Tensor, targets: Views, scene: EncodedScene, distances: Tensor) -> Tensor:
         """Cross entropy of the distribution over planes with the planes that the pixels of a cell are on, where their true distances are known.
 
-        tokens: (b t h w d), final. distances: (b t H W) from the centres of the target cameras along the rays of pixels; infinite for sky.
+        Args:
+            tokens: (b t h w d), final.
+            distances: (b t H W) from the centres of the target cameras along the rays of pixels; infinite for sky.
         """
         assert scene.source is not None
         logits = self.depth_logits(at_least_float32(tokens).flatten(0, 1), targets.volume)

@@ -60,8 +60,13 @@ class SweepVolume(NamedTuple):
 class PlaneSweep(NoPlaneSweep):
     """Adds the volume to target tokens, and composites it with the decoded image.
 
-    dim, patch_size, channels: of the model. num_depth_planes: e. near_plane: the nearest, in units of the world.
-    gradient_checkpointing: for gradients, compute what lies between tokens and the volume anew.
+    Args:
+        dim: Of the model.
+        patch_size: Of the model.
+        channels: Of the model.
+        num_depth_planes: Number of planes, e.
+        near_plane: The nearest, in units of the world.
+        gradient_checkpointing: For gradients, compute what lies between tokens and the volume anew.
     """
     needs_cameras = True
 

@@ -23,13 +23,23 @@ OUTSIDE = 3.
 
 
 class Rays(NamedTuple):
-    """Rays of target views. origins: (b t 3). directions: (b t 3 h w), unit."""
+    """Rays of target views.
+
+    Attributes:
+        origins: (b t 3).
+        directions: (b t 3 h w), unit.
+    """
     origins: Tensor
     directions: Tensor
 
 
 class Projections(NamedTuple):
-    """Input views. project: (b v 3 3), K Rᵀ onto images of side 2 around 0, whatever their resolution. centers: (b v 3)."""
+    """Input views.
+
+    Attributes:
+        project: (b v 3 3), K Rᵀ onto images of side 2 around 0, whatever their resolution.
+        centers: (b v 3).
+    """
     project: Tensor
     centers: Tensor
 
@@ -45,9 +55,12 @@ def projections(camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, in
 def warp(maps: Tensor, views: Projections, rays: Rays, inverse_distance: Tensor) -> tuple[Tensor, Tensor]:
     """What lies at inverse distances (b t e h w) along rays.
 
-    maps: (b v c h' w') of the input views, zero beyond their borders.
-    Returns them warped, (b v c t e h w), and how far the input view looks at the point from another side than the target does, (b v 1 t e h w):
-    the square root of 1 minus the cosine of the angle.
+    Args:
+        maps: (b v c h' w') of the input views, zero beyond their borders.
+
+    Returns:
+        Them warped, (b v c t e h w), and how far the input view looks at the point from another side than the target does, (b v 1 t e h w), the square root of 1 minus the cosine of the
+            angle.
     """
     grid, cosine = places(*views, *rays, inverse_distance)
     warped = F.grid_sample(maps.flatten(0, 1), rearrange(grid, 'b v t e h w two -> (b v) (t e h) w two').to(maps.dtype), align_corners = False)
