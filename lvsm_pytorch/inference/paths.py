@@ -87,9 +87,9 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
     transforms = path.with_name('dataparser_transforms.json')
 
     if transforms.is_file():
-        content = read_json(transforms)
-        to_theirs = numbers(transforms, 'transform', content.get('transform'), (3, 4), torch.float64)
-        poses[:, :3, 3] /= float(content.get('scale', 1.))
+        dataparser = read_json(transforms)
+        to_theirs = numbers(transforms, 'transform', dataparser.get('transform'), (3, 4), torch.float64)
+        poses[:, :3, 3] /= float(dataparser.get('scale', 1.))
         poses[:, :3, 3] = (poses[:, :3, 3] - to_theirs[:, 3]) @ to_theirs[:, :3]
         poses[:, :3, :3] = to_theirs[:, :3].T @ poses[:, :3, :3]
         poses = applied_to(data) @ poses

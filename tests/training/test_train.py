@@ -207,7 +207,7 @@ def test_the_model_is_as_the_config_says():
     assert model.transformer.gradient_checkpointing
     assert model_of(TrainConfig(**TINY)).input_attends_target
     assert source_of(TrainConfig(**TINY)).frame == 'inputs'
-    assert model_of(TrainConfig(pose_frame = 'inputs', **TINY)).trained_for == ('inputs', (16, 16), 2, None, None)
+    assert model_of(TrainConfig(pose_frame = 'inputs', **TINY)).trained_for == ('inputs', (16, 16), 2, None, 'cameras', None)
 
 
 @pytest.mark.parametrize('workers', [0, 2])
