@@ -85,7 +85,7 @@ def main() -> None:
             source = DatasetSource(Split(part, part), num_inputs = 2, num_targets = 1, image_size = 256, frame_distances = (5, 30))
 
             for number in range(SAMPLES):
-                source.training_sample(number)
+                source.sample(number)
 
         num_views = sum(len(Chunks(folder, Problems())[index].views) for index in range(min(examples, 4)))
         print(f'{len(files)} files, {len(images[0])} bytes an image; a second, median (least to most) of {ROUNDS}')
