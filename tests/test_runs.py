@@ -142,7 +142,7 @@ def test_where_no_photo_can_be_read_it_is_an_error():
 # terminals
 
 @pytest.mark.parametrize('encoding', ['ascii', 'cp437', 'cp932', 'latin-1', 'cp1252', 'utf-8'])
-@pytest.mark.parametrize('command', ['--help', 'train --help', 'inspect photos --pairs 2'])
+@pytest.mark.parametrize('command', ['--help', 'train --help', 'inspect --data photos --pairs 2'])
 def test_no_command_ends_because_of_a_letter(here, monkeypatch, encoding, command):
     written = io.BytesIO()
     stream = io.TextIOWrapper(written, encoding = encoding)
@@ -155,7 +155,7 @@ def test_no_command_ends_because_of_a_letter(here, monkeypatch, encoding, comman
     assert len(text) > 200
     if 'inspect' in command:
         assert ('24 x 24' if encoding in ('ascii', 'cp437') else '24 × 24') in text
-        assert (here / 'cameras.png').is_file()
+        assert (here / 'lvsm-inspect/cameras.png').is_file()
 
 
 def test_letters_that_a_terminal_lacks_are_shown_by_others():

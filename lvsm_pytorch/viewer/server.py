@@ -66,10 +66,10 @@ def view(config: ViewConfig) -> None:
         ValueError: For a folder that is no model, and data that can't be read.
     """
     viewer = Viewer(config)
-    print(f'Walk through the scene at http://{"localhost" if config.host == "127.0.0.1" else config.host}:{viewer.port} (Ctrl-C ends it)', flush = True)
 
     try:
         with obeying_sigterm():
+            print(f'Walk through the scene at http://{"localhost" if config.host == "127.0.0.1" else config.host}:{viewer.port} (Ctrl-C ends it)', flush = True)
             viewer.server.sleep_forever()
     except KeyboardInterrupt:
         print('stopped', flush = True)

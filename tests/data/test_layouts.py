@@ -262,7 +262,7 @@ def test_photos_without_poses_are_told_how_to_find_them(tmp_path):
     save_image(torch.rand(3, 8, 8), tmp_path / 'images/IMG_1.JPG.png')
     (tmp_path / 'film/walk.MOV').write_bytes(b'film')
     for path in (tmp_path, tmp_path / 'images', tmp_path / 'film', tmp_path / 'film/walk.MOV'):
-        with pytest.raises(ValueError, match = f'data: must have poses.*lvsm pose {path}'):
+        with pytest.raises(ValueError, match = f'data: must have poses.*lvsm pose --data {path}'):
             open_dataset(path)
 
 

@@ -132,11 +132,11 @@ def test_a_dataset_is_inspected_and_drawn(tmp_path, scene, capsys):
 def test_the_command(tmp_path, scene):
     write_transforms(replace(scene, views = scene.views[:4]), tmp_path / 'data')
     command = [sys.executable, '-W', 'ignore', '-c', 'from lvsm_pytorch.cli import main; main()', 'inspect']
-    result = subprocess.run([*command, str(tmp_path / 'data'), '--out', str(tmp_path / 'a.png'), '--pairs', '2'], capture_output = True, text = True)
+    result = subprocess.run([*command, '--data', str(tmp_path / 'data'), '--out', str(tmp_path / 'a'), '--pairs', '2'], capture_output = True, text = True)
     assert result.returncode == 0, result.stderr
     assert 'verdict' in result.stdout
-    assert (tmp_path / 'a.png').exists()
-    for arguments, message in (([str(tmp_path / 'nowhere')], 'lvsm: data: must be a transforms.json'), ([str(tmp_path / 'data'), '--pairs', '0'], 'lvsm: pairs: must be at least 1')):
+    assert (tmp_path / 'a/cameras.png').exists()
+    for arguments, message in ((['--data', str(tmp_path / 'nowhere')], 'lvsm: data: must be a transforms.json'), (['--data', str(tmp_path / 'data'), '--pairs', '0'], 'lvsm: pairs: must be at least 1')):
         result = subprocess.run([*command, *arguments], capture_output = True, text = True)
         assert result.returncode != 0
         assert message in result.stderr
