@@ -24,7 +24,7 @@ def weights(tmp_path):
 
 def config_for(path, tmp_path, **changes):
     return replace(TrainConfig(), **{**dict(
-        init_from = path, out = tmp_path / 'run', image_size = 16, num_inputs = 1, num_targets = 1, steps = 1, batch_size = 1, learning_rate = 1e-12, device = 'cpu', tensorboard = False,
+        init_from = path, out = tmp_path / 'run', image_size = 16, num_inputs = 1, num_targets = 1, steps = 1, batch_size = 1, optimizer = 'adamw', learning_rate = 1e-12, device = 'cpu', tensorboard = False,
     ), **changes})
 
 
