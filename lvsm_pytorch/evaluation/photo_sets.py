@@ -197,7 +197,7 @@ def pose_frame_of(config: EvaluateConfig, model: LVSM):
 def unit_for(config: EvaluateConfig, model: LVSM, scene: Scene) -> float | None:
     """A run on sets of photos was trained with a unit of length by all cameras of a set, and is evaluated with it; for every other model `synthesize` finds the unit."""
     run, known = config_beside(config.model), model.trained_for
-    of_sets = run is not None and run.data is not None and known is not None and known.pose_frame == 'inputs' and known.unit is None and known.scale == 'cameras'
+    of_sets = run is not None and run.data is not None and known is not None and known.takes_unit_of_set
     return unit_of_set(scene) if of_sets else None
 
 

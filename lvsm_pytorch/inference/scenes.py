@@ -52,8 +52,7 @@ def scene_of(scenes: Dataset, number: int) -> Scene:
 def unit_for(model: LVSM, scene: Scene) -> float | None:
     """A set of photos keeps one unit, as in training, whichever of them are inputs; None where the model has its own."""
     known = model.trained_for
-    by_cameras = known is not None and known.pose_frame == 'inputs' and known.unit is None and known.scale == 'cameras'
-    return unit_of_set(scene) if by_cameras else None
+    return unit_of_set(scene) if known is not None and known.takes_unit_of_set else None
 
 
 class FittedViews:

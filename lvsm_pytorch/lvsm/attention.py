@@ -36,7 +36,7 @@ class AttentionLayout(NamedTuple):
     query_start: int = 0
 
 
-# scores of a head: beyond, fused attention is no slower and needs less memory (python benchmarks/attention.py)
+# scores of a head: at 768 × 768 fused attention was no slower, and it needs less memory; up to 256 × 1024 it took twice as long
 
 MAX_PLAIN_SCORES = 2 ** 19
 

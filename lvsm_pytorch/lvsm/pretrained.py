@@ -48,6 +48,11 @@ class TrainedFor(NamedTuple):
     scale: str = 'cameras'
     world: list[list[float]] | None = None
 
+    @property
+    def takes_unit_of_set(self) -> bool:
+        """Whether a set of photos keeps one unit, by all of its cameras: not where all scenes have one, nor where it goes by how far the scene is."""
+        return self.pose_frame == 'inputs' and self.unit is None and self.scale == 'cameras'
+
 
 class Pretrained(Module):
     """Models that are saved, read and named.
