@@ -284,7 +284,8 @@ class Visit:
             self.photo.image = to_pixels(torch.zeros(3, 8, 8) if photo is None else photo)
             self.photo_name.content = name
 
-        self.status.content = f'**{stage.scene.name}**, {size[1]} × {size[0]} in {seconds * 1000:.0f} ms'
+        skipped = stage.problems.summary(most = 5).replace('\n  ', '\n- ')    # a list, in Markdown
+        self.status.content = f'**{stage.scene.name}**, {size[1]} × {size[0]} in {seconds * 1000:.0f} ms\n\n{skipped}'
 
     # a film of where they went
 
