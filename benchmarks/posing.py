@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.configs.config import PoseConfig
+from lvsm_pytorch.configs.pose import PoseConfig
 from lvsm_pytorch.data import find_poses, read_scene
 
 HEADER = '| set | photos | placed | rotation, degrees | between two views, degrees | centre, of the spread | seconds |\n|---|---|---|---|---|---|---|'

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lvsm_pytorch import LVSM, PerceptualLoss
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import load_config
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.training.runs import model_of

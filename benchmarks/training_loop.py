@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import load_config
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.training.logging import read_metrics

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 
 from browser import SOFTWARE, chromium_path
 
-from lvsm_pytorch.configs.config import ViewConfig
+from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.viewer.server import Viewer, Visit
 from lvsm_pytorch.viewer.session import Stage, ViewerCamera
 

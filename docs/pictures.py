@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from lvsm_pytorch import LVSM, synthesize
-from lvsm_pytorch.configs.config import DemoConfig
+from lvsm_pytorch.configs.demo import DemoConfig
 from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene
 from lvsm_pytorch.evaluation.inspection import frustum
 from lvsm_pytorch.geometry.cameras import Cameras

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 
-from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig, PoseConfig, RenderConfig, TrainConfig, ViewConfig
+from lvsm_pytorch.configs.demo import DemoConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.pose import PoseConfig
+from lvsm_pytorch.configs.render import RenderConfig
+from lvsm_pytorch.configs.train import TrainConfig
+from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.configs.yaml import CONFIG, load_config, load_run_config
 
 

@@ -16,7 +16,9 @@ import torch
 from conftest import tiny_model
 
 from lvsm_pytorch import cli
-from lvsm_pytorch.configs.config import EvaluateConfig, RenderConfig, TrainConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.render import RenderConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import data_beside, load_run_config, save_config
 from lvsm_pytorch.data import synthetic_scene, write_transforms
 from lvsm_pytorch.data.images import save_image

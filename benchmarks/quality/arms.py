@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lvsm_pytorch import LVSM
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import load_config
 from lvsm_pytorch.data import Batch
 

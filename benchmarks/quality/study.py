@@ -28,7 +28,7 @@ from arms import ARMS, Arm, Network
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
 from lvsm_pytorch.evaluation.metrics import baselines, figures, score
 from lvsm_pytorch.files import read_tensors, write_json, write_whole

@@ -12,7 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from lvsm_pytorch.configs.config import EvaluateConfig, PoseConfig, RenderConfig, TrainConfig, ViewConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.pose import PoseConfig
+from lvsm_pytorch.configs.render import RenderConfig
+from lvsm_pytorch.configs.train import TrainConfig
+from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.data import structure_from_motion as sfm
 from lvsm_pytorch.data.dataset import find_dataset
 from lvsm_pytorch.data.images import image_size

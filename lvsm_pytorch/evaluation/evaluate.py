@@ -14,7 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lvsm_pytorch.configs.config import EvaluateConfig, Frame, TrainConfig
+from lvsm_pytorch.configs.common import Frame
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import config_beside, data_beside
 from lvsm_pytorch.data import BadView, Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
 from lvsm_pytorch.data.dataset import Concat

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.configs.config import Filter
+from lvsm_pytorch.configs.common import Filter
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
 from lvsm_pytorch.errors import fail

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lvsm_pytorch.configs.config import EvaluateConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
 from lvsm_pytorch.configs.yaml import config_beside
 from lvsm_pytorch.data.dataset import Dataset
 from lvsm_pytorch.data.images import save_image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lvsm_pytorch.configs.config import PoseConfig
+from lvsm_pytorch.configs.pose import PoseConfig
 from lvsm_pytorch.data.pose_folder import Posed
 from lvsm_pytorch.data.posing import find_poses
 from lvsm_pytorch.evaluation.inspection import inspect

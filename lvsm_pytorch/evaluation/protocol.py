@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.configs.config import Filter, Frame
+from lvsm_pytorch.configs.common import Filter, Frame
 from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
 from lvsm_pytorch.data.scene import unit_of_set
 from lvsm_pytorch.evaluation.index import Entry, views_of

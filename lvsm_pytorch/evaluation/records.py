@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lvsm_pytorch.configs.config import EvaluateConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
 

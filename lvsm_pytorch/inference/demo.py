@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvsm_pytorch.configs.config import DemoConfig, RenderConfig
+from lvsm_pytorch.configs.demo import DemoConfig
+from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.data import SyntheticSource
 from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.evaluation.metrics import baselines, figures, render_batch, score, table

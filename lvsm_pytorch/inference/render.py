@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lvsm_pytorch.configs.config import RenderConfig
+from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.data import Scene, View, cameras_of
 from lvsm_pytorch.data.images import resized_intrinsics, save_image
 from lvsm_pytorch.data.posing import with_poses

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.configs.config import RenderConfig
+from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.configs.yaml import data_beside
 from lvsm_pytorch.data.dataset import Dataset, open_test, synthetic_dataset
 from lvsm_pytorch.data.problems import BadView, Problems

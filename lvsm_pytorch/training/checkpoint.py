@@ -14,7 +14,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import changes, config_to_yaml
 from lvsm_pytorch.data import Batch, Source
 from lvsm_pytorch.errors import fail

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.lvsm.model import LVSM
 

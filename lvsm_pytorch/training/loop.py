@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import CONFIG, save_config
 from lvsm_pytorch.data import Problems, Source, Views, training_views
 from lvsm_pytorch.data.posing import with_poses

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.training.muon import Muon
 
 LONGEST_WARMUP = 2500

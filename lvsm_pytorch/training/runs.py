@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import load_run_config
 from lvsm_pytorch.data import DatasetSource, Problems, Scene, SceneSource, Source, SyntheticSource, WorldSource, can_have_workers, has_split, open_dataset, split_dataset, split_scenes, synthetic_scene
 from lvsm_pytorch.errors import fail

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import Batch, SceneSource, Source
 from lvsm_pytorch.evaluation.metrics import baselines, blurred_mean, figures, score

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.configs.config import ViewConfig
+from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.data.images import save_image, to_pixels
 from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.execution import pick_device

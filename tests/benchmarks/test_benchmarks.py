@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lvsm_pytorch import PerceptualLoss
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.training.runs import model_of
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'

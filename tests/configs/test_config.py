@@ -15,7 +15,10 @@ import yaml
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.cli import main
-from lvsm_pytorch.configs.config import EvaluateConfig, RenderConfig, TrainConfig, ViewConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.render import RenderConfig
+from lvsm_pytorch.configs.train import TrainConfig
+from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.configs.yaml import PRESETS, changes, config_from_yaml, config_to_yaml, load_config, presets, save_config
 from lvsm_pytorch.training.runs import model_of
 

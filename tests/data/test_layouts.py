@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.data import (
     Problems,
     hold_out,

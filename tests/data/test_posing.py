@@ -12,7 +12,11 @@ import torch
 from PIL import Image
 
 from lvsm_pytorch.cli import main
-from lvsm_pytorch.configs.config import EvaluateConfig, PoseConfig, RenderConfig, TrainConfig, ViewConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.pose import PoseConfig
+from lvsm_pytorch.configs.render import RenderConfig
+from lvsm_pytorch.configs.train import TrainConfig
+from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.data import find_poses, open_dataset, posing, read_scene, structure_from_motion, synthetic_scene, write_transforms
 from lvsm_pytorch.data.pose_folder import claim
 from lvsm_pytorch.data.posing import Photo, find_files, groups_of, posed_data, unique_names

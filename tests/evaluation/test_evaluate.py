@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import counted_passes, times_of, tiny_model
 
-from lvsm_pytorch.configs.config import EvaluateConfig, TrainConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import open_dataset, split_scenes, synthetic_scene, write_chunks, write_transforms
 from lvsm_pytorch.evaluation import evaluate as evaluate_module

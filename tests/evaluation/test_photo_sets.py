@@ -12,7 +12,8 @@ import torch
 from conftest import tiny_model
 
 from lvsm_pytorch import Cameras, synthesize
-from lvsm_pytorch.configs.config import EvaluateConfig, TrainConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import BadView, Problems, cameras_of, open_dataset, read_scene, synthetic_scene, write_chunks, write_transforms
 from lvsm_pytorch.data.images import load_image, resize_and_crop

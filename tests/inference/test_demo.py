@@ -10,7 +10,8 @@ from PIL import Image
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.cli import main
-from lvsm_pytorch.configs.config import DemoConfig, EvaluateConfig
+from lvsm_pytorch.configs.demo import DemoConfig
+from lvsm_pytorch.configs.evaluate import EvaluateConfig
 from lvsm_pytorch.configs.yaml import config_beside, load_config
 from lvsm_pytorch.data import SyntheticSource, WorldSource, cameras_of, read_scene
 from lvsm_pytorch.evaluation.evaluate import evaluate

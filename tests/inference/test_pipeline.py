@@ -7,7 +7,7 @@ import torch
 from conftest import PAPER, counted_passes, known_cameras, random_rotation, tiny_model
 
 from lvsm_pytorch import LVSM, Cameras, encode_photos, plucker_rays, synthesize
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.data import cameras_of, read_scene, synthetic_scene, write_transforms
 from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
 from lvsm_pytorch.geometry.normalization import normalize_poses

@@ -12,7 +12,8 @@ from conftest import counted_passes, times_of, tiny_model
 from PIL import Image, ImageSequence
 
 from lvsm_pytorch import LVSM, synthesize
-from lvsm_pytorch.configs.config import RenderConfig, TrainConfig
+from lvsm_pytorch.configs.render import RenderConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import cameras_of, synthetic_scene, write_chunks, write_transforms
 from lvsm_pytorch.data.images import load_image, resize_and_crop

@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_model
 
 from lvsm_pytorch import LVSM
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.training.initialization import NETWORK, with_network_of_weights
 from lvsm_pytorch.training.loop import train
 

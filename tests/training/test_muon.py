@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.training.muon import Muon, orthogonalized
 from lvsm_pytorch.training.optim import learning_rate, optimizer_of, set_learning_rates
 

@@ -16,7 +16,7 @@ import torch
 from conftest import PAPER
 
 from lvsm_pytorch import files
-from lvsm_pytorch.configs.config import TrainConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.training.checkpoint import Checkpoints, Progress
 from lvsm_pytorch.training.logging import METRICS, read_metrics
 from lvsm_pytorch.training.loop import train

@@ -15,7 +15,8 @@ from plain_lvsm import random_weights
 from safetensors.torch import load_file
 
 from lvsm_pytorch import LVSM
-from lvsm_pytorch.configs.config import RenderConfig, TrainConfig
+from lvsm_pytorch.configs.render import RenderConfig
+from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import load_config
 from lvsm_pytorch.data import SyntheticSource, cameras_of, synthetic_scene, write_lvsm, write_transforms
 from lvsm_pytorch.evaluation.metrics import render_batch, score

@@ -15,7 +15,7 @@ from conftest import tiny_model
 from PIL import Image
 
 from lvsm_pytorch.cli import main
-from lvsm_pytorch.configs.config import ViewConfig
+from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 from lvsm_pytorch.viewer import server as view_module
