@@ -54,7 +54,7 @@ def lattice(draw: Draw) -> tuple[Tensor, Tensor]:
 def orbit(draw: Draw, focus: Tensor, radius: float, size: float, elevations: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Eyes and targets (v 3) around a thing of a size, at several heights."""
     a, b = lattice(draw)
-    step = draw.log_number(0.04, 0.8) * (radius - 0.8 * size) / radius
+    step = draw.log_number(0.1, 0.9) * (radius - 0.8 * size) / radius
     azimuth = draw.number(0, 2 * math.pi) + a * step
     low, high = (math.radians(degrees) for degrees in elevations)
     elevation = (draw.number(low, high) + b * min(step, 0.3)).clamp(low, high)
@@ -66,7 +66,7 @@ def orbit(draw: Draw, focus: Tensor, radius: float, size: float, elevations: tup
 def walk(draw: Draw, eye: Tensor, focus: Tensor, near: float) -> tuple[Tensor, Tensor]:
     """Eyes and targets (v 3) of a camera that is carried sideways, forwards or held by hand, and looks about the same way."""
     a, b = lattice(draw)
-    step = draw.log_number(0.06, 0.9) * near
+    step = draw.log_number(0.1, 1.2) * near
     forward = F.normalize((focus - eye) * torch.tensor([1., 1., 0.]) + 1e-6, dim = 0)
     right = torch.linalg.cross(forward, UP)
     way = draw.number(0, 1)
@@ -317,7 +317,7 @@ def facade(draw: Draw) -> Stage:
         eyes, targets = walk(draw, eye, focus, 0.6 * distance)
     else:
         a, b = lattice(draw)
-        step = draw.log_number(0.04, 0.6) * distance
+        step = draw.log_number(0.1, 0.8) * distance
         eyes = eye + step * torch.stack((a, 0.3 * b, 0.4 * b), dim = -1)
         targets = focus + torch.tensor([0.7, 0., 0.7]) * (eyes - eye)
 
@@ -374,7 +374,7 @@ def aerial(draw: Draw) -> Stage:
     focus = torch.cat((draw.uniform(-8, 8, 2), torch.zeros(1)))
     eye = focus - ahead * height / math.tan(pitch) + UP * height
     a, b = lattice(draw)
-    step = draw.log_number(0.04, 0.6) * height
+    step = draw.log_number(0.1, 0.8) * height
     moves = step * (a[:, None] * torch.linalg.cross(ahead, UP) + b[:, None] * ahead) + 0.03 * height * draw.normal(MAX_VIEWS, 3)
     eyes = eye + moves
     targets = focus + moves * torch.tensor([1., 1., 0.]) * draw.number(0.6, 1.) + draw.number(0., 0.1) * height * draw.normal(MAX_VIEWS, 3) * torch.tensor([1., 1., 0.])
