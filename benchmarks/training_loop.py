@@ -34,12 +34,12 @@ def bare_step(config: TrainConfig) -> Callable[[], None]:
     model = model_of(config).to(device)
     optimizer = optimizer_of(model, config)
     source = source_of(config)
-    views = source.collate([source.sample(number) for number in range(config.batch_size)])
-    batch = views.to(device).batch(config.num_inputs)
+    batch = source.training_batch(0, config.batch_size).to(device)
+    arguments = batch.arguments()
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled = config.bf16):
-            loss = model(batch.input_images, batch.input_rays, batch.target_rays, batch.target_images, cameras = batch.cameras)
+            loss = model(**arguments, target_images = batch.target_images)
 
         optimizer.zero_grad()
         loss.backward()

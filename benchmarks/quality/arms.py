@@ -99,16 +99,14 @@ class Network(nn.Module):
                     module.reset_parameters()
 
     def forward(self, batch: Batch, *, loss: bool) -> Tensor:
-        told: dict[str, Any] = dict(input_images = batch.input_images, input_rays = batch.input_rays, target_rays = batch.target_rays)
-
         if self.is_ours:
-            return self.model(**told, target_images = batch.target_images if loss else None, cameras = batch.cameras)
+            return self.model(**batch.arguments(), target_images = batch.target_images if loss else None)
 
         # 0.1.6 has one target a scene: a scene with several is several scenes
 
         b, t = batch.target_images.shape[:2]
-        told = {name: each.flatten(0, 1) if name == 'target_rays' else each.repeat_interleave(t, dim = 0) for name, each in told.items()}
-        out = self.model(**told, target_images = batch.target_images.flatten(0, 1) if loss else None)
+        inputs = dict(input_images = batch.input_images.repeat_interleave(t, dim = 0), input_rays = batch.input_rays.repeat_interleave(t, dim = 0))
+        out = self.model(**inputs, target_rays = batch.target_rays.flatten(0, 1), target_images = batch.target_images.flatten(0, 1) if loss else None)
         return out if loss else out.unflatten(0, (b, t))
 
     @torch.no_grad()

@@ -47,11 +47,11 @@ class Photos:
         generator = Generator().manual_seed(seed * 1_000_003 + step)
         which = torch.multinomial(torch.tensor([float(source.num_training) for source in sources]), BATCH_SIZE, replacement = True, generator = generator)
         samples = [sources[index].sample((seed * 1_000_003 + step) * BATCH_SIZE + place) for place, index in enumerate(which.tolist())]
-        return sources[0].collate(samples).batch(INPUTS)
+        return sources[0].collate(samples)
 
     @cached_property
     def held_out(self) -> dict[str, Batch]:
-        return {name: source.held_out_batch() for name, source in self.sources.items()}
+        return {name: source.held_out() for name, source in self.sources.items()}
 
 
 class Found(NamedTuple):
@@ -76,10 +76,10 @@ def judged(views: dict[str, Tensor], photos: Photos) -> Found:
 
 def some_of_each(batches: dict[str, Batch], views: dict[str, Tensor]) -> tuple[Batch, Tensor]:
     """The first held-out view of every set."""
-    first = [Batch(*(t[:1] for t in batch[:4]), Cameras(*(t[:1] for t in batch.cameras)), [f'{name}/{batch.names[0]}']) for name, batch in batches.items()]
-    tensors = (torch.cat(each) for each in zip(*(batch[:4] for batch in first), strict = True))
-    cameras = Cameras(*(torch.cat(each) for each in zip(*(batch.cameras for batch in first), strict = True)))
-    return Batch(*tensors, cameras, [batch.names[0] for batch in first]), torch.cat([views[name][:1] for name in batches])
+    first = [batch.samples(slice(1)) for batch in batches.values()]
+    names = [f'{name}/{batch.names[0]}' for name, batch in batches.items()]
+    images, cameras = torch.cat([batch.images for batch in first]), Cameras.cat([batch.cameras for batch in first])
+    return Batch(images, cameras, names, INPUTS), torch.cat([views[name][:1] for name in batches])
 
 
 def table(results: dict[str, Found]) -> str:

@@ -29,7 +29,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from lvsm_pytorch.configs.train import TrainConfig
-from lvsm_pytorch.data import Batch, SyntheticSource, Views, synthetic_scenes
+from lvsm_pytorch.data import Batch, SyntheticSource, synthetic_scenes
 from lvsm_pytorch.evaluation.metrics import baselines, figures, score
 from lvsm_pytorch.files import read_tensors, write_json, write_whole
 from lvsm_pytorch.geometry.cameras import Cameras
@@ -53,7 +53,7 @@ def batch_of(images: Tensor, cameras: Cameras, which: Tensor, views: Tensor) -> 
     index = which.unsqueeze(1), views
     inputs, targets, _ = normalize_poses(cameras.camera_to_world[index][:, :INPUTS], cameras.camera_to_world[index][:, INPUTS:], unit = SyntheticSource.UNIT)
     assert targets is not None
-    return Views(images[index], Cameras(torch.cat((inputs, targets), dim = 1), cameras.intrinsics[index]), [f'scene {number}' for number in which.tolist()]).batch(INPUTS)
+    return Batch(images[index], Cameras(torch.cat((inputs, targets), dim = 1), cameras.intrinsics[index]), [f'scene {number}' for number in which.tolist()], INPUTS)
 
 
 def training_batch(seed: int, step: int, targets: int) -> Batch:

@@ -14,7 +14,7 @@ from lvsm_pytorch.data.pose_folder import Posed
 from lvsm_pytorch.data.posing import find_poses
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
-from lvsm_pytorch.data.sources import Batch, DatasetSource, SceneSource, Source, SyntheticSource, Views
+from lvsm_pytorch.data.sources import Batch, DatasetSource, SceneSource, Source, SyntheticSource
 from lvsm_pytorch.data.synthetic import synthetic_scene, synthetic_scenes
 from lvsm_pytorch.data.world_source import WorldSource
 from lvsm_pytorch.errors import fail
@@ -35,7 +35,6 @@ __all__ = [
     'Subset',
     'SyntheticSource',
     'View',
-    'Views',
     'WorldSource',
     'cameras_of',
     'can_have_workers',

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lvsm_pytorch.data.problems import Problems
-from lvsm_pytorch.data.sources import Source, Views
+from lvsm_pytorch.data.sources import Batch, Source
 
 # seconds that a worker lives on after SIGTERM, by which Python also stops those that are left when it ends
 
@@ -26,7 +26,7 @@ class Samples(Dataset):
         self.problems = problems
         self.num_told = 0
 
-    def __getitem__(self, number: int) -> tuple[Views | Exception, dict[str, str]]:
+    def __getitem__(self, number: int) -> tuple[Batch | Exception, dict[str, str]]:
         try:
             sample = self.source.sample(number)
         except Exception as error:  # a worker's would come back with a traceback in its message
@@ -47,7 +47,7 @@ def training_views(
     workers: int = 0,
     problems: Problems | None = None,
     pin_memory: bool = False,
-) -> Generator[Views, None, None]:
+) -> Generator[Batch, None, None]:
     """Batches of the samples of these numbers, of which process `rank` takes every so many-th (of `processes`), `batch_size` at a time.
 
     Args:
@@ -60,7 +60,7 @@ def training_views(
     problems = Problems() if problems is None else problems
     mine = numbers[rank::processes]
 
-    def collate(samples: list[tuple[Views | Exception, dict[str, str]]]) -> tuple[Views | Exception, dict[str, str]]:
+    def collate(samples: list[tuple[Batch | Exception, dict[str, str]]]) -> tuple[Batch | Exception, dict[str, str]]:
         skipped = {what: why for _, new in samples for what, why in new.items()}
         views = [sample for sample, _ in samples if not isinstance(sample, Exception)]
         error = next((sample for sample, _ in samples if isinstance(sample, Exception)), None)
@@ -80,7 +80,7 @@ def training_views(
     return batches(iter(loader), problems)
 
 
-def batches(loader: Iterator[tuple[Views | Exception, dict[str, str]]], problems: Problems) -> Generator[Views, None, None]:
+def batches(loader: Iterator[tuple[Batch | Exception, dict[str, str]]], problems: Problems) -> Generator[Batch, None, None]:
     try:
         for views, skipped in loader:
             for what, why in skipped.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
@@ -24,63 +24,63 @@ from lvsm_pytorch.seeds import seed_of
 
 
 class Batch(NamedTuple):
-    """What the model is trained and judged with.
+    """Input views and target views, with their cameras: rays are computed where a model takes them, and not carried there.
 
     Attributes:
-        input_images: (b v 3 h w).
-        input_rays: (b v 6 h w).
-        target_images: (b t 3 h w).
-        target_rays: (b t 6 h w).
-        cameras: (b v+t ...), inputs first.
+        images: (b v+t 3 h w) in [0, 1], inputs first.
+        cameras: (b v+t ...), inputs first, in the frame of the rays.
         names: Of the targets, one for each of b.
+        num_inputs: v.
         depth_range: (b 2), near and far distance of planes.
-        target_distances: (b t h w) along the target rays, where they are known.
-    """
-    input_images: Tensor
-    input_rays: Tensor
-    target_images: Tensor
-    target_rays: Tensor
-    cameras: Cameras
-    names: list[str]
-    depth_range: Tensor | None = None
-    target_distances: Tensor | None = None
-
-
-class Views(NamedTuple):
-    """A batch before its rays, which are soon computed where they are needed and large to carry there.
-
-    Attributes:
-        images: (b n 3 h w).
-        cameras: (b n ...). Inputs first.
-        names: Of the targets, one for each of b.
-        depth_range: (b 2), near and far distance of planes.
-        distances: (b n h w) along the rays of pixels, where they are known.
-        num_inputs: How many are inputs, where it is drawn; None where it is the source's.
+        distances: (b v+t h w) along the rays of pixels, where they are known.
     """
     images: Tensor
     cameras: Cameras
     names: list[str]
+    num_inputs: int
     depth_range: Tensor | None = None
     distances: Tensor | None = None
-    num_inputs: int | None = None
 
-    def to(self, device: torch.device) -> Views:
-        def moved(t: Any) -> Any:
-            return None if t is None else t.to(device, non_blocking = True)
+    @property
+    def input_images(self) -> Tensor:
+        """(b v 3 h w)."""
+        return self.images[:, :self.num_inputs]
 
-        return self._replace(images = moved(self.images), cameras = moved(self.cameras), depth_range = moved(self.depth_range), distances = moved(self.distances))
+    @property
+    def target_images(self) -> Tensor:
+        """(b t 3 h w)."""
+        return self.images[:, self.num_inputs:]
 
-    def batch(self, num_inputs: int) -> Batch:
-        """The views as a batch.
+    @property
+    def input_rays(self) -> Tensor:
+        """(b v 6 h w), computed from the cameras in float32."""
+        return plucker_rays(*self.cameras[:, :self.num_inputs], image_size = (self.images.shape[-2], self.images.shape[-1]))
 
-        Args:
-            num_inputs: Of the source, where the views have no number of their own.
-        """
-        num_inputs = self.num_inputs or num_inputs
-        rays = plucker_rays(*self.cameras, image_size = (self.images.shape[-2], self.images.shape[-1]))
-        (input_images, target_images), (input_rays, target_rays) = (t.tensor_split((num_inputs,), dim = 1) for t in (self.images, rays))
-        target_distances = None if self.distances is None else self.distances[:, num_inputs:]
-        return Batch(input_images, input_rays, target_images, target_rays, self.cameras, self.names, self.depth_range, target_distances)
+    @property
+    def target_rays(self) -> Tensor:
+        """(b t 6 h w), computed from the cameras in float32."""
+        return plucker_rays(*self.cameras[:, self.num_inputs:], image_size = (self.images.shape[-2], self.images.shape[-1]))
+
+    @property
+    def target_distances(self) -> Tensor | None:
+        """(b t h w)."""
+        return None if self.distances is None else self.distances[:, self.num_inputs:]
+
+    def arguments(self) -> dict[str, Any]:
+        """Those of `LVSM.forward` for rendering: images and rays of the inputs, rays of the targets, cameras and depth range."""
+        return dict(input_images = self.input_images, input_rays = self.input_rays, target_rays = self.target_rays, cameras = self.cameras, depth_range = self.depth_range)
+
+    def to(self, device: torch.device) -> Batch:
+        return self.map(lambda t: t.to(device, non_blocking = True))
+
+    def samples(self, some: slice) -> Batch:
+        """Some of the b samples."""
+        return self.map(lambda t: t[some])._replace(names = self.names[some])
+
+    def map(self, function: Callable[[Any], Any]) -> Batch:
+        """All tensors, and the cameras, through a function."""
+        images, cameras, depth_range, distances = (None if t is None else function(t) for t in (self.images, self.cameras, self.depth_range, self.distances))
+        return self._replace(images = images, cameras = cameras, depth_range = depth_range, distances = distances)
 
 
 # 'scene': all samples of a scene have one world, which the model may learn by heart, as for a single scene it should.
@@ -114,33 +114,29 @@ class Source(ABC):
         self.seed = seed
 
     @abstractmethod
-    def sample(self, number: int) -> Views:
-        """The sample of that number, of all that there ever are, in the frame and unit of its scene: views of b = 1."""
+    def sample(self, number: int) -> Batch:
+        """The sample of that number, of all that there ever are, in the frame and unit of its scene: a batch of b = 1."""
 
     @abstractmethod
-    def held_out(self) -> Views:
+    def held_out(self) -> Batch:
         """What is never trained with, one target each, in the frame of the rays."""
 
-    def collate(self, samples: Sequence[Views]) -> Views:
+    def collate(self, samples: Sequence[Batch]) -> Batch:
         """Samples as one batch, in the frame of the rays."""
-        cameras = Cameras.cat([sample.cameras for sample in samples])
-        num_inputs = samples[0].num_inputs
+        cameras, num_inputs = Cameras.cat([sample.cameras for sample in samples]), samples[0].num_inputs
 
         if self.frame == 'inputs':
-            cameras = cameras.transform(normalize_poses(cameras.camera_to_world[:, :num_inputs or self.num_inputs], unit = 1.).similarity[:, None])
+            cameras = cameras.transform(normalize_poses(cameras.camera_to_world[:, :num_inputs], unit = 1.).similarity[:, None])
 
         def joined(parts: list[Any]) -> Any:
             return None if any(part is None for part in parts) else torch.cat(parts)
 
         images, depth_range, distances = (joined([getattr(sample, name) for sample in samples]) for name in ('images', 'depth_range', 'distances'))
-        return Views(images, cameras, [name for sample in samples for name in sample.names], depth_range, distances, num_inputs)
+        return Batch(images, cameras, [name for sample in samples for name in sample.names], num_inputs, depth_range, distances)
 
     def training_batch(self, step: int, batch_size: int) -> Batch:
         """The samples of a step of so many."""
-        return self.collate([self.sample(step * batch_size + index) for index in range(batch_size)]).batch(self.num_inputs)
-
-    def held_out_batch(self) -> Batch:
-        return self.held_out().batch(self.num_inputs)
+        return self.collate([self.sample(step * batch_size + index) for index in range(batch_size)])
 
     def generator(self, number: int) -> Generator:
         """What a sample is drawn by."""
@@ -192,7 +188,7 @@ class SceneSource(Source):
         distance[:self.num_training].fill_diagonal_(torch.inf)
         self.nearest = distance.argsort(dim = -1)
 
-    def sample(self, number: int) -> Views:
+    def sample(self, number: int) -> Batch:
         generator = self.generator(number)
         target = int(torch.randint(self.num_training, (), generator = generator))
         num_near = min(max(3 * self.num_inputs, self.num_inputs + self.num_targets - 1), self.num_training - 1)
@@ -203,24 +199,24 @@ class SceneSource(Source):
         further = near.roll(-self.num_inputs).repeat(self.num_targets // num_near + 1)[:self.num_targets - 1]
         return self.views(torch.cat((near[:self.num_inputs], torch.tensor([target]), further)))
 
-    def held_out(self) -> Views:
+    def held_out(self) -> Batch:
         """Each held-out view as the target, with the training views nearest to it as inputs."""
         return self.seen_from_nearest(range(self.num_training, len(self.names)))
 
-    def trained_with(self) -> Views:
+    def trained_with(self) -> Batch:
         """Each training view as the target, with those nearest to it as inputs: what a model should have overfitted to."""
         return self.seen_from_nearest(range(self.num_training))
 
-    def seen_from_nearest(self, targets: range) -> Views:
+    def seen_from_nearest(self, targets: range) -> Batch:
         return self.collate([self.views(torch.cat((self.nearest[target, :self.num_inputs], torch.tensor([target])))) for target in targets])
 
-    def views(self, indices: Tensor) -> Views:
+    def views(self, indices: Tensor) -> Batch:
         """Views by number.
 
         Args:
             indices: (n), inputs first.
         """
-        return Views(self.images[indices].unsqueeze(0), self.cameras[indices][None], [self.names[int(indices[self.num_inputs])]])
+        return Batch(self.images[indices].unsqueeze(0), self.cameras[indices][None], [self.names[int(indices[self.num_inputs])]], self.num_inputs)
 
 
 class DatasetSource(Source):
@@ -247,7 +243,7 @@ class DatasetSource(Source):
         self.order = lru_cache(maxsize = 2)(lambda epoch: shuffled_order(split.training, epoch, seed))
         self.training_scene = lru_cache(maxsize = 64)(partial(self.read, split.training))
 
-    def sample(self, number: int) -> Views:
+    def sample(self, number: int) -> Batch:
         """Views of a sample.
 
         Raises:
@@ -266,7 +262,7 @@ class DatasetSource(Source):
 
         return sample
 
-    def held_out(self) -> Views:
+    def held_out(self) -> Batch:
         """Of each held-out scene views that are always the same, and one target."""
         held_out = self.split.held_out
         scenes = [self.read(held_out, index) for index in range(len(held_out))]
@@ -292,7 +288,7 @@ class DatasetSource(Source):
 
         return dataset.problems.attempt(dataset.label(index), long_enough)
 
-    def draw(self, dataset: Dataset, scene: Scene, num_targets: int, generator: Generator) -> Views | None:
+    def draw(self, dataset: Dataset, scene: Scene, num_targets: int, generator: Generator) -> Batch | None:
         """None where no draw of views has readable images."""
         for _ in range(10):
             indices = draw_views(scene, num_inputs = self.num_inputs, num_targets = num_targets, frame_distances = self.frame_distances, generator = generator)
@@ -302,7 +298,7 @@ class DatasetSource(Source):
             if None not in fitted:
                 pixels, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*(each for each in fitted if each is not None), strict = True))
                 cameras = Cameras(self.poses(scene, indices).unsqueeze(0), intrinsics)
-                return Views(pixels, cameras, [f'{scene.name}/{views[self.num_inputs].name}'])
+                return Batch(pixels, cameras, [f'{scene.name}/{views[self.num_inputs].name}'], self.num_inputs)
 
         dataset.problems.skip(scene.name, 'its images can not be read')
         return None
@@ -380,16 +376,16 @@ class SyntheticSource(Source):
         cameras.camera_to_world[..., :3, 3] /= self.UNIT
         return images[0], cameras[0]
 
-    def sample(self, number: int) -> Views:
+    def sample(self, number: int) -> Batch:
         generator = self.generator(number)
         window = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + number // self.SAMPLES_PER_SCENE
         seed = window + int(torch.randint(self.WINDOW, (), generator = generator))
         return self.views(seed, torch.randperm(self.num_views, generator = generator)[:self.num_inputs + self.num_targets])
 
-    def held_out(self, most: int = NUM_HELD_OUT) -> Views:
+    def held_out(self, most: int = NUM_HELD_OUT) -> Batch:
         """Scenes by seeds that no training reaches."""
         return self.collate([self.views(seed, torch.arange(self.num_inputs + 1)) for seed in range(most)])
 
-    def views(self, seed: int, indices: Tensor) -> Views:
+    def views(self, seed: int, indices: Tensor) -> Batch:
         images, cameras = self.scene(seed)
-        return Views(images[indices].unsqueeze(0), cameras[indices][None], [f'scene {seed}'])
+        return Batch(images[indices].unsqueeze(0), cameras[indices][None], [f'scene {seed}'], self.num_inputs)

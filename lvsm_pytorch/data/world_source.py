@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Generator, Tensor
 
-from lvsm_pytorch.data.sources import Frame, Source, Views
+from lvsm_pytorch.data.sources import Batch, Frame, Source
 from lvsm_pytorch.data.worlds import RenderedWorlds, render_worlds
 from lvsm_pytorch.geometry.cameras import Cameras, pose
 from lvsm_pytorch.geometry.normalization import normalize_poses
@@ -66,7 +66,7 @@ class WorldSource(Source):
     def render(self, seed: int) -> RenderedWorlds:
         return render_worlds([seed], num_views = self.num_views, image_size = self.image_size)
 
-    def sample(self, number: int) -> Views:
+    def sample(self, number: int) -> Batch:
         generator = self.generator(number)
         window = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + number // self.SAMPLES_PER_WORLD
         seed = window + int(torch.randint(self.WINDOW, (), generator = generator))
@@ -75,11 +75,11 @@ class WorldSource(Source):
         indices = draw_views(self.rendered(seed).cameras.camera_to_world[0], num_inputs, self.num_targets, generator)
         return self.views(seed, indices, num_inputs, generator)
 
-    def held_out(self, most: int = NUM_HELD_OUT) -> Views:
+    def held_out(self, most: int = NUM_HELD_OUT) -> Batch:
         """Worlds by seeds that no training reaches: a view of each, and those nearest to it."""
         return self.collate([self.views(seed, [*nearest_to_first(self.rendered(seed), self.num_inputs), 0], self.num_inputs) for seed in range(most)])
 
-    def views(self, seed: int, indices: list[int], num_inputs: int, generator: Generator | None = None) -> Views:
+    def views(self, seed: int, indices: list[int], num_inputs: int, generator: Generator | None = None) -> Batch:
         """Views of a world, inputs first, in the unit of what is near, with errors and augmentations that a generator draws."""
         world, name = self.rendered(seed), f'world {seed}'
         images, distances = world.images[0, indices], world.distance[0, indices]
@@ -97,7 +97,7 @@ class WorldSource(Source):
         world_to_unit = normalize_poses(camera_to_world[:num_inputs].double(), unit = unit).similarity
         cameras = Cameras(camera_to_world.double(), intrinsics).transform(world_to_unit).to(torch.float32)
         depth_range = torch.tensor([planes.near / unit, planes.far / unit])
-        return Views(images[None], cameras[None], [name], depth_range[None], (distances / unit)[None], num_inputs)
+        return Batch(images[None], cameras[None], [name], num_inputs, depth_range[None], (distances / unit)[None])
 
 
 def true_range(distances: Tensor) -> DepthRange:

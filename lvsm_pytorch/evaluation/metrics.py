@@ -55,16 +55,13 @@ def score(pred: Tensor, target: Tensor) -> Score:
 @torch.no_grad()
 def render_batch(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
     """The target views of a batch (b t 3 h w) on the CPU, rendered in eval mode and `batch_size` scenes at a time."""
-    if len(batch.names) == 0 or batch.target_rays.shape[1] == 0:
+    if batch.target_images.numel() == 0:
         return torch.zeros_like(batch.target_images)
 
     device = next(model.parameters()).device
-    views = batch.input_images, batch.input_rays, batch.target_rays
 
     with in_eval_mode(model):
-        return torch.cat([
-            model(*(t[some].to(device) for t in views), cameras = batch.cameras[some].to(device), depth_range = None if batch.depth_range is None else batch.depth_range[some].to(device)).cpu() for some in chunks(len(batch.names), batch_size)
-        ])
+        return torch.cat([model(**batch.samples(some).to(device).arguments()).cpu() for some in chunks(len(batch.names), batch_size)])
 
 
 def baselines(batch: Batch) -> Baselines:

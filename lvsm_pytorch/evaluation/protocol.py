@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.configs.common import Filter, Frame
-from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
+from lvsm_pytorch.data import Batch, Scene, cameras_of
 from lvsm_pytorch.data.scene import unit_of_set
 from lvsm_pytorch.evaluation.index import Entry, views_of
 from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, score
@@ -45,7 +45,7 @@ class Protocol(NamedTuple):
         images, intrinsics = (torch.stack(each).unsqueeze(0) for each in zip(*fitted, strict = True))
         poses = self.posed(scene, cameras_of(chosen.views).camera_to_world, num_inputs)
         cameras, depth_range = self.scaled(images[0, :num_inputs], Cameras(poses, intrinsics[0]))
-        return Views(images, cameras[None], [scene.name], depth_range).batch(num_inputs)
+        return Batch(images, cameras[None], [scene.name], num_inputs, depth_range)
 
     def scaled(self, inputs: Tensor, cameras: Cameras) -> tuple[Cameras, Tensor | None]:
         """Cameras (n), inputs first, in the unit that goes by how far the scene on the inputs (v 3 h w) is, and its depth range (1 2), for models that go by them."""
@@ -85,11 +85,10 @@ class Protocol(NamedTuple):
     def render(self, batch: Batch) -> Tensor:
         """The targets (1 t 3 h w), on the CPU."""
         device = next(self.model.parameters()).device
-        num_inputs, cameras = batch.input_images.shape[1], batch.cameras.to(device)
-        inputs, targets = cameras[:, :num_inputs], cameras[:, num_inputs:]
-        depth_range = None if batch.depth_range is None else batch.depth_range.to(device)
-        scene = self.model.encode(batch.input_images.to(device), batch.input_rays.to(device), cameras = inputs, depth_range = depth_range)
-        return self.model.render(scene, batch.target_rays.to(device), cameras = targets, chunk_size = self.chunk_size).cpu()
+        batch = batch.to(device)
+        inputs, targets = batch.cameras[:, :batch.num_inputs], batch.cameras[:, batch.num_inputs:]
+        scene = self.model.encode(batch.input_images, batch.input_rays, cameras = inputs, depth_range = batch.depth_range)
+        return self.model.render(scene, batch.target_rays, cameras = targets, chunk_size = self.chunk_size).cpu()
 
 
 def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], list[float]] | None = None) -> dict[str, Any]:

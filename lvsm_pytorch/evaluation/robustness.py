@@ -7,11 +7,11 @@ import warnings
 import torch
 from torch import Generator, Tensor
 
-from lvsm_pytorch.data import Batch, Scene, Views, cameras_of
+from lvsm_pytorch.data import Batch, Scene, cameras_of
 from lvsm_pytorch.evaluation.index import Entry
 from lvsm_pytorch.evaluation.metrics import score
 from lvsm_pytorch.evaluation.protocol import Protocol
-from lvsm_pytorch.geometry.cameras import Cameras, move_poses, pose
+from lvsm_pytorch.geometry.cameras import pose
 from lvsm_pytorch.geometry.view_selection import camera_distance, farthest_point_sampling
 from lvsm_pytorch.seeds import seed_of
 
@@ -29,15 +29,13 @@ def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[st
     """
     name, = batch.names
     generator = Generator().manual_seed(seed_of(name))
-    images = torch.cat((batch.input_images, batch.target_images), dim = 1)
     changes, psnrs = [], []
 
     for _ in range(MOTIONS):
         rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator = generator, dtype = torch.float64))
         offset = torch.randn(3, generator = generator, dtype = torch.float64)
         motion = pose(rotation * torch.linalg.det(rotation), offset / offset.norm() * FARTHEST)
-        poses = move_poses(motion, batch.cameras.camera_to_world.double()).float()
-        after = protocol.render(Views(images, Cameras(poses, batch.cameras.intrinsics), batch.names).batch(batch.input_images.shape[1]))
+        after = protocol.render(batch._replace(cameras = batch.cameras.to(torch.float64).transform(motion).to(torch.float32)))
         changes.append(float((after - before).abs().mean() * 256))
         psnrs.append(float(score(after, batch.target_images).psnr.mean()))
 

@@ -62,7 +62,7 @@ def compare(model: LVSM, path: Path) -> dict[str, float]:
     """Views beside the truth, and figures: of the model, and of baselines that need none."""
     assert model.trained_for is not None
     source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = default_size(model)[0])
-    batch = source.held_out(NUM_COMPARED).batch(source.num_inputs)
+    batch = source.held_out(NUM_COMPARED)
     pred = render_batch(model, batch, batch_size = 4)
     save_comparison(path, batch, pred, max_rows = NUM_SHOWN)
     return figures(model = score(pred, batch.target_images), **baselines(batch)._asdict())

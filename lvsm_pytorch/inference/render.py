@@ -168,7 +168,7 @@ def render_held_out(config: RenderConfig) -> list[Path]:
 
     trained, model = load_run(config.model)
     data = data_of(config.model, config.data)
-    held_out = source_of(replace(trained, data = data)).held_out_batch()
+    held_out = source_of(replace(trained, data = data)).held_out()
     settings = dict(weights = hash_of_weights(model), data = None if config.data is None else str(config.data), path = HELD_OUT, views = held_out.names)
     out = config.out or (folder_for('render', config.model) if config.overwrite else beside(folder_for('render', config.model), settings))
     files = [out / name for name in unique_files(held_out.names)]

@@ -15,7 +15,7 @@ import torch
 
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import CONFIG, save_config
-from lvsm_pytorch.data import Problems, Source, Views, training_views
+from lvsm_pytorch.data import Batch, Problems, Source, training_views
 from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.metrics import table
@@ -91,7 +91,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     return found
 
 
-def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Views], validator: Validator, checkpoints: Checkpoints) -> dict[str, float]:
+def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Batch], validator: Validator, checkpoints: Checkpoints) -> dict[str, float]:
     """From where the run is to its end."""
     accelerator, network, optimizer = training.accelerator, training.network, training.optimizer
     found: dict[str, float] = {}
@@ -107,13 +107,13 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
             loss = error = torch.zeros((), device = accelerator.device)
 
             for _ in range(config.accumulate):
-                batch = next(views).to(accelerator.device).batch(config.num_inputs)
+                batch = next(views).to(accelerator.device)
+                arguments = batch.arguments()    # rays are made here, outside of autocast
 
                 with accelerator.accumulate(network):
                     with accelerator.autocast():
-                        tensors = batch.input_images, batch.input_rays, batch.target_rays, batch.target_images
                         distances = batch.target_distances if config.depth_loss_weight > 0 else None
-                        part, breakdown = network(*tensors, cameras = batch.cameras, depth_range = batch.depth_range, target_distances = distances, return_loss_breakdown = True)
+                        part, breakdown = network(**arguments, target_images = batch.target_images, target_distances = distances, return_loss_breakdown = True)
 
                     accelerator.backward(part)
 
@@ -254,7 +254,7 @@ def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
         remove_partial_files(folder)
 
 
-def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems) -> Generator[Views, None, None]:
+def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems) -> Generator[Batch, None, None]:
     """This process's part of the samples that are left."""
     return training_views(
         source,

@@ -21,12 +21,12 @@ class Validator:
     def __init__(self, source: Source, config: TrainConfig):
         self.out = config.out
         self.config = config
-        self.held_out = source.held_out_batch()
+        self.held_out = source.held_out()
         self.baselines = baselines(self.held_out)
         self.trained: Batch | None = None
 
         if config.overfit_one_scene and isinstance(source, SceneSource):
-            self.trained = source.trained_with().batch(source.num_inputs)
+            self.trained = source.trained_with()
             self.trained_blur = blurred_mean(self.trained)
 
     def describe(self) -> str:

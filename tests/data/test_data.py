@@ -10,7 +10,7 @@ from conftest import full_disk, known_cameras
 from PIL import Image
 
 from lvsm_pytorch import plucker_rays
-from lvsm_pytorch.data import Problems, Scene, SceneSource, SyntheticSource, View, hold_out, read_scene, read_transforms, synthetic_scene, synthetic_scenes, write_transforms
+from lvsm_pytorch.data import Batch, Problems, Scene, SceneSource, SyntheticSource, View, hold_out, read_scene, read_transforms, synthetic_scene, synthetic_scenes, write_transforms
 from lvsm_pytorch.data.images import load_image, resize_and_crop, save_image
 from lvsm_pytorch.geometry.cameras import pose
 from lvsm_pytorch.geometry.conventions import opencv_to_opengl
@@ -333,7 +333,7 @@ def numbers(images):
 
 def test_held_out_views_have_their_nearest_neighbours_as_inputs_and_are_never_trained_on():
     source = SceneSource(line_of_views(20), num_inputs = 2, num_targets = 3, image_size = 8)
-    held_out = source.held_out_batch()
+    held_out = source.held_out()
     assert held_out.names == ['00', '08', '16']
     assert numbers(held_out.target_images).flatten().tolist() == [0, 8, 16]
     assert [sorted(row) for row in numbers(held_out.input_images).tolist()] == [[1, 2], [7, 9], [15, 17]]
@@ -348,6 +348,19 @@ def test_held_out_views_have_their_nearest_neighbours_as_inputs_and_are_never_tr
         assert (inputs - targets[:, :1]).abs().max() <= 8
 
 
+def test_some_samples_of_a_batch_are_all_of_theirs():
+    whole = Batch(torch.rand(4, 3, 3, 8, 8), known_cameras(4, 3, size = (8, 8)), list('abcd'), 2, torch.rand(4, 2), torch.rand(4, 3, 8, 8))
+    some = whole.samples(slice(1, 3))
+    assert some.names == ['b', 'c']
+    assert torch.equal(some.target_images, whole.images[1:3, 2:])
+    assert torch.equal(some.target_distances, whole.distances[1:3, 2:])
+    arguments, of_all = some.arguments(), whole.arguments()
+    assert torch.equal(arguments['cameras'].camera_to_world, whole.cameras.camera_to_world[1:3])
+    for name in ('input_images', 'input_rays', 'target_rays', 'depth_range'):
+        torch.testing.assert_close(arguments[name], of_all[name][1:3])
+    torch.testing.assert_close(torch.cat((of_all['input_rays'], of_all['target_rays']), dim = 1), plucker_rays(*whole.cameras, (8, 8)))
+
+
 def test_a_batch_is_a_function_of_its_step():
     for source in (SceneSource(line_of_views(20), num_inputs = 2, num_targets = 1, image_size = 8), SyntheticSource(num_inputs = 2, num_targets = 1, image_size = 8)):
         a, b, c = source.training_batch(3, 4), source.training_batch(3, 4), source.training_batch(4, 4)
@@ -357,7 +370,7 @@ def test_a_batch_is_a_function_of_its_step():
 
 
 def rays_of(source, views):
-    return source.collate([source.views(torch.tensor(views))]).batch(2)
+    return source.collate([source.views(torch.tensor(views))])
 
 
 def test_targets_do_not_move_the_inputs():
@@ -386,13 +399,13 @@ def test_the_frame_of_the_rays():
 def test_a_scene_far_from_the_origin_of_its_world_is_the_same():
     near = line_of_views(20)
     far = replace(near, views = tuple(replace(view, camera_to_world = view.camera_to_world + torch.tensor([0., 0., 0., 4096.]).expand(4, 4) * torch.tensor([[1.], [1.], [1.], [0.]])) for view in near.views))
-    a, b = (SceneSource(scene, num_inputs = 2, num_targets = 1, image_size = 8).held_out_batch() for scene in (near, far))
+    a, b = (SceneSource(scene, num_inputs = 2, num_targets = 1, image_size = 8).held_out() for scene in (near, far))
     assert torch.allclose(a.input_rays, b.input_rays, atol = 1e-5)
 
 
 def test_held_out_synthetic_scenes_are_never_trained_on():
     source = SyntheticSource(num_inputs = 2, num_targets = 2, image_size = 8)
-    held_out = set(source.held_out_batch().names)
+    held_out = set(source.held_out().names)
     trained = {name for step in range(0, 200, 10) for name in source.training_batch(step, 8).names}
     assert len(held_out) == 64
     assert not held_out & trained

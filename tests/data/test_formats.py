@@ -485,7 +485,7 @@ def source_of(folder, **changes):
 def test_held_out_scenes_are_never_trained_on(tmp_path):
     write_lvsm(scenes(10), tmp_path)
     source = source_of(tmp_path, frame_distances = (1, 3))
-    held_out = {name.split('/')[0] for name in source.held_out_batch().names}
+    held_out = {name.split('/')[0] for name in source.held_out().names}
     assert held_out == {'synthetic-0', 'synthetic-8'}
     trained = [name.split('/')[0] for step in range(2) for name in source.training_batch(step, 4).names]
     assert len(set(trained)) == 8
@@ -533,7 +533,7 @@ def test_a_dataset_that_is_all_bad_is_an_error(tmp_path):
     with pytest.warns(UserWarning, match = 'skipped'), pytest.raises(ValueError, match = r'data: must have at least one scene that can be used, but got none of 2[\s\S]*skipped:'):
         source.training_batch(0, 1)
     with pytest.warns(UserWarning, match = 'skipped'), pytest.raises(ValueError, match = 'held-out scene that can be used'):
-        source.held_out_batch()
+        source.held_out()
     write_lvsm(scenes(1), tmp_path / 'one')
     with pytest.raises(ValueError, match = 'data: must have at least two scenes'):
         split_dataset(tmp_path / 'one')

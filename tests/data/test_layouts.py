@@ -159,10 +159,10 @@ def test_held_out_stretches_of_videos_differ(tmp_path):
 
     write_lvsm([replace(synthetic_scene(seed, num_views = 30, image_size = 8), name = f'video {seed}') for seed in range(17)], tmp_path)
     source = DatasetSource(split_dataset(tmp_path), num_inputs = 2, num_targets = 1, image_size = 8, frame_distances = (5, 25))
-    names = [name.split('/')[-1] for name in source.held_out_batch().names]
+    names = [name.split('/')[-1] for name in source.held_out().names]
     assert len(names) == 3
     assert len(set(names)) == 3
-    assert source.held_out_batch().names == source.held_out_batch().names
+    assert source.held_out().names == source.held_out().names
 
 
 # links, slashes, marks

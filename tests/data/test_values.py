@@ -212,7 +212,7 @@ def test_a_world_far_away_trains_with_the_same_samples(tmp_path):
         write_transforms(far(synthetic_scene(seed, num_views = 6, image_size = 16)), tmp_path / f'far/{seed}')
     a, b = (DatasetSource(split_dataset(tmp_path / name), **options) for name in ('near', 'far'))
     assert (a.training_batch(0, 8).input_rays - b.training_batch(0, 8).input_rays).abs().max() < 1e-4
-    assert (a.held_out_batch().target_rays - b.held_out_batch().target_rays).abs().max() < 1e-4
+    assert (a.held_out().target_rays - b.held_out().target_rays).abs().max() < 1e-4
     generators = [torch.Generator().manual_seed(3) for _ in range(2)]
     drawn = [draw_views(scene, num_inputs = 2, num_targets = 1, frame_distances = (1, 2), generator = generator) for scene, generator in zip((near, far(near)), generators, strict = True)]
     assert drawn[0] == drawn[1]

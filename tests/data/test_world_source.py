@@ -33,7 +33,7 @@ def test_number_of_inputs_is_drawn_for_each_step(source):
     counts = [source.sample(number).num_inputs for number in range(24)]
     assert counts[::2] == counts[1::2]
     assert set(counts) == {2, 3, 4}
-    batch = source.collate([source.sample(0), source.sample(1)]).batch(2)
+    batch = source.collate([source.sample(0), source.sample(1)])
     assert batch.input_images.shape == (2, counts[0], 3, 16, 16)
     assert batch.target_images.shape == (2, 2, 3, 16, 16)
     assert batch.target_distances.shape == (2, 2, 16, 16)

@@ -11,7 +11,7 @@ from lvsm_pytorch.lvsm.losses import psnr
 
 
 def batch(b = 3, v = 2, t = 1, size = 32):
-    return Batch(torch.rand(b, v, 3, size, size), torch.randn(b, v, 6, size, size), torch.rand(b, t, 3, size, size), torch.randn(b, t, 6, size, size), known_cameras(b, v + t), [f'view {i}' for i in range(b)])
+    return Batch(torch.rand(b, v + t, 3, size, size), known_cameras(b, v + t), [f'view {i}' for i in range(b)], v)
 
 
 def test_scores_of_every_view():
@@ -37,7 +37,7 @@ def test_the_better_input_is_copied():
 def test_the_blurred_mean_is_the_best_of_its_blurs():
     views = batch()
     mean = views.input_images.mean(dim = 1)
-    views = views._replace(target_images = gaussian_blur(mean, 2.).unsqueeze(1))
+    views = views._replace(images = torch.cat((views.input_images, gaussian_blur(mean, 2.).unsqueeze(1)), dim = 1))
     assert blurred_mean(views).psnr.min() > 60
     noise = batch(size = 64)  # of noise, the most blurred is the best guess
     assert blurred_mean(noise).psnr.mean() == pytest.approx(psnr(torch.full_like(noise.target_images, 0.5), noise.target_images).mean().item(), abs = 0.1)
@@ -97,7 +97,7 @@ def test_a_comparison_shows_inputs_prediction_and_truth(tmp_path):
 
     views = batch(b = 2)
     colors = torch.tensor([[1., 0., 0.], [0., 1., 0.]]).view(1, 2, 3, 1, 1).expand_as(views.input_images)
-    views = views._replace(input_images = colors, target_images = torch.zeros_like(views.target_images))
+    views = views._replace(images = torch.cat((colors, torch.zeros_like(views.target_images)), dim = 1))
     blue = torch.tensor([0., 0., 1.]).view(1, 1, 3, 1, 1).expand_as(views.target_images)
     save_comparison(tmp_path / 'new' / 'comparison.png', views, blue)
     picture = Image.open(tmp_path / 'new' / 'comparison.png').convert('RGB')

@@ -135,6 +135,13 @@ def test_where_the_world_is_matters_to_rays_and_not_to_relative_cameras():
     assert of_rays == in_moved_worlds(rays, batch, rays.render(batch))
 
 
+def test_a_moved_world_keeps_its_depth_range():
+    one = protocol(tiny_model(camera_encoding = 'prope', num_depth_planes = 4, plane_sweep = 'features'))
+    batch = one.batch(video(), ENTRY)._replace(depth_range = torch.tensor([[1.3, 1.5]]))
+    assert in_moved_worlds(one, batch, one.render(batch))['change'] < 0.01
+    assert (one.render(batch._replace(depth_range = None)) - one.render(batch)).abs().mean() * 256 > 0.1
+
+
 def test_other_inputs_are_the_nearest_or_the_farthest_from_each_other():
     scene = video(num_views = 24)
     entry = Entry((2, 20), (5, 7))

@@ -45,7 +45,7 @@ def test_they_are_what_their_presets_make(name):
 def test_views_of_photos_without_training():
     """Of the worlds that none has trained with; photos themselves are in `evaluation/test_photo_sets.py`, where they are at hand."""
     model = LVSM.from_pretrained(PHOTOS)
-    batch = WorldSource(num_inputs = 3, num_targets = 1, image_size = 128).held_out(4).batch(3)
+    batch = WorldSource(num_inputs = 3, num_targets = 1, image_size = 128).held_out(4)
     views = [
         synthesize(model, batch.input_images[index], batch.cameras[index, :3], batch.cameras[index, 3:], (128, 128))
         for index in range(4)
@@ -71,7 +71,7 @@ def test_it_renders_held_out_scenes_without_a_network(monkeypatch):
     assert next(model.parameters()).dtype == torch.float32
     assert model.trained_for is not None
     source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = model.trained_for.image_size[0])
-    batch = source.held_out(4).batch(source.num_inputs)
+    batch = source.held_out(4)
     found = score(render_batch(model, batch, batch_size = 4), batch.target_images).psnr.mean()
     assert found > blurred_mean(batch).psnr.mean() + 4
 

@@ -97,7 +97,7 @@ def test_a_model_of_synthetic_scenes_renders_as_in_training():
     config = TrainConfig(**PAPER, image_size = 32, dim = 32, depth = 1, dim_head = 16, pose_frame = 'inputs')
     source = source_of(config)
     model = model_as_configured(config, source)
-    batch = source.held_out_batch()
+    batch = source.held_out()
     scene = synthetic_scene(0, num_views = 6, image_size = 32)
     inputs, asked = scene.views[:2], scene.views[2:3]
     view = synthesize(model, [view.load() for view in inputs], cameras_of(inputs), cameras_of(asked), (32, 32))
@@ -111,7 +111,7 @@ def test_a_model_of_one_scene_renders_in_the_world_of_its_dataset(tmp_path):
     config = TrainConfig(data = tmp_path / 'photos', out = tmp_path / 'run', **tiny)
     train(config)
     model = LVSM.from_pretrained(tmp_path / 'run')
-    batch = source_of(config).held_out_batch()
+    batch = source_of(config).held_out()
     expected = model(batch.input_images, batch.input_rays, batch.target_rays)
     scene = {view.name: view for view in read_scene(tmp_path / 'photos').views}
     source = source_of(config)

@@ -103,7 +103,7 @@ def test_held_out_views_are_rendered(trained, photos, tmp_path, capsys):
 
 def test_training_is_learning(photos, tmp_path):
     config = TrainConfig(data = photos, out = tmp_path / 'run', **{**TINY, 'steps': 150, 'dim': 64, 'batch_size': 8, 'evaluate_every': 1000})
-    untrained = score(render_batch(model_of(config), source_of(config).held_out_batch()), source_of(config).held_out_batch().target_images)
+    untrained = score(render_batch(model_of(config), source_of(config).held_out()), source_of(config).held_out().target_images)
     assert train(config)['model_psnr'] > untrained.psnr.mean() + 3
 
 
@@ -281,7 +281,7 @@ def test_the_average_is_validated_and_saved(photos, tmp_path):
 
 
 def score_of(config):
-    held_out = source_of(config).held_out_batch()
+    held_out = source_of(config).held_out()
     return score(render_batch(load_run(config.out)[1], held_out), held_out.target_images).psnr.mean().item()
 
 
