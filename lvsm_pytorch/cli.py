@@ -1,6 +1,6 @@
-"""The `lvsm` command: arguments in, one function called.
+"""The `lvsm` command: parses arguments and calls one function.
 
-In every command, `--model` names a model, `--data` a dataset, `--index` an evaluation index, `--out` the folder that is written, and nothing is positional.
+In every command, `--model` is a model, `--data` a dataset, `--index` an evaluation index, `--out` the output folder, and no argument is positional.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from lvsm_pytorch.configs.yaml import CONFIG, load_config, load_run_config
 
 
 def import_official(*, checkpoint: Path, out: Path, max_image_size: int = 256) -> Callable[[], None]:
-    """Convert a decoder-only checkpoint of the LVSM authors, whose licence is non-commercial, for LVSM.from_pretrained.
+    """Convert a decoder-only checkpoint of the LVSM authors for LVSM.from_pretrained. Its licence is non-commercial.
 
     Args:
-        checkpoint: Their file.
+        checkpoint: File of the authors.
         out: Folder for config.json and model.safetensors.
         max_image_size: Largest height and width of an image, in pixels.
     """
@@ -36,17 +36,17 @@ def import_official(*, checkpoint: Path, out: Path, max_image_size: int = 256) -
 
         model = LVSM.from_official(checkpoint.expanduser(), max_image_size = max_image_size)
         model.save_pretrained(out.expanduser())
-        print(f'{out} has the network with {", ".join(f"{name} {model.config[name]}" for name in ("dim", "depth", "heads", "patch_size"))}. {LICENSE}')
+        print(f'{out} has a model with {", ".join(f"{name} {model.config[name]}" for name in ("dim", "depth", "heads", "patch_size"))}. {LICENSE}')
 
     return run
 
 
 def pose_photos(*, data: Path, out: Path, options: PoseConfig = PoseConfig()) -> Callable[[], object]:  # noqa: B008, which is frozen
-    """Find the poses of photos, or of a video, and write them as a COLMAP model that the other commands read. The same command resumes what was stopped.
+    """Estimate the poses of photos or of a video, and write a COLMAP model that the other commands read. The same command resumes an interrupted run.
 
     Args:
         data: A folder of photos, or a video.
-        out: A new folder for images, sparse/0 and cameras.png; or one that this command wrote.
+        out: A new folder for images, sparse/0 and cameras.png, or one that this command wrote.
     """
     def run() -> object:
         from lvsm_pytorch.evaluation.pose import pose
@@ -57,14 +57,14 @@ def pose_photos(*, data: Path, out: Path, options: PoseConfig = PoseConfig()) ->
 
 
 def inspect_cameras(*, data: Path, out: Path = Path('lvsm-inspect'), scenes: int = 8, pairs: int = 12, pose: bool = False) -> Callable[[], object]:
-    """Print what a dataset holds, check its cameras against its pictures, and draw them.
+    """Summarize a dataset, check its cameras against its images, and plot them.
 
     Args:
         data: Posed photos in any format that `lvsm train --data` takes.
-        out: Folder for cameras.png: cameras with thumbnails, from a side and from above, and epipolar lines of a pair of photos.
-        scenes: Most scenes to look at; they are spread over the dataset.
-        pairs: Most pairs of photos of a scene to match.
-        pose: Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them.
+        out: Folder for cameras.png: the cameras with thumbnails from the side and from above, and epipolar lines of a pair of photos.
+        scenes: Maximum number of scenes to inspect, spread over the dataset.
+        pairs: Maximum number of pairs of photos to match in a scene.
+        pose: For photos without poses, or a video: estimate their poses first, as `lvsm pose` does, into a new folder beside them.
     """
     def run() -> object:
         from lvsm_pytorch.evaluation.inspection import inspect
@@ -78,7 +78,7 @@ def inspect_cameras(*, data: Path, out: Path = Path('lvsm-inspect'), scenes: int
 
 
 def show(demo: DemoConfig) -> Callable[[], object]:
-    """See the small model that comes with the library at work, in seconds: an orbit, and views beside the truth."""
+    """Render an orbit and held-out views with a packaged model, in seconds."""
     def run() -> object:
         from lvsm_pytorch.inference.demo import show
 
@@ -88,7 +88,7 @@ def show(demo: DemoConfig) -> Callable[[], object]:
 
 
 def view_scene(viewing: ViewConfig) -> Callable[[], object]:
-    """Walk through a scene in the browser."""
+    """Explore a scene in the browser."""
     def run() -> object:
         from lvsm_pytorch.viewer.server import view
 
@@ -98,7 +98,7 @@ def view_scene(viewing: ViewConfig) -> Callable[[], object]:
 
 
 def render_views(rendering: RenderConfig) -> Callable[[], object]:
-    """Render frames and a film along a path of cameras, or the views that were held out."""
+    """Render frames and a video along a camera path, or held-out views."""
     def run() -> object:
         from lvsm_pytorch.inference.render import render
 
@@ -108,7 +108,7 @@ def render_views(rendering: RenderConfig) -> Callable[[], object]:
 
 
 def evaluate_views(evaluation: EvaluateConfig) -> Callable[[], object]:
-    """Render the views that an evaluation index names, and report how good they are."""
+    """Render held-out views and report PSNR, SSIM and LPIPS."""
     def run() -> object:
         from lvsm_pytorch.evaluation.evaluate import evaluate
 
@@ -120,16 +120,16 @@ def evaluate_views(evaluation: EvaluateConfig) -> Callable[[], object]:
 def write_evaluation_index(
     *, data: Path, index: Path, num_inputs: int = 2, num_targets: int = 3, min_frame_distance: int = 25, max_frame_distance: int = 192, seed: int = 0,
 ) -> Callable[[], None]:
-    """Write an evaluation index for a dataset that has none: the input views and target views of each scene.
+    """Write an evaluation index for a dataset: the input views and target views of each scene.
 
     Args:
         data: Posed photos in any format that `lvsm train --data` takes.
         index: The JSON file to write, which `lvsm evaluate --index` reads.
         num_inputs: Input views of a scene.
         num_targets: Target views of a scene.
-        min_frame_distance: Of videos, least number of frames from the first to the last view.
-        max_frame_distance: Of videos, most frames from the first to the last view.
-        seed: Of what is drawn.
+        min_frame_distance: For videos, minimum number of frames between the first and the last view.
+        max_frame_distance: For videos, maximum number of frames between the first and the last view.
+        seed: Random seed.
     """
     def run() -> None:
         from lvsm_pytorch.data import Problems, open_test
@@ -145,27 +145,27 @@ def write_evaluation_index(
 
 @dataclass(frozen = True)
 class RunOptions:
-    """Which run `lvsm train` begins or resumes."""
+    """Options of `lvsm train` about the run itself."""
 
     config: str | None = None
-    """What the other options change: the name of a preset (demo, solids-128, one-gpu, two-gpus, paper, modern) or a YAML file. Left out, the
-    preset demo; with --resume, the run's own config."""
+    """Config that the other options override: a preset (demo, photos-128, solids-128, one-gpu, two-gpus, paper, modern) or a YAML file. By
+    default the preset demo; with --resume, the config of the run."""
     resume: bool = False
-    """Resume the run in --out from its last checkpoint, if there is one; else begin it."""
+    """Resume the run in --out from its last checkpoint. Without one, start it."""
     overwrite: bool = False
-    """Delete the run in --out, and begin anew."""
+    """Delete the run in --out and start again."""
 
 
 def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
-    """`lvsm train`, whose options change `base`."""
+    """`lvsm train`, whose options override `base`."""
     def command(training: TrainConfig = base, options: RunOptions = RunOptions()) -> Callable[[], object]:
-        """Train on posed photos, or without any on built-in synthetic scenes."""
+        """Train on posed photos, or on built-in synthetic scenes."""
         def run() -> object:
             import torch
 
             from lvsm_pytorch.training.loop import train
 
-            # gradients of faint attention are below 1e-38, where CPUs take many times as long; threads that start from here on do as this one
+            # gradients of small attention weights are below 1e-38 (denormal), which CPUs compute many times slower; threads started later inherit this
 
             torch.set_flush_denormal(True)
             return train(training, resume = options.resume, overwrite = options.overwrite)
@@ -176,10 +176,10 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
 
 
 def base_config(arguments: list[str]) -> TrainConfig:
-    """What the options of `lvsm train` change: --config; or else with --resume the config of the run in --out; or else the demo.
+    """Config that the options of `lvsm train` override: --config; else, with --resume, the config of the run in --out; else the preset demo.
 
-    The arguments are parsed twice, here for these options alone: tyro.extras.overridable_config_cli chooses among configs by subcommand, and
-    has no place for a file or for a run's own.
+    The arguments are parsed twice, here for these options only: tyro.extras.overridable_config_cli selects configs by subcommand, and can't
+    read one from a file or a run.
 
     Args:
         arguments: After `lvsm train`.
@@ -198,14 +198,14 @@ def base_config(arguments: list[str]) -> TrainConfig:
     return load_run_config(out) if is_resumed else load_config(options.config or 'demo')
 
 
-# what terminals of few letters show in place of some that help and reports have
+# replacements of characters in help and reports that the encoding of a terminal lacks
 
 PLAIN = {'×': 'x', '…': '...', '–': '-', '—': '-', '•': '*', '→': '->', 'ᵀ': "'", '⁻': '-', '¹': '1', '²': '2', '³': '3', '°': ' degrees', '’': "'", 'ü': 'ue', 'é': 'e'}
 LINES = {'-': '─━╌┄┈═', '|': '│┃╎┆║', '+': '╭╮╰╯┌┐└┘├┤┬┴┼╒╕╘╛╔╗╚╝╠╣╦╩╬', '#': '█▉▊▋▌▍▎▏'}
 
 
 def plain(error: UnicodeError) -> tuple[str, int]:
-    """For `codecs.register_error`: letters that an encoding lacks as others that all have."""
+    """Error handler for `codecs.register_error`: replaces characters that an encoding lacks by ASCII."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
 
@@ -214,7 +214,7 @@ def plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def let_every_terminal_show_it() -> None:
-    """No command ends because of a letter that its terminal, or the file that it is written to, lacks."""
+    """Replaces characters that the encoding of stdout or stderr lacks, instead of raising UnicodeEncodeError."""
     codecs.register_error('lvsm', plain)
 
     for stream in (sys.stdout, sys.stderr):
@@ -224,7 +224,7 @@ def let_every_terminal_show_it() -> None:
 
 def main() -> None:
     let_every_terminal_show_it()
-    warnings.formatwarning = lambda message, *_, **__: f'lvsm: {message}\n'  # a line of source tells a reader nothing
+    warnings.formatwarning = lambda message, *_, **__: f'lvsm: {message}\n'  # without the line of source
 
     try:
         from tyro.conf import OmitArgPrefixes
@@ -239,6 +239,6 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'lvsm: {error}')
     except KeyboardInterrupt as stopped:
-        how = 'resume from the last checkpoint with --resume' if sys.argv[1:2] == ['train'] else 'the same command resumes where it was'
+        how = 'resume from the last checkpoint with --resume' if sys.argv[1:2] == ['train'] else 'the same command resumes it'
         print(f'lvsm: {stopped or f"stopped; {how}"}', file = sys.stderr)
         sys.exit(128 + getattr(stopped, 'signal', 2))

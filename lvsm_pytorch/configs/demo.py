@@ -11,19 +11,19 @@ from lvsm_pytorch.errors import fail
 
 @dataclass(frozen = True)
 class DemoConfig(Expanded):
-    """See the small model that comes with the library at work, on scenes that it has never seen."""
+    """Render scenes outside of training with a packaged model."""
 
     out: Path = Path('lvsm-demo')
     """Folder for orbit.gif and comparison.png."""
     scenes: tuple[int, ...] = (0, 1, 2)
-    """Numbers of built-in scenes that the camera goes around; training saw none below 1000."""
+    """Seeds of the built-in scenes of the orbit. Training used seeds from 1000 on."""
     frames: int = 48
     """Frames of the orbit."""
     device: str = 'auto'
-    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+    """cpu, cuda, mps, ...; auto takes a GPU if there is one."""
 
     def check(self) -> None:
-        """Checks values, not in the constructor: the command line would cut the message short.
+        """Checks the values. Not called by the constructor, because the command line would cut the message short.
 
         Raises:
             ValueError: For values out of range.

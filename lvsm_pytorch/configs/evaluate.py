@@ -12,50 +12,52 @@ from lvsm_pytorch.errors import fail
 
 @dataclass(frozen = True)
 class EvaluateConfig(Expanded):
-    """Render the views that an index names, and say how good they are."""
+    """Render held-out views and compare them with the truth."""
 
     model: Path = Path('photos-128')
-    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: photos-128, solids-128."""
+    """A folder of `lvsm train` or `save_pretrained`, or the name of a packaged model: photos-128, solids-128."""
     data: tuple[Path, ...] | None = None
-    """Posed photos in any format that `lvsm train` takes, one folder or several, each a set or a folder of sets; of a folder with `train` and
-    `test`, the latter. Left out: those of the run, or built-in scenes that it has not seen. Of the run's own scenes, without an index, those that
-    it held out."""
+    """Posed photos in any format of `lvsm train`: one folder or several, each a set or a folder of sets. Of a folder with `train` and
+    `test`, `test` is used. By default the data of the run, or built-in scenes outside of training. Without an index, the held-out scenes of
+    the run are evaluated."""
     pose: bool = False
-    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
+    """For photos without poses, or a video: estimate their poses first, as `lvsm pose` does, into a new folder beside them."""
     protocol: Literal['index', 'nearest'] | None = None
-    """index: the views that an evaluation index names. nearest: of each set every eighth photo by name is held out, and rendered from the nearest
-    of the others by distance and angle, beside a classical plane sweep. Left out: nearest for sets of photos without an index, else index."""
+    """index: render the views listed in an evaluation index. nearest: hold out every eighth photo by name, and render it from the nearest of
+    the others by distance and angle, beside a classical plane sweep. By default nearest for photo sets without an index, else index."""
     index: Path | None = None
-    """pixelSplat's evaluation index, a JSON file: {scene: {"context": [..], "target": [..]} or null}. Left out, of videos: as `lvsm make-index`
-    makes one, with as many inputs as the model was trained with."""
+    """Evaluation index of pixelSplat, a JSON file: {scene: {"context": [..], "target": [..]} or null}. By default, for videos, one as `lvsm
+    make-index` writes it, with the number of inputs of training."""
     num_inputs: tuple[int, ...] | None = None
-    """Of the protocol nearest: input views, or several numbers of them to compare. Left out: as many as the model was trained with, or else 3."""
+    """For the protocol nearest: number of input views, or several numbers to compare. By default that of training, or 3."""
     max_views: int | None = None
-    """Of the protocol nearest: so many held-out views of each set at most, the first by name. Left out: all."""
+    """For the protocol nearest: maximum number of held-out views of a set, the first by name. By default all."""
     out: Path | None = None
-    """Folder for report.json, index.html and what was found of each scene. Left out: MODEL/evaluation, or photos-128-evaluation here."""
+    """Folder for report.json, index.html and the figures of each scene. By default MODEL/evaluation, or photos-128-evaluation in the working
+    directory."""
     image_size: int | None = None
-    """Height and width that photos are resized and cropped to. Left out: as the model was trained."""
+    """Height and width that photos are resized and cropped to. By default that of training."""
     resize_filter: Filter | None = None
-    """lanczos is the field's (pixelSplat's), bicubic that of `lvsm train` and `synthesize`. Left out: lanczos by an index, bicubic from the nearest."""
+    """Filter for resizing. lanczos is that of pixelSplat, bicubic that of `lvsm train` and `synthesize`. By default lanczos for the protocol
+    index, bicubic for nearest."""
     pose_frame: Frame | None = None
-    """World of the rays. inputs: the mean input camera's. inputs_and_targets: that of all views, the protocol of the LVSM authors for their
-    weights. scene: the one that a model of one scene was trained in. Left out: as the model was trained; of the authors' weights, theirs."""
+    """World frame of the rays. inputs: that of the mean input camera. inputs_and_targets: that of all views, the protocol of the LVSM
+    authors for their weights. scene: that of a model of one scene. By default that of training, or the authors' for their weights."""
     lpips: Literal['vgg', 'alex'] | None = None
-    """Network of LPIPS, whose weights torchvision downloads; the field's is vgg. Left out: no LPIPS."""
+    """Network of LPIPS, whose weights torchvision downloads; vgg is usual. By default LPIPS is not computed."""
     robustness_scenes: int = 16
-    """Of the protocol index: so many scenes, spread over the index, are also seen in a moved world, and from fewer and more inputs. 0: none."""
+    """For the protocol index: number of scenes that are also rendered in a moved world, and from fewer and more inputs. 0: none."""
     chunk_size: int = 4
-    """Views that are rendered together: the more, the more memory."""
+    """Views rendered at once. More need more memory."""
     allow_missing: bool = False
-    """Report what there is, where scenes of the index are missing; else that is an error."""
+    """Report the scenes that are found when others of the index are missing, instead of an error."""
     overwrite: bool = False
-    """Throw away what is in --out, and begin anew."""
+    """Delete the contents of --out and start again."""
     device: str = 'auto'
-    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+    """cpu, cuda, mps, ...; auto takes a GPU if there is one."""
 
     def check(self) -> None:
-        """Checks values, not in the constructor: the command line would cut the message short.
+        """Checks the values. Not called by the constructor, because the command line would cut the message short.
 
         Raises:
             ValueError: For values out of range.

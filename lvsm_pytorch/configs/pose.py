@@ -11,28 +11,28 @@ from lvsm_pytorch.errors import fail
 
 @dataclass(frozen = True)
 class PoseConfig(Expanded):
-    """How poses of photos, or of frames of a video, are found."""
+    """Options of structure from motion."""
 
     frames: int = 100
-    """Of a video: most frames. They are the sharpest of even windows of time."""
+    """For a video: maximum number of frames, the sharpest of equal intervals of time."""
     image_size: int = 1600
-    """Longer side of the photos at most, in pixels, while features are found and in what is written."""
+    """Maximum length of the longer side in pixels, for features and for the photos that are written."""
     features: int = 4096
-    """Most features of a photo. Matching takes time by their square."""
+    """Maximum number of features of a photo. Matching time grows with its square."""
     matching: Literal['auto', 'exhaustive', 'sequential'] = 'auto'
-    """exhaustive: every photo with every other. sequential: with those that are near in time, or by name. auto: sequential for a video and for
-    more than 200 photos."""
+    """exhaustive: every photo with every other. sequential: each photo with its neighbours in time or by name. auto: sequential for a video
+    and for more than 200 photos, else exhaustive."""
     cameras: Literal['auto', 'one', 'each'] = 'auto'
-    """Which photos share focal length and distortion. auto: those of one size and, by EXIF, of one lens. one: those of one size. each: none."""
+    """Photos that share focal length and distortion. auto: those of one size and, by EXIF, of one lens. one: those of one size. each: none."""
     seed: int = 0
-    """Of what is drawn: on one machine, the same seed gives the same poses."""
+    """Random seed. The same seed gives the same poses on one machine."""
     threads: int | None = None
-    """Threads for features and matches. Left out: one for each core."""
+    """Threads for features and matching. By default one for each core."""
     overwrite: bool = False
-    """Throw away what this command wrote into the folder, and begin anew."""
+    """Delete the earlier output of this command in the folder and start again."""
 
     def check(self) -> None:
-        """Checks values, not in the constructor: the command line would cut the message short.
+        """Checks the values. Not called by the constructor, because the command line would cut the message short.
 
         Raises:
             ValueError: For values out of range.

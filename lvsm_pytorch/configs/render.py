@@ -12,45 +12,46 @@ from lvsm_pytorch.errors import fail
 
 @dataclass(frozen = True)
 class RenderConfig(Expanded):
-    """Render what a camera sees that nobody held."""
+    """Render frames along a camera path, or held-out views."""
 
     model: Path = Path('photos-128')
-    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: photos-128, solids-128."""
+    """A folder of `lvsm train` or `save_pretrained`, or the name of a packaged model: photos-128, solids-128."""
     data: Path | None = None
-    """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or a built-in scene that it was not."""
+    """Posed photos in any format of `lvsm train`. By default the data of the run, or a built-in scene outside of training."""
     pose: bool = False
-    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
+    """For photos without poses, or a video: estimate their poses first, as `lvsm pose` does, into a new folder beside them."""
     path: str = 'interpolate'
-    """interpolate: from one input camera to the next. orbit: around what they look at, as far as they stand around it. held-out: the views that
-    were held out, beside the truth, with their figures. Or a JSON file: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the
-    photos, and if need be "intrinsics", "size" and "fps"; or a camera path of nerfstudio, with its dataparser_transforms.json beside it."""
+    """interpolate: from one input camera to the next. orbit: around the point that the cameras look at, at their distance. held-out: the
+    held-out views, beside the truth, with PSNR and SSIM. Or a JSON file: {"camera_to_world": [4 × 4, ..]} in OpenCV axes and the world of
+    the photos, optionally with "intrinsics", "size" and "fps"; or a camera path of nerfstudio, with its dataparser_transforms.json beside
+    it."""
     scene: int = 0
-    """Number of the scene, where there are several."""
+    """Number of the scene, if there are several."""
     num_inputs: int | None = None
-    """Photos that a frame is rendered from: the nearest ones to its camera. By default as many as the model was trained with."""
+    """Photos that a frame is rendered from, the nearest to its camera. By default as many as in training."""
     inputs: tuple[int, ...] | None = None
-    """Numbers of the photos that all frames are rendered from, in place of the nearest ones."""
+    """Numbers of the photos that all frames are rendered from, instead of the nearest."""
     out: Path | None = None
-    """Folder for frames and film. Left out: MODEL/render, or photos-128-render here."""
+    """Folder for the frames and the video. By default MODEL/render, or photos-128-render in the working directory."""
     frames: int = 60
     """Frames of an interpolation or an orbit."""
     fps: float = 30.
-    """Frames a second."""
+    """Frames per second."""
     height: int | None = None
-    """Of the frames, in pixels. Left out: as the model was trained."""
+    """Height of the frames in pixels. By default that of training."""
     width: int | None = None
-    """Of the frames, in pixels. Left out: as the model was trained."""
+    """Width of the frames in pixels. By default that of training."""
     video: Literal['mp4', 'gif', 'both', 'none'] = 'mp4'
-    """What to make of the frames, beside PNG files."""
+    """Video formats to write, beside PNG files."""
     chunk_size: int = 4
-    """Frames that are rendered together: the more, the more memory."""
+    """Frames rendered at once. More need more memory."""
     overwrite: bool = False
-    """Throw away what is in --out, and begin anew."""
+    """Delete the contents of --out and start again."""
     device: str = 'auto'
-    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+    """cpu, cuda, mps, ...; auto takes a GPU if there is one."""
 
     def check(self) -> None:
-        """Checks values, not in the constructor: the command line would cut the message short.
+        """Checks the values. Not called by the constructor, because the command line would cut the message short.
 
         Raises:
             ValueError: For values out of range.
@@ -60,7 +61,7 @@ class RenderConfig(Expanded):
                 fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
 
         if (self.height is None) != (self.width is None):
-            fail('height, width', 'must both be said, or neither', (self.height, self.width), 'Left out, they are as the model was trained.')
+            fail('height, width', 'must be given together, or not at all', (self.height, self.width), 'Left out, they are as the model was trained.')
 
         if self.height is not None and self.width is not None and min(self.height, self.width) < 1:
             fail('height, width', 'must be at least 1', (self.height, self.width), 'Left out, they are as the model was trained.')

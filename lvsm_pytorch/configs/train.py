@@ -14,46 +14,48 @@ from lvsm_pytorch.errors import fail
 class TrainConfig(Expanded):
     """Options of a training run.
 
-    The defaults are the preset `demo`, minutes on two CPU cores: of the command, of a YAML file and of this class alike. Presets name all
-    that differs; `paper` is the paper's run.
+    The defaults are those of the preset `demo`, which trains in minutes on two CPU cores. The command, YAML files and this class share them.
+    A preset lists everything that differs. `paper` is the run of the paper.
     """
 
     data: Path | None = None
-    """Posed photos: a folder with a transforms.json, a COLMAP model, RealEstate10K chunks or the LVSM authors' JSON files, or with such
-    folders. Of one scene every eighth view by name is held out, of several every eighth scene. Left out: built-in synthetic scenes without end."""
+    """Posed photos: a folder with transforms.json, a COLMAP model, RealEstate10K chunks or JSON files of the LVSM authors, or a folder of
+    such folders. With one scene every eighth view by name is held out, with several every eighth scene. By default: built-in synthetic
+    scenes."""
     pose: bool = False
-    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
+    """For photos without poses, or a video: estimate their poses first, as `lvsm pose` does, into a new folder beside them."""
     synthetic: Literal['solids', 'worlds'] = 'solids'
-    """Without data: solids, spheres and boxes on a ground; or worlds, rooms and land and objects with the statistics of photos, from which models learn to see photos."""
+    """Scenes to train on without --data. solids: spheres and boxes on a ground plane. worlds: rooms, landscapes and objects with the image
+    statistics of photos, for models that render photos."""
     init_from: str | None = None
-    """Weights to start from: a run, a folder of save_pretrained, the name of a model that comes with the library, a model of the Hugging Face hub, or a
-    checkpoint of the LVSM authors. The network is theirs; image size, number of views and input_attends_target may differ."""
+    """Weights to start from: a run, a folder of save_pretrained, the name of a packaged model, a model on the Hugging Face hub, or a
+    checkpoint of the LVSM authors. The network is that of the weights; image size, number of views and input_attends_target may differ."""
     out: Path = Path('lvsm-run')
-    """Folder of the run: config.yaml, the model (config.json, model.safetensors), the best one in best/, states to go on from in states/,
+    """Folder of the run: config.yaml, the latest model (config.json, model.safetensors), the best model in best/, checkpoints in checkpoints/,
     metrics.jsonl, comparison.png."""
     overfit_one_scene: bool = False
-    """Learn the first scene alone, and judge by its own views: within minutes this tells a broken pipeline from a slow one."""
+    """Train on the first scene only and validate on its own views. Shows within minutes whether the data and the pipeline are right."""
 
     image_size: int = 64
-    """Height and width that images are resized and cropped to, in pixels."""
+    """Height and width in pixels that images are resized and cropped to."""
     num_inputs: int = 2
-    """Views that the model sees."""
+    """Input views of a sample."""
     random_num_inputs: tuple[int, int] | None = None
-    """Least and most input views of a training sample, drawn anew for each step; num_inputs is then for the held-out views."""
+    """Minimum and maximum number of input views, drawn for each training step. Validation uses num_inputs."""
     num_targets: int = 1
     """Target views of a sample."""
     min_frame_distance: int = 25
-    """Of videos: least number of frames from the first to the last view of a sample. Shorter videos are used whole."""
+    """For videos: minimum number of frames between the first and the last view of a sample. Shorter videos are used whole."""
     max_frame_distance: int = 192
-    """Of videos: most frames from the first to the last view of a sample."""
+    """For videos: maximum number of frames between the first and the last view of a sample."""
     pose_frame: Literal['scene', 'inputs'] | None = None
-    """World of the rays. scene: one for all samples, that of the mean training camera. inputs: that of each sample's mean
-    input camera, as a model for many scenes needs it. Left out: scene where there is one, inputs where there are many."""
+    """World frame of the rays. scene: one frame for all samples, that of the mean training camera. inputs: that of each sample's mean input
+    camera, for models of many scenes. By default scene for one scene, inputs for several."""
     workers: int | None = None
-    """Processes that read data in advance, beside each that trains. Left out: 4 beside a GPU, none beside a CPU or where there is no Linux."""
+    """Processes that load data, for each process that trains. By default 4 with a GPU, 0 on a CPU or outside Linux."""
 
     patch_size: int = 8
-    """Height and width of a patch, in pixels."""
+    """Height and width of a patch in pixels."""
     dim: int = 256
     """Width of a token."""
     depth: int = 4
@@ -63,82 +65,84 @@ class TrainConfig(Expanded):
     dim_head: int = 64
     """Width of an attention head."""
     input_attends_target: bool = False
-    """True: the paper's network. False: inputs see inputs alone, so that a scene is read once for all of its targets."""
+    """True: the paper's network, in which all tokens attend to each other. False: input tokens attend to input tokens only, so a scene is
+    encoded once for all of its targets (key-value cache)."""
 
     camera_encoding: Literal['plucker', 'prope'] = 'prope'
-    """plucker: the paper's network. prope: attention sees how cameras lie to each other, so that moving the world changes nothing."""
+    """plucker: the paper's Plücker rays. prope: relative camera poses in attention; results do not depend on the world frame."""
     num_depth_planes: int = 16
-    """Depths along the rays of a new view at which it is looked up what the inputs show there, to be composited with what it renders. 0: the
-    paper's network, which renders every pixel from tokens."""
+    """Depth planes of a plane sweep, which samples the input views along the rays of a target view and composites the samples with the
+    decoded image. 0: the paper's network, without a plane sweep."""
     plane_sweep: Literal['colors', 'features'] = 'colors'
-    """By what the input views are compared at these depths: by their colors, or by features of a small CNN, from coarse to fine."""
+    """What the plane sweep compares: colors of the input views, or features of a small CNN, from coarse to fine."""
     near_plane: float = 0.5
-    """The nearest of these depths, in units of the world of the rays: that of built-in scenes is 3 of theirs, that of photos 1.35 × how far
-    cameras are from their mean."""
+    """Depth of the nearest plane, in units of the world frame. One unit is 3 units of the built-in scenes, and 1.35 × the
+    largest offset of a camera from the mean camera for photos."""
 
     steps: int = 400
     """Training steps."""
     batch_size: int = 16
-    """Samples a step, whatever they are shared by: a run is the same on one GPU and on many."""
+    """Samples of a step, over all processes: a run is the same on one GPU and on several."""
     optimizer: Literal['adamw', 'muon'] = 'muon'
-    """adamw: the paper's. muon: Muon for the matrices of the blocks, AdamW for the rest; it learns in far fewer steps."""
+    """adamw: the paper's. muon: Muon for the matrices of the transformer blocks, AdamW for the rest; it needs far fewer steps."""
     learning_rate: float = 2e-3
-    """Highest learning rate of AdamW; it rises linearly at first, then falls as a cosine to zero."""
+    """Peak learning rate of AdamW, after a linear warmup and before a cosine decay to zero."""
     muon_learning_rate: float = 0.02
-    """Highest learning rate of Muon, which rises and falls as that of AdamW."""
+    """Peak learning rate of Muon, with the same schedule."""
     warmup_steps: int | None = None
-    """Steps in which the learning rate rises. Left out: 2500, or a twentieth of the run where that is shorter."""
+    """Steps of linear warmup. By default 2500, or a twentieth of a shorter run."""
     weight_decay: float = 0.05
-    """Of matrices; norms have none."""
+    """Weight decay of matrices; norms have none."""
     max_grad_norm: float = 1.
-    """Gradients with a larger norm are scaled down to it."""
+    """Gradients are clipped to this norm."""
     skip_grad_norm: float = 5.
-    """Steps whose gradient has a larger norm, or one that is no number, are not taken."""
+    """Steps with a larger or non-finite gradient norm are skipped."""
     perceptual_loss: str | None = None
-    """Weights of the paper's perceptual loss: MatConvNet's imagenet-vgg-verydeep-19.mat, or a file of torchvision's vgg19; the word torchvision
-    lets torchvision download them."""
+    """Weights of the paper's perceptual loss: a file imagenet-vgg-verydeep-19.mat of MatConvNet, a file of torchvision's vgg19, or the word
+    torchvision, which downloads them."""
     perceptual_loss_weight: float = 0.5
-    """Its factor: 0.5 is the paper's for scenes, 1.0 for objects."""
+    """Weight of the perceptual loss. The paper's is 0.5 for scenes, 1.0 for objects."""
     image_loss: Literal['mse', 'rmse'] = 'mse'
-    """Of views: mean squared error, the paper's, or its root, in which easy views count as much as in a mean of PSNR."""
+    """mse: mean squared error, the paper's. rmse: its root for each view, which weighs views as a mean of PSNR does."""
     ssim_loss_weight: float = 0.
-    """Factor of 1 - SSIM in the loss."""
+    """Weight of 1 - SSIM in the loss."""
     depth_loss_weight: float = 0.05
-    """Factor of the cross entropy of distances, for plane_sweep features and where data has distances, as worlds do."""
+    """Weight of the cross entropy of depths, with plane_sweep features and data that has depths, as worlds have."""
     ema_decay: float = 0.
-    """Above 0: keep a moving average of the weights, which is what is judged and saved as the model. 0.999 for short runs, 0.9999 for long ones."""
+    """Above 0: keep an exponential moving average of the weights, and validate and save it as the model. 0.999 for short runs, 0.9999 for
+    long ones."""
 
     accumulate: int = 1
-    """Parts that the samples of a step are computed in, one after the other, where they don't fit into memory together."""
+    """Gradient accumulation: the samples of a step are computed in this many parts, to save memory."""
     bf16: bool = False
-    """Compute in bfloat16 where that is safe. Rays and weights stay in float32."""
+    """Compute in bfloat16 (autocast). Rays and weights stay in float32."""
     gradient_checkpointing: bool = False
-    """Compute each block anew for its gradients: less memory for a third more time."""
+    """Recompute each block in the backward pass: less memory, a third more time."""
     compile: bool = False
     """Compile the model, which takes a minute or more at the start."""
 
     log_every: int = 10
     """Steps between two records in metrics.jsonl."""
     evaluate_every: int = 100
-    """Steps between two validations on the held-out views; the model is saved then too."""
+    """Steps between two validations on the held-out views. The model is saved at each."""
     save_every: int = 100
-    """Steps between two states to go on from."""
+    """Steps between two checkpoints."""
     keep_checkpoints: int = 3
-    """So many of the last checkpoints are kept, and that of the best validation."""
+    """Number of latest checkpoints to keep, beside that of the best validation."""
     tensorboard: bool = True
-    """Write for TensorBoard: tensorboard --logdir OUT."""
+    """Log to TensorBoard: tensorboard --logdir OUT."""
     wandb: bool = False
-    """Report to Weights & Biases."""
+    """Log to Weights & Biases."""
     seed: int = 0
-    """Of weights, samples and scenes: on one machine, the same seed gives the same run."""
+    """Seed of weights, samples and scenes. The same seed gives the same run on one machine."""
     device: str = 'auto'
-    """cpu, cuda, mps, ...; auto takes a GPU where there is one. With several, each process has its own."""
+    """cpu, cuda, mps, ...; auto takes a GPU if there is one. With several GPUs, each process has its own."""
 
     def check(self) -> None:
-        """Checks values, not in the constructor: the command line would cut the message short.
+        """Checks the values. Not called by the constructor, because the command line would cut the message short.
 
         Raises:
-            ValueError: For values out of range. Not in the constructor: the command line would cut the message short.
+            ValueError: For values out of range.
         """
         at_least_one = (
             'image_size', 'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'accumulate',
@@ -178,10 +182,10 @@ class TrainConfig(Expanded):
             fail('ema_decay', 'must be from 0 up to below 1', self.ema_decay, 'Use 0 for no average, 0.999 or 0.9999 for one.')
 
     def samples_at_once(self, processes: int) -> int:
-        """That one process computes together.
+        """Samples that one process computes at once.
 
         Raises:
-            ValueError: Where a step's samples can't be shared so.
+            ValueError: If the samples of a step can't be shared equally.
         """
         parts = processes * self.accumulate
 

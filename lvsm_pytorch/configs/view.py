@@ -10,21 +10,21 @@ from lvsm_pytorch.configs.common import Expanded
 
 @dataclass(frozen = True)
 class ViewConfig(Expanded):
-    """Walk through a scene in the browser: move the camera, and the model renders what it sees."""
+    """Explore a scene in the browser: the model renders the view of a camera that you move."""
 
     model: Path = Path('photos-128')
-    """Folder that `lvsm train` or `save_pretrained` wrote, or the name of a model that comes with the library: photos-128, solids-128."""
+    """A folder of `lvsm train` or `save_pretrained`, or the name of a packaged model: photos-128, solids-128."""
     data: Path | None = None
-    """Posed photos in any format that `lvsm train` takes. Left out: what the run was trained on, or built-in scenes that it was not."""
+    """Posed photos in any format of `lvsm train`. By default the data of the run, or built-in scenes outside of training."""
     pose: bool = False
-    """Where the data are photos without poses, or a video: find their poses first, as `lvsm pose` does, in a new folder beside them."""
+    """For photos without poses, or a video: estimate their poses first, as `lvsm pose` does, into a new folder beside them."""
     scene: int = 0
-    """Number of the scene that is shown first, where there are several."""
+    """Number of the first scene to show, if there are several."""
     out: Path | None = None
-    """Folder for the films that are recorded. Left out: MODEL/view, or photos-128-view here."""
+    """Folder for recorded videos. By default MODEL/view, or photos-128-view in the working directory."""
     host: str = '127.0.0.1'
-    """Address to serve at. By default nobody but this machine can look; 0.0.0.0 is for everybody who can reach it."""
+    """Address to serve on. The default is reachable from this machine only; 0.0.0.0 from every machine that can connect to it."""
     port: int = 8080
-    """Port to serve at, or the next one that is free."""
+    """Port to serve on, or the next free one."""
     device: str = 'auto'
-    """cpu, cuda, mps, ...; auto takes a GPU where there is one."""
+    """cpu, cuda, mps, ...; auto takes a GPU if there is one."""

@@ -1,4 +1,4 @@
-"""Configs of training runs as YAML files, and those that come with the library."""
+"""Training configs as YAML files, and the presets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lvsm_pytorch.packaged import folder_of
 
 PRESETS = Path(__file__).parent / 'presets'
 
-# of a run, in its folder
+# file of the config in the folder of a run
 
 CONFIG = 'config.yaml'
 
@@ -28,7 +28,7 @@ def config_to_yaml(config: TrainConfig) -> str:
 
 
 def changes(before: str, now: TrainConfig) -> list[str]:
-    """What has changed since a run's YAML, in words."""
+    """Descriptions of the values that differ from the YAML of a run."""
     import yaml
 
     then, values = yaml.safe_load(before), yaml.safe_load(config_to_yaml(now))
@@ -36,13 +36,13 @@ def changes(before: str, now: TrainConfig) -> list[str]:
 
 
 def config_from_yaml(text: str, where: str = 'config') -> TrainConfig:
-    """Keys that are left out have the paper's values.
+    """A config from YAML. Missing keys have the defaults of TrainConfig.
 
     Args:
-        where: What errors call it.
+        where: Name of the config in errors.
 
     Raises:
-        ValueError: For what is no mapping, for unknown keys, with the nearest known one, and for values of another type.
+        ValueError: For text that is not a mapping, for unknown keys (with the nearest known one), and for values of a wrong type.
     """
     import yaml
 
@@ -68,7 +68,7 @@ def config_from_yaml(text: str, where: str = 'config') -> TrainConfig:
 
 
 def as_type(where: str, value: Any, hint: Any) -> Any:  # noqa: RET503, since fail never returns
-    """A value as YAML reads it, as a field of that type. YAML takes 1e-4 for a word, and an integer may stand for a number."""
+    """Converts a value from YAML to the type of a field. YAML reads 1e-4 as a string, and integers are valid floats."""
     choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
     for choice in choices:
@@ -90,10 +90,10 @@ def as_type(where: str, value: Any, hint: Any) -> Any:  # noqa: RET503, since fa
 
 
 def load_config(name: str) -> TrainConfig:
-    """A preset by its name, or a YAML file by its path.
+    """Loads a preset by name, or a YAML file by path.
 
     Raises:
-        ValueError: For what is neither, and as `config_from_yaml`.
+        ValueError: For a name that is neither, and as `config_from_yaml`.
     """
     path = PRESETS / f'{name}.yaml' if name in presets() else Path(name)
 
@@ -112,14 +112,14 @@ def save_config(run: Path, config: TrainConfig) -> None:
 
 
 def config_beside(model: Path) -> TrainConfig | None:
-    """Of the run that the folder of a model is, if it is one."""
+    """Config of the run in the folder of a model; None for other folders."""
     return load_run_config(model) if (folder_of(model) / CONFIG).is_file() else None
 
 
 def data_beside(model: Path) -> Path | None:
-    """The data of the run that the folder of a model is, from whichever folder one asks; None where there is no run, or it had none.
+    """Data folder of the run in the folder of a model; None without a run or data.
 
-    Runs remember where their data lay; those that were begun with a relative path by an earlier version are looked for around the run.
+    A relative path, which earlier versions saved, is resolved against the parent folders of the run.
     """
     run = config_beside(model)
 
@@ -131,10 +131,10 @@ def data_beside(model: Path) -> Path | None:
 
 
 def load_run_config(run: Path) -> TrainConfig:
-    """The config of a run, from its folder.
+    """Loads the config of a run from its folder.
 
     Raises:
-        ValueError: For a folder that is no run.
+        ValueError: For a folder without a run.
     """
     run = folder_of(run)
 

@@ -164,7 +164,7 @@ def test_built_in_scenes_and_videos_are_rendered_too(here):
     (dict(frames = 0), 'frames: must be above 0'),
     (dict(fps = 0.), 'fps: must be above 0'),
     (dict(chunk_size = 0), 'chunk_size: must be above 0'),
-    (dict(height = 16), 'height, width: must both be said, or neither'),
+    (dict(height = 16), 'height, width: must be given together'),
     (dict(height = 0, width = 16), 'height, width: must be at least 1'),
 ])
 def test_mistakes_are_named(here, changes, message):
