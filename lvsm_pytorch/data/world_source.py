@@ -25,7 +25,7 @@ FOCAL_ERROR = 0.004
 # how far the estimate of the near distance is off: a factor drawn log-uniformly; and by how much planes reach beyond the true range, as shares of its inverse distances
 
 NEAR_ERROR = 0.68, 1.48
-PLANE_MARGINS = 0.1, 0.6
+PLANE_MARGINS = 0.2, 0.8
 
 # chances: that inputs are the nearest views and not just near ones; that poses have errors; that planes reach to infinity; that channels are swapped, and that contrast changes
 

@@ -25,7 +25,7 @@ from lvsm_pytorch.geometry.view_selection import pairwise_distances
 
 IMAGE_SIZE = 64
 WINDOW = 5
-NUM_DISTANCES = 48
+NUM_DISTANCES = 96
 DISTANCES = 0.5, 200.
 
 # views are compared with so many neighbours, and the best of them count: a surface may be hidden from the others
@@ -36,7 +36,7 @@ MAX_REFERENCES = 8
 
 # a match has at least this correlation and this variance of grey values in its window; distances whose correlation is so near to the best compete with it
 
-MIN_CORRELATION = 0.75
+MIN_CORRELATION = 0.6
 MIN_VARIANCE = 3e-4
 MARGIN = 0.1
 NOISE = 2e-4
@@ -47,7 +47,7 @@ MIN_WEIGHT = 5.
 
 # planes reach beyond the range by this share of its inverse distances
 
-MARGIN_OF_PLANES = 0.3
+MARGIN_OF_PLANES = 0.5
 
 # where the unit goes by the scene, what is near is at this distance
 

@@ -6,7 +6,7 @@ import torch
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 from lvsm_pytorch.geometry import Cameras
 from lvsm_pytorch.geometry.cameras import move_poses
-from lvsm_pytorch.geometry.scene_scale import DepthRange, estimate_depth_range, match_distances
+from lvsm_pytorch.geometry.scene_scale import MARGIN_OF_PLANES, DepthRange, estimate_depth_range, match_distances
 
 
 @pytest.fixture(scope = 'module')
@@ -85,5 +85,5 @@ def test_planes_reach_beyond_the_range_on_both_sides():
     assert 7. < subject.near < 10.
     assert 12. < subject.far < 20.
     scene = DepthRange(1., 50.).with_margin()
-    assert scene.near == pytest.approx(0.77, abs = 0.01)
+    assert 1 / scene.near == pytest.approx(1 + MARGIN_OF_PLANES * (1 - 1 / 50))
     assert scene.far == float('inf')
