@@ -1,4 +1,4 @@
-"""Checks of tensors that callers hand over."""
+"""Checks of tensor arguments."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ AXES = dict(
 
 
 def values_are_free(tensor: Tensor) -> bool:
-    """Whether looking at the values of `tensor` costs nothing: no compilation, no wait for a device."""
+    """Whether reading the values of `tensor` is free: no compilation, no synchronization with a device."""
     return not torch.compiler.is_compiling() and tensor.device.type == 'cpu'
 
 
 def check_tensor(**arguments: object) -> None:
-    """Each argument is a tensor.
+    """Checks that each argument is a tensor.
 
     Raises:
         ShapeError: For anything else.
@@ -34,10 +34,10 @@ def check_tensor(**arguments: object) -> None:
 
 
 def check_floating(**arguments: Tensor) -> None:
-    """Each argument is a tensor of floating point numbers.
+    """Checks that each argument is a floating-point tensor.
 
     Raises:
-        ValueError: For `uint8` images with the advice to divide by 255.
+        ValueError: For other types; for `uint8`, with the advice to divide by 255.
     """
     check_tensor(**arguments)
 
@@ -49,15 +49,15 @@ def check_floating(**arguments: Tensor) -> None:
 
 
 def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = '', /, **tensors: Tensor | None) -> dict[str, int]:
-    """Each tensor has the shape that `pattern` says; the sizes of its letters come back.
+    """Checks that each tensor has the shape `pattern`, and returns the sizes of its letters.
 
     Args:
         pattern: Axes by letter or number, for example 'b v 6 h w'; a leading '...' stands for any further axes.
-        sizes: What is already known of the letters, for example from an earlier call.
-        to_do: Advice for the error, where more is known than this function can guess.
+        sizes: Known sizes of letters, for example from an earlier call.
+        to_do: Advice for the error, instead of the default.
 
     Raises:
-        ShapeError: With the rule, the shape that came and the first axis that breaks the rule.
+        ShapeError: With the rule, the actual shape and the first axis that is wrong.
     """
     axes = pattern.split()
     any_leading = axes[0] == '...'
@@ -94,13 +94,13 @@ def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = 
 
 
 def make_valid_mask(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor | None) -> Tensor | None:
-    """Which of the padded views are real, (b v) bool, from the one named count (b) of them; None where all are, as far as one may look.
+    """Mask (b v) bool of the valid views, False for padding, from the number of valid views (b) of each scene. None if all are valid and reading values is free.
 
     Args:
         sizes: With b and v.
 
     Raises:
-        ValueError: For counts that are no integers, not one a scene, or not from `at_least` to v, if looking at values is free.
+        ValueError: For counts that are not integers, of a wrong shape or, if reading values is free, not from `at_least` to v.
     """
     (name, count), = named.items()
 
@@ -113,7 +113,7 @@ def make_valid_mask(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor
         fail(name, 'must be integers', count.dtype, 'Convert it with .long().')
 
     if values_are_free(count) and count.numel() > 0 and (count.min() < at_least or count.max() > sizes['v']):
-        fail(name, f'must be from {at_least} to the number of views {sizes["v"]}', count.tolist(), 'It says how many of the padded views are real, real ones first.')
+        fail(name, f'must be from {at_least} to the number of views {sizes["v"]}', count.tolist(), 'It is the number of valid views; padding comes after them.')
 
     if values_are_free(count) and (count == sizes['v']).all():
         return None

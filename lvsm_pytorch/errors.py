@@ -1,4 +1,4 @@
-"""Errors name the argument, the rule, what came, and what to do."""
+"""Errors that name the argument, the rule, the actual value, and what to do."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import NoReturn
 
 
 class ShapeError(ValueError):
-    """A tensor whose shape breaks the rule that its message names."""
+    """A tensor of a wrong shape."""
 
 
 def fail(argument: str, rule: str, got: object, to_do: str, error: type[ValueError] = ValueError) -> NoReturn:
-    """Raise `error` in the one form that all messages of this library have."""
+    """Raises `error` in the form of all messages of this library."""
     raise error(f'{argument}: {rule}, but got {got}. {to_do}')

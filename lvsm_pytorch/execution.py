@@ -1,4 +1,4 @@
-"""Where and how a model runs."""
+"""Device and mode of a model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def in_eval_mode(model: Module) -> Iterator[None]:
 
 
 def pick_device(name: str) -> torch.device:
-    """'auto' is a GPU where there is one.
+    """A device by name; 'auto' is a GPU if there is one.
 
     Raises:
-        ValueError: For a device that isn't there.
+        ValueError: For a device that is not available.
     """
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
@@ -32,4 +32,4 @@ def pick_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device = name).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f'device: must be a device that is here, but got {name}: {error}. Use auto or cpu.') from error
+        raise ValueError(f'device: must be an available device, but got {name}: {error}. Use auto or cpu.') from error

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read without running what is in them."""
+"""Atomic writes, and reads that run no code from files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ PARTIAL = '.partial'
 
 
 def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
-    """Calls `write` with a temporary path beside `path` (with the same ending), then puts the file in place in one step.
+    """Writes a file atomically: calls `write` with a temporary path of the same suffix in the same folder, then renames it.
 
     Args:
-        durable: The file is on the disk, and not just on its way there, before it takes the name of the one before. Waiting for the disk takes longer than many small files that can be
-            made again are worth; where the power fails, such a file may be left empty.
+        durable: Flush the file to the disk before the rename. Without it, a power failure may leave an empty file; it is faster for many small files that can be made again.
 
     Raises:
-        OSError: Where it can't be written; what was there before is as it was.
+        OSError: If the file can't be written. The previous file is unchanged.
     """
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}')
 
@@ -31,7 +30,7 @@ def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = 
         temporary.touch()
         rights = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(rights)  # as any new file has them: safetensors lets nobody else read its own
+        temporary.chmod(rights)  # the permissions of any new file: safetensors sets stricter ones
 
         if durable:
             with open(temporary, 'rb') as file:
@@ -39,11 +38,11 @@ def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = 
 
         os.replace(temporary, path)
     except Exception as error:
-        if not isinstance(error, OSError | RuntimeError) and type(error).__name__ != 'SafetensorError':  # as which torch and safetensors report a full disk
+        if not isinstance(error, OSError | RuntimeError) and type(error).__name__ != 'SafetensorError':  # torch and safetensors report a full disk as these
             raise
 
-        room = f'{shutil.disk_usage(path.parent).free / 1e9:.1f} GB are free there' if path.parent.is_dir() else 'the folder is not there'
-        raise OSError(f'{path}: must be written whole, but got {error} ({room}). Make room or choose another folder; what was there before is as it was.') from error
+        room = f'{shutil.disk_usage(path.parent).free / 1e9:.1f} GB are free' if path.parent.is_dir() else 'the folder does not exist'
+        raise OSError(f'{path}: must be written completely, but got {error} ({room}). Make room or choose another folder. The previous file is unchanged.') from error
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok = True)
@@ -54,10 +53,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def check_free(paths: Iterable[Path]) -> None:
-    """Before files are written that this library may not have written before.
+    """Checks that files of the user are not replaced.
 
     Raises:
-        ValueError: For one that is there, which would be replaced.
+        ValueError: For a path that exists.
     """
     there = next((path for path in paths if path.exists()), None)
 
@@ -66,22 +65,22 @@ def check_free(paths: Iterable[Path]) -> None:
 
 
 def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
-    """As it is, with or without a byte order mark.
+    """Reads a JSON file, with or without a byte order mark.
 
     Raises:
-        ValueError: For a file that is missing or no JSON; `error` is its kind.
+        ValueError: For a file that is missing or not JSON, as `error`.
     """
     try:
         return json.loads(path.read_text(encoding = 'utf-8-sig'))
     except (OSError, ValueError) as problem:
-        raise error(f'{path}: must be a readable JSON file, but got {problem}. Write it anew.') from problem
+        raise error(f'{path}: must be a readable JSON file, but got {problem}. Write it again.') from problem
 
 
 def make_folder(out: Path) -> None:
-    """Makes a folder, with those that it is in.
+    """Makes a folder and its parents.
 
     Raises:
-        OSError: Where it can't be made.
+        OSError: If it can't be made.
     """
     try:
         out.mkdir(parents = True, exist_ok = True)
@@ -90,26 +89,27 @@ def make_folder(out: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """What `write_whole` left where its process was killed."""
+    """Removes temporary files of `write_whole` from killed processes."""
     for path in folder.glob(f'.*{PARTIAL}*'):
         path.unlink()
 
 
 def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:
-    """What `torch.save` wrote into a file, as far as it is tensors and plain values.
+    """Reads tensors and plain values from a file of `torch.save`, without running code from it.
 
     Args:
-        mmap: Tensors stay in the file until they are used, where the file is of the format that torch writes since 1.6.
+        argument: Name of the file in errors.
+        mmap: Memory-map the tensors, for files in the format of torch 1.6 and later.
 
     Raises:
-        ValueError: That names `argument` for a file that is missing, broken or holds anything else; nothing in it is run.
+        ValueError: For a file that is missing, broken or has other objects.
     """
     import torch
 
     if not Path(path).is_file():
-        raise ValueError(f'{argument}: must be a file that is there, but got {str(path)!r}. Give the path of a file that torch.save wrote.')
+        raise ValueError(f'{argument}: must be a file that exists, but got {str(path)!r}. Give the path of a file that torch.save wrote.')
 
     try:
         return torch.load(path, map_location = map_location, weights_only = True, mmap = mmap and is_zipfile(path))
-    except Exception as error:  # whatever a broken or malicious file makes the unpickler say; torch's text advises to run it
+    except Exception as error:  # any error of a broken or malicious file; torch's own message suggests to load it unsafely
         raise ValueError(f'{argument}: must be a file of tensors and plain values, but got {path}, which is none ({type(error).__name__}). Nothing in it was run.') from error

@@ -1,4 +1,4 @@
-"""Folders of long work in parts, which resumes after an interruption: its settings, and the parts that are there."""
+"""Output folders of resumable work: settings, and finished parts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lvsm_pytorch.files import make_folder, read_json, remove_partial_files, wri
 
 SETTINGS = 'settings.json'
 
-# letters of a value in a message: hashes are longer, and nobody reads them
+# maximum number of characters of a value in a message; hashes are longer
 
 MOST_LETTERS = 40
 
 
 def beside(out: Path, settings: dict[str, Any]) -> Path:
-    """The folder `out`, or the next one beside it (`out-2`, `out-3`, ..) that is new, empty, or of the same work."""
+    """`out`, or the first of `out-2`, `out-3`, .. that is new, empty, or has the same settings."""
     folders = (out if number == 1 else out.with_name(f'{out.name}-{number}') for number in count(1))
     return next(folder for folder in folders if is_free(folder) or not differences(folder, settings))
 
@@ -28,9 +28,9 @@ def is_free(folder: Path) -> bool:
 
 
 def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
-    """What is otherwise in the work of a folder, in words."""
+    """Descriptions of the settings of a folder that differ from `settings`."""
     if not (folder / SETTINGS).is_file():
-        return ['files of something else']
+        return ['other files']
 
     before = read_json(folder / SETTINGS)
     return [f'{name} {short(before.get(name))} instead of {short(value)}' for name, value in settings.items() if before.get(name) != value]
@@ -42,21 +42,21 @@ def short(value: object) -> str:
 
 
 def prepare_output_dir(out: Path, parts: str | None, settings: dict[str, Any], *, overwrite: bool) -> None:
-    """Makes the folder, and in it one of the parts, if there are such.
+    """Makes an output folder, with a subfolder for parts if it has a name.
 
     Args:
         out: The folder.
-        parts: Name of the folder of its parts.
-        settings: All that the parts depend on.
-        overwrite: Throw away other work that is in it; never files of something else.
+        parts: Name of the subfolder of finished parts, or None.
+        settings: All settings that the parts depend on.
+        overwrite: Delete parts with other settings; never other files.
 
     Raises:
-        ValueError: Where other work is in it, or files of something else that have the place of the parts.
+        ValueError: If the folder has parts with other settings, or other files in the subfolder.
     """
     is_ours = (out / SETTINGS).is_file()
 
     if parts is not None and not is_ours and (out / parts).is_dir() and any(not path.name.startswith('.') for path in (out / parts).iterdir()):
-        fail('out', 'must be a new folder, or one of the same work', f'{out / parts}, with files of something else', 'Choose another.')
+        fail('out', 'must be a new folder, or one with the same settings', f'{out / parts}, with other files', 'Choose another.')
 
     if overwrite and is_ours:
         if parts is not None:
@@ -70,6 +70,6 @@ def prepare_output_dir(out: Path, parts: str | None, settings: dict[str, Any], *
         remove_partial_files(folder)
 
     if (out / SETTINGS).exists() and (differ := differences(out, settings)):
-        fail('out', 'must be a new folder, or one of the same work', f'{out}, with {"; ".join(differ)}', 'Choose another, or throw it away by --overwrite.')
+        fail('out', 'must be a new folder, or one with the same settings', f'{out}, with {"; ".join(differ)}', 'Choose another, or delete its contents by --overwrite.')
 
     write_json(out / SETTINGS, settings)

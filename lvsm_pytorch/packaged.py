@@ -1,4 +1,4 @@
-"""Models that come with the library, by name."""
+"""Packaged models, by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 PRETRAINED = Path(__file__).parent / 'configs' / 'pretrained'
 
-# for photos, and for built-in synthetic scenes; their folders say how they were trained
+# for photos, and for built-in synthetic scenes; their folders have the training configs
 
 PHOTOS = 'photos-128'
 SOLIDS = 'solids-128'
@@ -18,11 +18,11 @@ def packaged_models() -> list[str]:
 
 
 def folder_of(model: str | PathLike[str]) -> Path:
-    """Where a model lies: of the name of a packaged one its folder, unless a folder here has that name; of anything else, the path itself."""
+    """Folder of a model: that of a packaged model for its name, unless the working directory has a folder of that name; else the path itself."""
     path = Path(model)
     return PRETRAINED / path if str(path) in packaged_models() and not path.is_dir() else path
 
 
 def folder_for(work: str, model: Path) -> Path:
-    """For what is made with a model: in its folder, or here where it is known by a name alone."""
+    """Default output folder of a command: in the folder of the model, or in the working directory for a model by name."""
     return model / work if model.is_dir() else Path(f'{model.name}-{work}')

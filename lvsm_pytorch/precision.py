@@ -1,4 +1,4 @@
-"""Where float32 is needed, whatever autocast says: rays in bfloat16 are off by whole pixels."""
+"""float32 inside autocast: rays in bfloat16 are off by whole pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def without_autocast(device_type: str) -> AbstractContextManager:
 
 
 def in_float32(function: Function) -> Function:
-    """The function with autocast off, and its tensors raised to float32; to float64 where any is of that."""
+    """Decorator: turns autocast off and casts tensors to float32, or to float64 if any is float64."""
 
     @wraps(function)
     def inner(*args, **kwargs):
@@ -41,7 +41,7 @@ def in_float32(function: Function) -> Function:
 
 
 class Float32Linear(nn.Linear):
-    """A linear map in float32, whatever autocast says and the weights are kept in: bfloat16 would move rays by whole pixels."""
+    """A linear layer that computes in float32, inside autocast and with weights of any type: bfloat16 would move rays by whole pixels."""
 
     def forward(self, input: Tensor) -> Tensor:
         weight = at_least_float32(self.weight)

@@ -1,4 +1,4 @@
-"""Imports of packages that warn of what their users can't change."""
+"""Imports of packages without warnings that users can't fix."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import warnings
 
 
 def import_x_transformers() -> None:
-    """Imports it without its warning of torch.jit.script, which it compiles one function by (attend.py) and which torch deprecates since 2.9.
+    """Imports x_transformers without the deprecation warning of torch.jit.script (torch 2.9), which its attend.py uses.
 
-    Warnings that a program makes errors would end the import there. Every other warning stays as it is, and so do the program's filters.
+    Where warnings are errors, the import would fail. Other warnings and the filters of the program stay as they are.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', r'`torch\.jit\.script(_method)?` is (deprecated|not supported)', category = Warning)

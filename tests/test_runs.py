@@ -60,14 +60,14 @@ def test_a_second_film_goes_beside_the_first(here):
 
 def test_a_folder_that_is_named_has_one_film_and_no_files_of_others(here):
     film(here, path = 'orbit', out = here / 'film')
-    with pytest.raises(ValueError, match = r'out: must be a new folder, or one of the same work.*path orbit instead of interpolate') as error:
+    with pytest.raises(ValueError, match = r'out: must be a new folder, or one with the same settings.*path orbit instead of interpolate') as error:
         film(here, path = 'interpolate', out = here / 'film')
     assert max(map(len, str(error.value).replace(str(here), '').split())) < 40    # no hashes in full
     film(here, path = 'interpolate', out = here / 'film', overwrite = True)
     (here / 'mine' / FRAMES).mkdir(parents = True)
     save_image(torch.rand(3, 4, 4), here / 'mine' / FRAMES / '00000.png')
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match = 'with files of something else'):
+        with pytest.raises(ValueError, match = 'with other files'):
             film(here, path = 'orbit', out = here / 'mine', overwrite = overwrite)
     (here / 'pictures').mkdir()
     save_image(torch.rand(3, 4, 4), here / 'pictures/comparison.png')

@@ -1,4 +1,4 @@
-"""Image files in and out, and images made to fit."""
+"""Reading, writing, resizing and cropping of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
 
-# of an image that is decoded at a fraction: at least so many times as large as it is needed
+# images decoded at a fraction of their size are at least this many times as large as needed
 
 SPARE = 2
 
@@ -33,7 +33,7 @@ def image_library():
 
 
 def video_library() -> Any:
-    """PyAV, imported where it is needed: the one library for videos, read or written."""
+    """PyAV, imported where it is needed: it reads and writes videos."""
     try:
         import av
     except ImportError as error:
@@ -43,12 +43,12 @@ def video_library() -> Any:
 
 
 def load_image(source: Path | bytes, name: str = '') -> Tensor:
-    """An image file, or its bytes, as (3 h w) in [0, 1]: transparency on white, grey and palettes as colours.
+    """Loads an image file, or its bytes, as (3 h w) in [0, 1]. Transparency is composited on white; grey and palette images become RGB.
 
-    Pixels come as they are stored: an EXIF orientation is not applied, since cameras are those of the stored pixels.
+    The EXIF orientation is not applied, because cameras belong to the stored pixels.
 
     Args:
-        name: For messages, where there is no path.
+        name: Name in errors, for bytes.
 
     Raises:
         BadView: (a ValueError) for a file that is missing, broken, far too large, or has more than 8 bits a channel.
@@ -58,16 +58,16 @@ def load_image(source: Path | bytes, name: str = '') -> Tensor:
 
 
 def load_reduced(source: Path | bytes, at_least: tuple[int, int], name: str = '') -> tuple[Tensor, tuple[int, int], int]:
-    """An image file, or its bytes, decoded at a fraction of its size where it is far larger than it is needed. JPEGs are never decoded whole.
+    """Loads an image file, or its bytes, at a fraction of its size if it is far larger than needed. Large JPEGs are decoded at a reduced scale.
 
     Args:
         source: The file.
-        at_least: (height, width) that is needed. The copy is twice as large or more, so that a filter still has something to do.
-        name: For messages, where there is no path.
+        at_least: (height, width) that is needed. The result is at least twice as large, for the antialiasing filter of a later resize.
+        name: Name in errors, for bytes.
 
     Returns:
-        The image (3 h w) in [0, 1], the size (height, width) of the file, and how many of its pixels, along a side, one of the image stands for.
-        Pixels of the last column and row that are not whole are left out.
+        The image (3 h w) in [0, 1], the size (height, width) of the file, and the factor between them. Incomplete pixels of the last column and
+        row are cropped.
 
     Raises:
         ValueError: As `load_image`.
@@ -76,7 +76,7 @@ def load_reduced(source: Path | bytes, at_least: tuple[int, int], name: str = ''
         stored = file.height, file.width
         factor = max(min(length // (SPARE * needed) for length, needed in zip(stored, at_least, strict = True)), 1)
 
-        # a JPEG is decoded at a half, a quarter or an eighth, for which its higher frequencies are not looked at
+        # JPEG decoders scale by 2, 4 or 8 without decoding the higher frequencies
 
         drafted = next(each for each in (8, 4, 2, 1) if each <= factor)
 
@@ -91,17 +91,17 @@ def load_reduced(source: Path | bytes, at_least: tuple[int, int], name: str = ''
 
 
 def as_tensor(image: Any) -> Tensor:
-    """(3 h w) in [0, 1] of a Pillow image."""
+    """A Pillow image as (3 h w) in [0, 1]."""
     import numpy as np
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
 def to_rgb(file: Any, name: str) -> Any:
-    """A Pillow image in RGB: transparency on white, grey and palettes as colours.
+    """Converts a Pillow image to RGB. Transparency is composited on white.
 
     Args:
-        name: For messages.
+        name: Name in errors.
 
     Raises:
         BadView: For more than 8 bits a channel.
@@ -117,7 +117,7 @@ def to_rgb(file: Any, name: str) -> Any:
 
 
 def image_size(source: Path | bytes) -> tuple[int, int]:
-    """(height, width) of an image file or its bytes; its pixels are not read.
+    """(height, width) of an image file or its bytes, without decoding it.
 
     Raises:
         BadView: As in `load_image`.
@@ -128,7 +128,7 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
 
 @contextmanager
 def opened(source: Path | bytes, name: str = ''):
-    """A Pillow image. What Pillow can't read, or is large enough to be a decompression bomb, is a BadView: one bad photo costs one photo."""
+    """Opens a Pillow image. Broken images and decompression bombs raise BadView, so that one bad photo is skipped."""
     Image = image_library()
 
     try:
@@ -136,15 +136,15 @@ def opened(source: Path | bytes, name: str = ''):
             yield file
     except (BadView, MemoryError):
         raise
-    except Exception as error:  # whatever a broken file makes a decoder say: OSError, SyntaxError, EOFError, struct.error, zlib.error ...
-        raise BadView(f'image: must be a readable image file, but got {name or source}: {error}. Replace it, or take it out of the scene.') from error
+    except Exception as error:  # decoders of broken files raise OSError, SyntaxError, EOFError, struct.error, zlib.error ...
+        raise BadView(f'image: must be a readable image file, but got {name or source}: {error}. Replace it, or remove it from the scene.') from error
 
 
 def save_image(image: Tensor, path: Path, *, durable: bool = True) -> None:
-    """Writes (3 h w) in [0, 1], whole or not at all, in the format that the file's ending says.
+    """Writes an image (3 h w) in [0, 1] atomically, in the format of the suffix.
 
     Args:
-        durable: As of `write_whole`.
+        durable: As in `write_whole`.
     """
     check_shape('3 h w', image = image)
     pixels = to_pixels(image)
@@ -152,7 +152,7 @@ def save_image(image: Tensor, path: Path, *, durable: bool = True) -> None:
 
 
 def to_pixels(image: Tensor):
-    """(c h w) in [0, 1] as an array of bytes (h w c)."""
+    """An image (c h w) in [0, 1] as a uint8 array (h w c)."""
     return (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
 
@@ -172,11 +172,10 @@ RESIZED = dict(bicubic = resized_by_torch, lanczos = resized_by_pillow)
 
 
 def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
-    """The image (c h w) made as small or large as covers `size` (height, width), and the middle of it; with its intrinsics (3 3).
+    """Resizes an image (c h w) to cover `size` (height, width) and crops the centre. Returns it with its intrinsics (3 3).
 
     Args:
-        filter: Bicubic with antialiasing, cut off to [0, 1], is the sharpest of torch's that doesn't alias when it makes smaller. lanczos is Pillow's, of 8 bits, by which the field
-            evaluates.
+        filter: bicubic is torch's, antialiased and clamped to [0, 1]. lanczos is Pillow's, on 8 bits, as in pixelSplat's evaluation.
     """
     sizes = check_shape('c h w', image = image)
     of_image = sizes['h'], sizes['w']
@@ -186,14 +185,14 @@ def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int], *,
 
 
 def covering_size(of_image: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
-    """The size (height, width) that an image is resized to so that it covers `size`, and what of it is cut off above and on the left, in pixels."""
+    """The size (height, width) of an image resized to cover `size`, and the pixels to crop at the top and on the left."""
     scale = max(length / of_length for length, of_length in zip(size, of_image, strict = True))
     height, width = (max(round(of_length * scale), length) for length, of_length in zip(size, of_image, strict = True))
     return (height, width), (height - size[0]) // 2, (width - size[1]) // 2
 
 
 def resized_intrinsics(intrinsics: Tensor, of_image: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Intrinsics (3 3) as `resize_and_crop` makes them, of an image of the size `of_image` (height, width)."""
+    """Intrinsics (3 3) after `resize_and_crop`, for an image of size `of_image` (height, width)."""
     covering, top, left = covering_size(of_image, size)
     scaled = intrinsics if covering == of_image else scale_intrinsics(intrinsics, of_image, covering)
     return crop_intrinsics(scaled, top, left)

@@ -1,4 +1,4 @@
-"""Images that are decoded when they are needed, and no larger than they are needed: of 12 megapixels, a model of 256² takes half of one."""
+"""Images that are decoded when needed, at a reduced size: a model of 256² needs about half a megapixel of a photo of 12."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from lvsm_pytorch.geometry.cameras import scale_intrinsics
 
 
 class LazyImage(ABC):
-    """An image (3 h w) in [0, 1], decoded by calling it: what `View.load` is, where the image can also be had at a fraction of its size."""
+    """An image (3 h w) in [0, 1] that is decoded by a call, for `View.load`. It can also be decoded at a fraction of its size."""
 
     @property
     @abstractmethod
     def size(self) -> tuple[int, int]:
-        """(height, width) of what calling it gives."""
+        """(height, width) of the full image."""
 
     @abstractmethod
     def __call__(self) -> Tensor:
-        """The whole image.
+        """Decodes the full image.
 
         Raises:
-            BadView: For one that can't be read.
+            BadView: For an unreadable image.
         """
 
     @abstractmethod
     def reduced(self, intrinsics: Tensor, at_least: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """A smaller copy with its intrinsics.
+        """Decodes a reduced image, with its intrinsics.
 
         Args:
-            intrinsics: (3 3), in pixels of the whole image.
-            at_least: (height, width) that the copy is larger than, by twice or more where the image is.
+            intrinsics: (3 3), in pixels of the full image.
+            at_least: (height, width). The result is at least twice as large, if the image is.
 
         Returns:
             The image (3 h w) and its intrinsics (3 3).
@@ -48,9 +48,9 @@ class ImageFile(LazyImage):
     """An image file.
 
     Args:
-        source: Its path; of some formats, its bytes in a tensor, which a subclass takes.
-        expected: (height, width) that cameras are of. A file of another size and the same proportions is resized to it. None: as the file has it.
-        where: For messages.
+        source: Path, or for some subclasses the bytes in a tensor.
+        expected: (height, width) that the camera belongs to. A file of another size and the same proportions is resized to it. None: the size of the file.
+        where: Name in errors.
     """
     source: Path | Tensor
     expected: tuple[int, int] | None = None
@@ -97,12 +97,12 @@ class ImageFile(LazyImage):
 
 
 def scaled_down(intrinsics: Tensor, factor: float) -> Tensor:
-    """Intrinsics (3 3) of an image whose pixels are `factor` times as large."""
+    """Intrinsics (3 3) of an image downscaled by `factor`."""
     return intrinsics * intrinsics.new_tensor([[1 / factor], [1 / factor], [1.]])
 
 
 class StoredSizes:
-    """Sizes of image files, of which few are opened: those of one folder that are said to be of one size are of one, or are found out when they are loaded."""
+    """Cache of image sizes. Files of one folder and one `kind` are assumed to have the same size; loading a file checks this."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[Path, object], tuple[int, int]] = {}
@@ -111,11 +111,11 @@ class StoredSizes:
         """(height, width).
 
         Args:
-            path: Of the file.
-            kind: What all files of one size have in common, for example the size that they had before they were made smaller. None: nothing is known, and the file is opened.
+            path: Path of the file.
+            kind: A value that files of one size share, for example the size before downscaling. None: the file is opened.
 
         Raises:
-            BadView: For a file that is opened and is no image.
+            BadView: For an unreadable file.
         """
         if kind is None:
             return image_size(path)

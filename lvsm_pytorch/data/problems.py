@@ -1,4 +1,4 @@
-"""What could not be used of a dataset."""
+"""Invalid views and scenes of a dataset."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Thing = TypeVar('Thing')
 
 
 class BadView(ValueError):
-    """A view or a scene that can't be used, of a dataset that can."""
+    """An invalid view or scene in a valid dataset. It is skipped."""
 
 
 class Problems:
-    """What was skipped, and why. Each thing is named once, in a warning, and all are listed at the end."""
+    """Record of skipped views and scenes, with reasons. Each is warned about once; a summary lists all."""
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
@@ -25,7 +25,7 @@ class Problems:
             warnings.warn(f'skipped {what}: {why}', stacklevel = 3)
 
     def attempt(self, what: str, read: Callable[[], Thing]) -> Thing | None:
-        """What `read` gives, or None where that is bad: then it is skipped."""
+        """Returns `read()`, or None after recording its BadView."""
         try:
             return read()
         except BadView as error:
@@ -33,7 +33,7 @@ class Problems:
             return None
 
     def summary(self, most: int | None = None) -> str:
-        """A line for each, or for the first so many of them; nothing where nothing was skipped."""
+        """One line for each skipped item, up to `most`; empty without any."""
         if not self.found:
             return ''
 

@@ -1,4 +1,4 @@
-"""The one form that all data has: a scene is a name and its views."""
+"""Scenes and their views, the common form of all data formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
 
-# of so many views, or scenes, one is held out
+# one of so many views, or scenes, is held out
 
 EVERY = 8
 
@@ -28,9 +28,9 @@ class View:
 
     Attributes:
         name: File name or time; the order of the names is the order of the scene.
-        camera_to_world: (4 4), OpenCV axes; float64 as readers give it, since a world may be far from its origin.
-        intrinsics: (3 3), in pixels of the image that `load` gives.
-        load: () -> (3 h w) in [0, 1]; decoded on demand. A `LazyImage` can also be had smaller.
+        camera_to_world: (4 4), OpenCV axes. Readers use float64, because cameras may be far from the origin.
+        intrinsics: (3 3), in pixels of the image of `load`.
+        load: () -> (3 h w) in [0, 1], decoded on demand. A `LazyImage` can also be decoded at a reduced size.
     """
     name: str
     camera_to_world: Tensor
@@ -42,7 +42,7 @@ class View:
         """(height, width) of the image, in pixels.
 
         Raises:
-            BadView: For one that has to be read for it, and can't be.
+            BadView: For an unreadable image.
         """
         lazy = as_lazy(self.load)
 
@@ -53,19 +53,19 @@ class View:
         return height, width
 
     def fitted(self, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
-        """The image (3 h w) resized and cropped to `size` (height, width), in the middle, and its intrinsics (3 3).
+        """The image (3 h w) resized and centre-cropped to `size` (height, width), and its intrinsics (3 3).
 
-        What is far larger is decoded at a fraction, so that it takes little memory.
+        Much larger images are decoded at a fraction of their size, to save memory.
 
         Raises:
-            BadView: For an image that can't be read.
+            BadView: For an unreadable image.
         """
         lazy = as_lazy(self.load)
         image, intrinsics = (self.load(), self.intrinsics) if lazy is None else lazy.reduced(self.intrinsics, size)
         return resize_and_crop(image, intrinsics, size, filter = filter)
 
     def thumbnail(self, largest: int) -> tuple[Tensor, Tensor]:
-        """The image (3 h w), made smaller where its longer side is above `largest` pixels, and its intrinsics (3 3).
+        """The image (3 h w), downscaled if its longer side is above `largest` pixels, and its intrinsics (3 3).
 
         Raises:
             ValueError: As `fitted`.
@@ -80,11 +80,11 @@ class Scene:
     """Views in one world frame.
 
     Attributes:
-        name: Stays the same wherever the data lies.
+        name: Independent of the location of the data.
         views: Sorted by name.
-        is_video: Whether they follow each other in time, so that those with near numbers see about the same.
-        held_out: Names of the views that the dataset itself sets aside for tests.
-        numbers: Of the views, as an evaluation index counts them: where they stand in the file, with those that can't be used. None where that is how `views` has them.
+        is_video: Whether the views are frames of a video, in order.
+        held_out: Names of the test views of the dataset's own split.
+        numbers: Numbers of the views in an evaluation index: their positions in the file, invalid ones included. None: their positions in `views`.
     """
     name: str
     views: tuple[View, ...]
@@ -93,7 +93,7 @@ class Scene:
     numbers: tuple[int, ...] | None = None
 
     def only(self, positions: Iterable[int]) -> Scene:
-        """Some of its views, by where they stand in `views`, with their numbers."""
+        """The scene with the views at some positions, which keep their numbers."""
         positions = tuple(positions)
         numbers = None if self.numbers is None else tuple(self.numbers[position] for position in positions)
         return replace(self, views = tuple(self.views[position] for position in positions), numbers = numbers)
@@ -104,12 +104,12 @@ class Scene:
 
 
 def file_name(view: View) -> str:
-    """A PNG's, for writing it into a folder of its scene."""
+    """File name of a view as PNG."""
     return f'{view.name.removesuffix(".png").replace("/", "_")}.png'
 
 
 def file_names(scene: Scene) -> list[str]:
-    """PNGs' names for its views, each its own: `a/b.png` and `a_b.png` would else be one file."""
+    """Unique file names of the views as PNG: `a/b.png` and `a_b.png` would collide."""
     names: dict[str, None] = {}
 
     for view in scene.views:
@@ -121,7 +121,7 @@ def file_names(scene: Scene) -> list[str]:
 
 
 def cameras_of(views: Sequence[View]) -> Cameras:
-    """Their camera_to_world (n 4 4), float64, and intrinsics (n 3 3). Of no views, n is 0."""
+    """Cameras (n) of views: camera_to_world (n 4 4), float64, and intrinsics (n 3 3). n may be 0."""
     if not views:
         return Cameras(torch.empty(0, 4, 4, dtype = torch.float64), torch.empty(0, 3, 3))
 
@@ -129,10 +129,10 @@ def cameras_of(views: Sequence[View]) -> Cameras:
 
 
 def hold_out(scene: Scene) -> tuple[Scene, Scene]:
-    """The scene's views for training, and those held out: the scene's own, or by name the first and every eighth after it.
+    """Splits a scene into training views and held-out views: those of its own split, or every eighth by name from the first.
 
     Raises:
-        ValueError: Where fewer than three views are left to train with.
+        ValueError: For fewer than three training views.
     """
     ordered = sorted(range(len(scene.views)), key = lambda position: scene.views[position].name)
     held_out = [position for position in ordered if scene.views[position].name in scene.held_out] if scene.held_out else ordered[::EVERY]
@@ -145,14 +145,14 @@ def hold_out(scene: Scene) -> tuple[Scene, Scene]:
 
 
 def is_rigid(poses: Tensor) -> Tensor:
-    """Which poses (... 4 4) are a rotation and a translation, up to 1e-2: (...) bool."""
+    """Whether poses (... 4 4) are rigid, up to 1e-2: (...) bool."""
     rotation = poses[..., :3, :3]
     off = (rotation.mT @ rotation - torch.eye(3, dtype = poses.dtype)).abs().amax(dim = (-2, -1))
     return poses.isfinite().all(dim = -1).all(dim = -1) & (off < 1e-2) & (torch.linalg.det(rotation) > 0)
 
 
 def is_rigid_quickly(pose: Tensor) -> bool:
-    """As `is_rigid`, of one pose (4 4), in numbers of Python: tensors of nine numbers take twenty times as long, and a scene has hundreds."""
+    """`is_rigid` for one pose (4 4), in plain Python, which is twenty times as fast as small tensors."""
     rows = pose.tolist()
     x, y, z = zip(*(row[:3] for row in rows[:3]), strict = True)
 
@@ -165,10 +165,10 @@ def is_rigid_quickly(pose: Tensor) -> bool:
 
 
 def check_pose(where: str, pose: Tensor) -> Tensor:
-    """The pose (4 4), camera to world or back, if it is a rotation and a place.
+    """Checks that a pose (4 4), camera to world or world to camera, is rigid, and returns it.
 
     Raises:
-        BadView: For others.
+        BadView: If not.
     """
     if is_rigid_quickly(pose):
         return pose
@@ -176,15 +176,15 @@ def check_pose(where: str, pose: Tensor) -> Tensor:
     rotation = pose[:3, :3]
 
     if not pose.isfinite().all():
-        fail(where, 'must have a pose of finite numbers', 'inf or nan', 'Take out what has no camera.', BadView)
+        fail(where, 'must have a pose of finite numbers', 'inf or nan', 'Remove views without a camera.', BadView)
 
     if not is_rigid(pose):
         fail(where, 'must have a pose of a rotation and a translation', f'axes of lengths {[round(x, 3) for x in rotation.norm(dim = 0).tolist()]} and determinant {torch.linalg.det(rotation):.3f}',
-             'A scale belongs to the translations, and a mirrored world has to be turned back.', BadView)
+             'Apply a scale to the translations only, and undo reflections.', BadView)
 
     return pose
 
 
 def unit_of_set(scene: Scene) -> float | None:
-    """The length that is 1 in training: of a set of photos by all of its cameras; None of a video, where inputs say it."""
+    """Unit of length of a photo set in training, from all of its cameras; None for a video, where the inputs determine it."""
     return None if scene.is_video else unit_of(normalize_poses(cameras_of(scene.views).camera_to_world).similarity)

@@ -1,8 +1,8 @@
-"""A classical baseline that learns nothing: a plane sweep over the input views, with the depth of each pixel where their colours agree best.
+"""A classical baseline without learning: a plane sweep over the input views, with each pixel at the depth where their colours agree best.
 
 Planes parallel to the target's image are swept through the scene (Collins 1996, "A space-sweep approach to true multi-image matching"). On
-each, every pixel has the variance of the colours that the input views have there; the variance is averaged over a window, and the views' mean
-colours are weighted by a soft minimum over the planes.
+each, every pixel has the variance of the colours of the input views; the variance is averaged over a window, and the mean colours of the views
+are weighted by a soft minimum over the planes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from lvsm_pytorch.lvsm.losses import psnr
 NUM_PLANES = 64
 WINDOW = 7
 
-# a variance of colours larger by this much has e times less weight; where fewer than two views see a pixel there is none, and this is taken for it
+# temperature of the soft minimum over variances; variance for pixels visible in fewer than two views
 
 TEMPERATURE = 8e-4
 UNKNOWN_VARIANCE = 0.05
 
-# depth ranges that are tried: the nearest plane in units of the mean distance from the target camera to the inputs', and the farthest in units of the nearest
+# depth ranges to try: nearest plane in units of the mean distance from the target camera to the input cameras, farthest plane in units of the nearest
 
 NEAREST = 0.8, 1.6, 3.2
 FARTHEST = 40.
@@ -105,7 +105,7 @@ def plane_sweep(images: Tensor, cameras: Cameras, target_camera: Cameras, depth_
 
 
 def best_plane_sweep(images: Tensor, cameras: Cameras, target_camera: Cameras, truth: Tensor) -> Tensor:
-    """Of some depth ranges the one whose view is best by the truth (3 h w): more than any method knows that has to find the range. Arguments: as `plane_sweep`."""
+    """`plane_sweep` with the best of several depth ranges by the truth (3 h w), which favours this baseline. Arguments: as `plane_sweep`."""
     baseline = float((cameras.camera_to_world[:, :3, 3].double() - target_camera.camera_to_world[:3, 3].double()).norm(dim = -1).mean()) or 1.    # from one place all planes look alike
     views = [plane_sweep(images, cameras, target_camera, (baseline * near, baseline * near * FARTHEST)) for near in NEAREST]
     return max(views, key = lambda view: float(psnr(view, truth)))

@@ -1,6 +1,6 @@
-"""Do cameras agree with what the pictures show? Matched points of two views lie on each other's epipolar lines, if the cameras are right.
+"""Checks cameras against images: matched points of two views lie on each other's epipolar lines if the cameras are right.
 
-And where they are wrong, they are mostly wrong in one of a few ways, which can be tried.
+Common mistakes in cameras are tried as well, to name the cause if they are wrong.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from lvsm_pytorch.data.scene import Scene, cameras_of
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.view_selection import camera_distance
 
-LARGEST = 640  # pixels: larger photos are made smaller before features are detected
+LARGEST = 640  # pixels; larger photos are downscaled before feature detection
 FEWEST_MATCHES = 30
 
 FLIP = torch.diag(torch.tensor([1., -1., -1., 1.], dtype = torch.float64))
 
-# how cameras are wrong, mostly: from camera to world and intrinsics as they were read, to those that were meant
+# common mistakes: functions from the poses and intrinsics that were read to the intended ones
 
 MISTAKES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     'the y and z axes of the cameras point the other way (OpenGL for OpenCV, or the reverse)': lambda poses, intrinsics: (poses @ FLIP, intrinsics),
@@ -34,7 +34,7 @@ MISTAKES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 
 
 class Matches(NamedTuple):
-    """Points (n 2) in pixels of two views, by number, that show the same."""
+    """Matched points (n 2) in pixels of two views, by number."""
     first: int
     second: int
     points: Tensor
@@ -45,10 +45,10 @@ class Agreement(NamedTuple):
     """Median distances in pixels from matched points to their epipolar lines, in photos of at most LARGEST pixels a side.
 
     Attributes:
-        given: By the cameras as they are.
-        shifted: By those of the next view each, which are wrong for sure.
-        others: By each of MISTAKES.
-        num_matches: Of all pairs together.
+        given: With the given cameras.
+        shifted: With the camera of the next view for each view, which is certainly wrong.
+        others: With each of MISTAKES.
+        num_matches: Number of matches in all pairs.
     """
     given: float
     shifted: float
@@ -58,32 +58,32 @@ class Agreement(NamedTuple):
     @property
     def verdict(self) -> str:
         if self.num_matches < FEWEST_MATCHES:
-            return f'too few matches to say ({self.num_matches})'
+            return f'unknown, too few matches ({self.num_matches})'
 
         best = min(self.others, key = self.others.__getitem__)
 
         if self.given < 0.5 * self.shifted and self.given <= 1.5 * self.others[best]:
-            return 'cameras agree with the pictures'
+            return 'cameras agree with the images'
 
         if self.others[best] < 0.5 * min(self.given, self.shifted):
             return f'WRONG: {best}'
 
-        return 'cameras do NOT agree with the pictures; no usual mistake explains it'
+        return 'cameras do NOT agree with the images; none of the usual mistakes explains it'
 
 
 def swapped(intrinsics: Tensor) -> Tensor:
-    """fx with fy, and cx with cy."""
+    """Swaps fx with fy, and cx with cy."""
     return intrinsics[..., [1, 0, 2], :][..., [1, 0, 2]]
 
 
 class Compared(NamedTuple):
-    """What was compared, and how it agrees.
+    """Result of `compare`.
 
     Attributes:
-        matches: Of each pair.
-        cameras: Of the photos as they were compared.
-        photos: By number of the view, those that were compared, of at most LARGEST pixels a side.
-        sizes: (height, width) that these have in the dataset.
+        matches: Matches of each pair.
+        cameras: Cameras of the photos at the size of the comparison.
+        photos: Photos by number of the view, of at most LARGEST pixels a side.
+        sizes: (height, width) of these photos in the dataset.
     """
     agreement: Agreement
     matches: list[Matches]
@@ -93,7 +93,7 @@ class Compared(NamedTuple):
 
 
 def compare(scene: Scene, *, num_pairs: int = 12, problems: Problems | None = None) -> Compared:
-    """How well a scene's cameras agree with its pictures, by features matched between neighbours. Photos that can't be read are left out, and noted in `problems`."""
+    """Compares the cameras of a scene with its images, by features matched between neighbouring views. Unreadable photos are recorded in `problems`."""
     problems = Problems() if problems is None else problems
     views = scene.views
     poses, intrinsics = cameras_of(views)
@@ -122,7 +122,7 @@ def compare(scene: Scene, *, num_pairs: int = 12, problems: Problems | None = No
 
 
 def neighbours(poses: Tensor, num_pairs: int) -> list[tuple[int, int]]:
-    """Pairs of views, all over the scene: each of a view and the one nearest to it by the poses (n 4 4); and by the poses inverted, in case that is what they are."""
+    """Pairs of views over the whole scene: each a view and its nearest neighbour, by the poses (n 4 4) and by their inverses, in case they are inverted."""
     if len(poses) < 2:
         return []
 
@@ -133,7 +133,7 @@ def neighbours(poses: Tensor, num_pairs: int) -> list[tuple[int, int]]:
 
 
 def match(photos: dict[int, Tensor], first: int, second: int) -> Matches:
-    """SIFT features (Lowe 2004), matched where each is the other's nearest and clearly nearer than the next."""
+    """Matches SIFT features (Lowe 2004) that are mutual nearest neighbours and pass the ratio test."""
     cv2: Any = opencv()
     sift = cv2.SIFT_create(2000)
     found = [sift.detectAndCompute((photos[index].permute(1, 2, 0) * 255).byte().numpy(), None) for index in (first, second)]
@@ -145,12 +145,12 @@ def match(photos: dict[int, Tensor], first: int, second: int) -> Matches:
         back = {each.queryIdx: each.trainIdx for each, next in cv2.BFMatcher().knnMatch(other_features, features, 2) if each.distance < 0.75 * next.distance}
         pairs = [(points[a].pt, other_points[b].pt) for a, b in nearest.items() if back.get(b) == a]
 
-    positions = torch.tensor(pairs, dtype = torch.float64).reshape(-1, 2, 2) + 0.5  # OpenCV has pixel centres at whole numbers
+    positions = torch.tensor(pairs, dtype = torch.float64).reshape(-1, 2, 2) + 0.5  # pixel centres lie at integers in OpenCV
     return Matches(first, second, positions[:, 0], positions[:, 1])
 
 
 def fundamental(cameras: Cameras, first: int, second: int) -> Tensor:
-    """F (3 3) with x'ᵀ F x = 0 for what both views show (Hartley & Zisserman, "Multiple View Geometry", 9.2)."""
+    """Fundamental matrix F (3 3) with x'ᵀ F x = 0 for corresponding points (Hartley & Zisserman, "Multiple View Geometry", 9.2)."""
     poses, intrinsics = (t[[first, second]].double() for t in cameras)
     x, y, z = (relative := torch.linalg.inv(poses[1]) @ poses[0])[:3, 3]
     cross = torch.stack((torch.stack((x * 0, -z, y)), torch.stack((z, x * 0, -x)), torch.stack((-y, x, x * 0))))
@@ -159,7 +159,7 @@ def fundamental(cameras: Cameras, first: int, second: int) -> Tensor:
 
 
 def epipolar_distances(matches: Matches, cameras: Cameras) -> Tensor:
-    """Distances (n) in pixels from points to their lines, the mean of both views; none where the cameras stand in one place."""
+    """Distances (n) in pixels from points to their epipolar lines, the mean of both views; empty for cameras in one place."""
     f = fundamental(cameras, matches.first, matches.second)
     points, others = (torch.cat((each, torch.ones_like(each[:, :1])), dim = 1) for each in (matches.points, matches.others))
 

@@ -1,7 +1,7 @@
-"""Evaluation by the field's protocol: scenes and views that an index names, cut to a square, and PSNR, SSIM and LPIPS of what is rendered.
+"""Evaluation by an index: PSNR, SSIM and LPIPS of the views that the index lists, cropped to a square.
 
-Every scene of the index is accounted for: evaluated, null in the index, or missing. Each is evaluated by itself, and what was found is
-a file of its own, so that many processes share the scenes, and an interrupted evaluation resumes.
+The report lists every scene of the index as evaluated, null in the index, or missing. Each scene has a result file of its own, so that
+several processes share the scenes and an interrupted evaluation resumes.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ NUM_SYNTHETIC = 64
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Evaluates what is not evaluated yet, writes report.json and index.html, prints a table, and returns the report.
+    """Evaluates the scenes without results, writes report.json and index.html, prints a table, and returns the report.
 
-    Started by `accelerate launch` or torchrun, processes share the scenes.
+    Processes started by `accelerate launch` or torchrun share the scenes.
 
     Raises:
         ImportError: For packages that are not installed.
-        ValueError: For a folder that is no model, an index that is none, another evaluation in the folder, and for scenes that are missing where that is not allowed: then after all
-            others were evaluated and reported, unless their names alone tell it.
+        ValueError: For a folder without a model, an invalid index, a folder with another evaluation, and for missing scenes without `allow_missing`. Scenes that are not in the dataset
+            are an error at the start; scenes that can't be read, after the others are evaluated and reported.
     """
     config.check()
     config = with_poses(config)
@@ -63,7 +63,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def is_nearest(config: EvaluateConfig, datasets: dict[str, Dataset]) -> bool:
-    """Of what has no index, sets of photos are evaluated from the nearest views; videos and built-in scenes by an index that is made."""
+    """Whether to use the protocol nearest. Without an index, photo sets use it; videos and built-in scenes use a generated index."""
     if config.protocol is not None:
         return config.protocol == 'nearest'
 
@@ -75,7 +75,7 @@ def is_nearest(config: EvaluateConfig, datasets: dict[str, Dataset]) -> bool:
 
 
 def is_video(dataset: Dataset, number: int) -> bool | None:
-    """None for a scene that can't be read, which is reported later."""
+    """Whether a scene is a video; None for a scene that can't be read, which is reported later."""
     try:
         return dataset[number].is_video
     except BadView:
@@ -83,7 +83,7 @@ def is_video(dataset: Dataset, number: int) -> bool | None:
 
 
 def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, problems: Problems) -> dict[str, Any]:
-    """`evaluate`, of the views that an index names, or that one names which is made here."""
+    """`evaluate` by the index of the config, or by a generated one."""
     from tqdm import tqdm
 
     frame = frame_of(model, config)
@@ -137,9 +137,9 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
         report = dict(
             settings,
             versions = versions(),
-            lpips = config.lpips or 'left out: the weights of its network are a download. Say --lpips vgg for it.',
+            lpips = config.lpips or 'not computed, because its weights are a download: --lpips vgg',
             scenes = dict(evaluated = len(records), null = [name for name, entry in index.items() if entry is None], missing = missing),
-            figures = summary(records),
+            metrics = summary(records),
             baselines = baselines(records),
             per_scene = records,
         )
@@ -148,7 +148,7 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
             write_json(out / REPORT, report)
             write_page(out / PAGE, report, rendered)
             print(table(report))
-            print(f'{out / REPORT} has all figures; {out / PAGE} shows them')
+            print(f'wrote {out / REPORT} and {out / PAGE}')
 
         processes.wait_for_everyone()
 
@@ -157,17 +157,17 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
 
 
 def numbers_by_name(dataset: Dataset) -> dict[str, int]:
-    """Scenes' numbers.
+    """Numbers of the scenes by name.
 
     Raises:
-        ValueError: For scenes of one name, of which an index can name but one.
+        ValueError: For scenes of the same name, which an index can't tell apart.
     """
     names = [dataset.name(number) for number in range(len(dataset))]
     numbers = {name: number for number, name in enumerate(names)}
 
     if len(numbers) < len(names):
         twice = next(name for name in numbers if names.count(name) > 1)
-        fail('data', 'must have scenes of different names', f'{twice} {names.count(twice)} times, as in {dataset.label(numbers[twice])}', 'Rename one of them.')
+        fail('data', 'must have scenes with unique names', f'{twice} {names.count(twice)} times, as in {dataset.label(numbers[twice])}', 'Rename one of them.')
 
     return numbers
 
@@ -190,13 +190,13 @@ def load_model(config: EvaluateConfig) -> LVSM:
 
 
 def frame_distances_of(config: EvaluateConfig) -> tuple[int, int]:
-    """Of an index that is made: as the run was trained, or else the paper's."""
+    """Frame distances of a generated index: those of the run, or the paper's."""
     trained = config_beside(config.model) or TrainConfig()
     return trained.min_frame_distance, trained.max_frame_distance
 
 
 def datasets_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> dict[str, Dataset]:
-    """By folder: those that are named, or else the run's; of scenes that the run was trained with, without an index, the held-out ones. Or else built-in scenes."""
+    """Datasets by folder: those of the config, or that of the run, or built-in scenes. Without an index, training data of the run are reduced to the held-out scenes."""
     own = data_beside(config.model)
     folders = config.data or (() if own is None else (own,))
 
@@ -211,7 +211,7 @@ def datasets_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> dict
         was_trained_with = own is not None and own.resolve() == folder.resolve() and not has_split(folder) and len(dataset) > 1
 
         if was_trained_with and config.index is not None:
-            warnings.warn('the run was trained with these data: of the scenes of the index, those that it did not hold out are not new to it. Left out, --index has held-out ones alone', stacklevel = 2)
+            warnings.warn('the run was trained on these data: scenes of the index that were not held out are training scenes. Without --index, held-out scenes alone are evaluated', stacklevel = 2)
         elif was_trained_with:
             datasets[str(folder)] = split_scenes(dataset).held_out
 
@@ -232,7 +232,7 @@ def frame_of(model: LVSM, config: EvaluateConfig) -> Frame:
 # what is written
 
 def spread(names: list[str], count: int) -> list[str]:
-    """So many of them, evenly, the first and the last too."""
+    """`count` of the names, evenly spread, with the first and the last."""
     if count >= len(names):
         return names
 
@@ -240,7 +240,7 @@ def spread(names: list[str], count: int) -> list[str]:
 
 
 def settings_of(config: EvaluateConfig, model: LVSM, frame: Frame, index: Index) -> dict[str, Any]:
-    """All that figures depend on."""
+    """All settings that the results depend on."""
     listed = json.dumps({name: entry for name, entry in sorted(index.items())})
     return dict(
         weights = hash_of_weights(model),

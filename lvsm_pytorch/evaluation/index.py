@@ -1,7 +1,7 @@
-"""Input views and target views of each scene: pixelSplat's evaluation index, by which the field reports figures on RealEstate10K.
+"""pixelSplat's evaluation index, the usual protocol on RealEstate10K: input views and target views of each scene.
 
-A JSON object of scenes by name, `{scene: {"context": [..], "target": [..]} or null}`, with numbers of views as they stand in the file of
-the scene. null: the scene is not evaluated, for example since it is too short.
+A JSON object `{scene: {"context": [..], "target": [..]} or null}` of view numbers, in the order of the file of the scene. null: the scene is
+not evaluated, for example because it is too short.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Index = dict[str, Entry | None]
 
 
 def read_index(path: Path) -> Index:
-    """An evaluation index from its file.
+    """Reads an evaluation index.
 
     Raises:
-        ValueError: For what is no index, with the scene that is wrong.
+        ValueError: For an invalid index, with the scene at fault.
     """
     try:
         content = json.loads(path.read_text(encoding = 'utf-8-sig'))
@@ -62,16 +62,16 @@ def entry_of(where: str, entry: Any) -> Entry:
 
 
 def write_index(index: Index, path: Path) -> None:
-    """Whole or not at all.
+    """Writes an evaluation index atomically.
 
     Raises:
-        ValueError: For a file that is there and no index, which would be replaced.
+        ValueError: If the file exists and is not an index.
     """
     if path.exists():
         try:
             read_index(path)
         except ValueError as error:
-            raise ValueError(f'out: must be a new file, or an evaluation index, but got {path}, which is none. Choose another.') from error
+            raise ValueError(f'out: must be a new file, or an evaluation index, but got {path}, which is another file. Choose another.') from error
 
     content = {scene: None if entry is None else dict(context = list(entry.context), target = list(entry.target)) for scene, entry in index.items()}
     path.parent.mkdir(parents = True, exist_ok = True)
@@ -79,11 +79,11 @@ def write_index(index: Index, path: Path) -> None:
 
 
 def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, frame_distances: tuple[int, int] = (25, 192), seed: int = 0) -> Index:
-    """An entry for each scene of the dataset; null for one with too few views, or that can't be read.
+    """Generates an index with an entry for each scene of the dataset; null for scenes with too few views or that can't be read.
 
-    Of a video: a stretch whose first and last frames are so far apart (least, most), inputs evenly spread over it, targets drawn between
-    them. Of photos: held-out views that are near to each other, as `hold_out` has them, with the training views nearest to them as inputs.
-    The entry of a scene depends on its name and views, and on no other scene.
+    Videos: a clip whose length in frames is drawn from `frame_distances` (minimum, maximum), with evenly spread inputs and random targets
+    between them. Photo sets: neighbouring held-out views (`hold_out`), with the nearest training views as inputs. The entry of a scene
+    depends on its own name and views only.
     """
     index: Index = {}
 
@@ -95,7 +95,7 @@ def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, f
             continue
 
         if scene.name in index:
-            fail('data', 'must have scenes of different names', f'{scene.name} twice', 'An index tells them by their names.')
+            fail('data', 'must have scenes with unique names', f'{scene.name} twice', 'They are the keys of the index.')
 
         generator = Generator().manual_seed(seed_of(scene.name, seed))
         index[scene.name] = entry_for(scene, num_inputs, num_targets, frame_distances, generator)
@@ -141,15 +141,15 @@ def of_photos(scene: Scene, num_inputs: int, num_targets: int, generator: Genera
 
 
 def views_of(scene: Scene, entry: Entry) -> Scene:
-    """The scene's views of an entry, inputs first.
+    """The views of an entry, inputs first.
 
     Raises:
-        BadView: For a number that it doesn't have.
+        BadView: For a number that the scene does not have.
     """
     numbered = scene.numbered()
     missing = [number for number in (*entry.context, *entry.target) if number not in numbered]
 
     if missing:
-        fail(scene.name, 'must have the views that the index names', f'none of number {missing} among {len(numbered)}', 'Is the index of this dataset?', BadView)
+        fail(scene.name, 'must have the views of the index', f'none of number {missing} among {len(numbered)}', 'Is the index of this dataset?', BadView)
 
     return Scene(scene.name, tuple(numbered[number] for number in (*entry.context, *entry.target)), scene.is_video)

@@ -1,4 +1,4 @@
-"""What a dataset holds, and whether its cameras are right: figures, and a picture."""
+"""Inspection of a dataset: a summary of each scene, a check of its cameras, and a plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.trajectories import up_of
 from lvsm_pytorch.geometry.view_selection import pairwise_distances, spacings
 
-# in pictures, by which they are known again
+# metadata that marks pictures of this command
 
 SOFTWARE = 'lvsm inspect'
 
@@ -28,17 +28,17 @@ class Inspected(NamedTuple):
 
 
 def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bool = False) -> list[Inspected]:
-    """Prints the figures of each scene and draws the first.
+    """Prints a summary of each scene and plots the first.
 
     Args:
         data: Posed photos in any format that `open_dataset` takes.
-        out: The picture.
-        scenes: Most scenes to inspect, spread over the dataset.
-        pairs: Most pairs of photos of a scene to match.
-        pose: Find the poses of loose photos first, as `with_poses` does.
+        out: File of the plot.
+        scenes: Maximum number of scenes to inspect, spread over the dataset.
+        pairs: Maximum number of pairs of photos to match in a scene.
+        pose: Estimate the poses of loose photos first, as `with_poses` does.
 
     Raises:
-        ValueError: For what is no dataset, or all bad.
+        ValueError: For a folder without a dataset, or without a valid scene.
     """
     from tqdm import tqdm
 
@@ -51,7 +51,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
     data = posed_data(data) if pose else data
     dataset = open_dataset(data, problems)
     numbers = list(range(0, len(dataset), max(len(dataset) // scenes, 1)))[:scenes]
-    print(f'{data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}' + (f', of which {len(numbers)} are inspected' if len(numbers) < len(dataset) else ''))
+    print(f'{data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}' + (f', {len(numbers)} inspected' if len(numbers) < len(dataset) else ''))
 
     inspected = []
 
@@ -69,15 +69,15 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
         print(problems.summary())
 
     draw(inspected[0], out)
-    print(f'{out} shows the cameras')
+    print(f'wrote {out}')
     return inspected
 
 
 def check_picture(out: Path) -> None:
-    """Checks that a picture may be written.
+    """Checks that the plot may be written.
 
     Raises:
-        ValueError: For a file that is there and no picture by this command, which would be replaced.
+        ValueError: If the file exists and is not a plot of this command.
     """
     from PIL import Image
 
@@ -99,7 +99,7 @@ def look_at(scene: Scene, num_pairs: int, problems: Problems) -> Inspected:
 
 
 def report(found: Inspected) -> str:
-    """Lines of a scene's sizes, focal lengths and baselines, and of its agreement."""
+    """Summary of a scene: image sizes, focal lengths, baselines, and agreement of the cameras."""
     scene, checked = found.scene, found.compared.agreement
     sizes = dict.fromkeys(f'{width} × {height}' for height, width in found.compared.sizes)
     poses, intrinsics = cameras_of(scene.views)
@@ -111,17 +111,18 @@ def report(found: Inspected) -> str:
         f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos compared',
         f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
         f'  baselines          {span(spacings(centres))} to the nearest view, {pairwise_distances(centres).max():.3g} at most, in units of the dataset',
-        f'  epipolar distance  {checked.given:.2f} pixels in the median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
+        f'  epipolar distance  {checked.given:.2f} pixels, median of {checked.num_matches} matches; {checked.shifted:.2f} with the cameras shifted by one view',
         f'  verdict            {checked.verdict}',
     ]
     return '\n'.join(lines)
 
 
 def angles_across(intrinsics: Tensor, widths: Tensor) -> Tensor:
-    """Degrees (n) from the left edge of images that are so wide (n) to the right one, wherever their principal points are.
+    """Horizontal fields of view (n) in degrees.
 
     Args:
         intrinsics: (n 3 3).
+        widths: (n) of the images in pixels.
     """
     focal, left = intrinsics[:, 0, 0], intrinsics[:, 0, 2]
     return (torch.atan(left / focal) + torch.atan((widths - left) / focal)).rad2deg()
@@ -135,7 +136,7 @@ def is_sized(view: View) -> bool:
 
 
 def span(values: Tensor) -> str:
-    """Least and most, or one number."""
+    """Minimum and maximum as text, or one number."""
     if len(values) == 0:
         return '?'
 
@@ -144,7 +145,7 @@ def span(values: Tensor) -> str:
 
 
 def draw(found: Inspected, path: Path) -> None:
-    """Cameras from a side, with thumbnails, and from above; and a pair of photos with epipolar lines of what was matched."""
+    """Plots the cameras from the side, with thumbnails, and from above; and a pair of photos with epipolar lines of matches."""
     from matplotlib.figure import Figure
 
     given = found.compared.cameras.camera_to_world
@@ -176,7 +177,7 @@ def draw(found: Inspected, path: Path) -> None:
 
 
 def upright(camera_to_world: Tensor) -> Tensor:
-    """Poses turned so that up is z, as level cameras have it, and their viewing direction is y."""
+    """Poses rotated so that z is up and y is the mean viewing direction."""
     up = up_of(camera_to_world)
     forward = camera_to_world[:, :3, 2].mean(dim = 0)
     right = torch.linalg.cross(forward, up)
@@ -188,15 +189,15 @@ def upright(camera_to_world: Tensor) -> Tensor:
 
 
 def frustum_size(camera_to_world: Tensor) -> float:
-    """How far from its camera a frustum ends: about as far as the nearest camera."""
+    """Depth of the frusta in the plot: the median distance to the nearest camera."""
     return max(spacings(camera_to_world[:, :3, 3]).median().item(), 1e-6) if len(camera_to_world) > 1 else 1.
 
 
 def frustum(pose: Tensor, intrinsics: Tensor, depth: float, image_size: tuple[int, int] | None = None, steps: int = 2) -> Tensor:
-    """Points of the image plane at a depth, (4 3) its corners in order, or for more steps a grid (steps steps 3).
+    """Points of the image plane at a depth: its corners (4 3) in order, or for more steps a grid (steps steps 3).
 
     Args:
-        image_size: (height, width) in pixels; of an image that can't be read None, and then twice the principal point.
+        image_size: (height, width) in pixels. None for an unreadable image: twice the principal point.
     """
     width, height = (2 * intrinsics[:2, 2]).tolist() if image_size is None else image_size[::-1]
 
@@ -211,7 +212,7 @@ def frustum(pose: Tensor, intrinsics: Tensor, depth: float, image_size: tuple[in
 
 
 def thumbnails(axes, found: Inspected, poses: Tensor, size: float, steps: int = 13) -> None:
-    """Photos in their frusta, of those that were loaded for matching."""
+    """Plots the photos that were loaded for matching in their frusta."""
     for number, photo in found.compared.photos.items():
         small = torch.nn.functional.interpolate(photo.unsqueeze(0), (steps - 1, steps - 1), mode = 'area')[0].permute(1, 2, 0).clamp(0, 1)
         x, y, z = frustum(poses[number], found.compared.cameras.intrinsics[number], size, (photo.shape[1], photo.shape[2]), steps).unbind(-1)
@@ -219,12 +220,12 @@ def thumbnails(axes, found: Inspected, poses: Tensor, size: float, steps: int = 
 
 
 def draw_pair(axes, found: Inspected, num_lines: int = 12) -> None:
-    """The pair with most matches: points on the left, and on the right the same with the lines that the cameras say they lie on."""
+    """Plots the pair with most matches: points on the left, matches and epipolar lines on the right."""
     axes.axis('off')
     best = max(found.compared.matches, key = lambda each: len(each.points), default = None)
 
     if best is None or len(best.points) == 0:
-        axes.set_title('no features were matched')
+        axes.set_title('no matches')
         return
 
     left, right = found.compared.photos[best.first], found.compared.photos[best.second]
@@ -244,4 +245,4 @@ def draw_pair(axes, found: Inspected, num_lines: int = 12) -> None:
         axes.plot((x[shown] + left.shape[2]).numpy(), y[shown].numpy(), color = f'C{color % 10}', linewidth = 0.8)
         axes.plot([point[0], other[0] + left.shape[2]], [point[1], other[1]], 'o', color = f'C{color % 10}', markersize = 4)
 
-    axes.set_title(f'views {best.first} and {best.second}: a point on the left lies on the line of its colour on the right, if the cameras are right. {found.compared.agreement.verdict}', fontsize = 9)
+    axes.set_title(f'views {best.first} and {best.second}: a point on the left should lie on the line of its colour on the right. {found.compared.agreement.verdict}', fontsize = 9)

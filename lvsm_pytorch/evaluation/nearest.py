@@ -1,4 +1,4 @@
-"""One set of photos, evaluated: every eighth photo is held out and rendered from the nearest of the others, beside baselines that need no model."""
+"""Evaluation of a photo set by the protocol nearest: every eighth photo is held out and rendered from the nearest of the others, beside baselines that need no model."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from lvsm_pytorch.lvsm.model import LVSM
 
 Similarity = Callable[[Tensor, Tensor], list[float]]
 
-# fitted photos that are kept in memory
+# number of resized photos to keep in memory
 
 CACHED = 256
 
 
 class HeldOutView(NamedTuple):
-    """A view that was held out, rendered. All images are (3 h w) in [0, 1].
+    """A rendered held-out view. All images are (3 h w) in [0, 1].
 
     Attributes:
-        figures: Of the report.
+        figures: PSNR, SSIM and LPIPS of the report.
         inputs: (v 3 h w), nearest first.
         sweep: The classical plane sweep.
         pred: The model's.
@@ -49,7 +49,7 @@ class HeldOutView(NamedTuple):
 
 
 class Photos:
-    """The photos of a set, resized and cropped; the last of them are kept in memory. missing: why photos can't be read, by name."""
+    """Photos of a set, resized and cropped, with a cache. `missing` has the errors of photos that can't be read, by name."""
 
     def __init__(self, scene: Scene, size: tuple[int, int], filter: Filter):
         self.by_name = {view.name: view for view in scene.views}
@@ -81,16 +81,16 @@ class Photos:
 
 
 class NearestInputs(NamedTuple):
-    """The protocol.
+    """Settings of the protocol.
 
     Attributes:
-        model: That renders.
+        model: The model.
         size: (height, width) that photos are resized and cropped to, by `filter`.
         pose_frame: Of `synthesize`.
-        num_inputs: Numbers of input views, each of which is evaluated.
-        max_views: Held-out views of a set, the first by name; None for all.
+        num_inputs: Numbers of input views to evaluate.
+        max_views: Maximum number of held-out views of a set, the first by name; None for all.
         similarity: LPIPS, or None.
-        unit: Of a scene, for `synthesize`: None where that finds it by itself.
+        unit: Unit of length of a scene for `synthesize`; None if that determines it.
     """
     model: LVSM
     size: tuple[int, int]
@@ -102,9 +102,9 @@ class NearestInputs(NamedTuple):
     unit: Callable[[Scene], float | None]
 
     def views(self, scene: Scene, photos: Photos, num_inputs: int) -> Iterator[HeldOutView | None]:
-        """The held-out views in the order of their names, None for one whose photo can't be read, or for which there are too few others.
+        """Yields the held-out views in the order of their names, None for an unreadable photo or too few others.
 
-        An input photo that can't be read is left out, and the next nearest takes its place.
+        The next nearest photo replaces an unreadable input.
         """
         others, held_out = hold_out(scene)
         poses, unit = cameras_of(others.views).camera_to_world, self.unit(scene)
@@ -120,7 +120,7 @@ class NearestInputs(NamedTuple):
         cameras, target_camera = Cameras(cameras_of(inputs).camera_to_world, intrinsics), Cameras(target.camera_to_world, target_intrinsics)
 
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')    # that the model was trained with another number of inputs is what several numbers are about
+            warnings.simplefilter('ignore')    # several numbers of inputs are compared on purpose
             pred = synthesize(self.model, images, cameras, target_camera, self.size, input_size = self.size, pose_frame = self.pose_frame, unit = unit).cpu()
 
         views = dict(
@@ -134,7 +134,7 @@ class NearestInputs(NamedTuple):
 
 
 def figures_of(views: dict[str, Tensor], truth: Tensor, similarity: Similarity | None) -> dict[str, dict[str, float]]:
-    """Of views (3 h w) by name: PSNR, SSIM and, with a network, LPIPS."""
+    """PSNR, SSIM and optionally LPIPS of views (3 h w) by name."""
     pred = torch.stack(tuple(views.values()))
     target = truth.expand_as(pred)
     found = score(pred, target)
@@ -143,7 +143,7 @@ def figures_of(views: dict[str, Tensor], truth: Tensor, similarity: Similarity |
 
 
 def cameras_digest(scene: Scene) -> str:
-    """Of the names and cameras of its views: what is found of a set is kept for as long as they are the same."""
+    """Hash of the names and cameras of the views. Results of a set are reused while it is the same."""
     digest = hashlib.sha256('\n'.join(view.name for view in scene.views).encode())
 
     for t in cameras_of(scene.views):
@@ -153,13 +153,13 @@ def cameras_digest(scene: Scene) -> str:
 
 
 def evaluate_set(protocol: NearestInputs, scene: Scene, shown_inputs: int, step: Callable[[], object]) -> tuple[dict[str, Any], dict[str, HeldOutView]]:
-    """The record of a set; and of its views with `shown_inputs` inputs, the worst, the best and the first by name, to be shown.
+    """Evaluates a set. Returns its record, and the worst, the best and the first view with `shown_inputs` inputs, for pictures.
 
     Args:
-        step: Is called after each view.
+        step: Called after each view.
 
     Raises:
-        BadView: For a set of too few photos, or of which no view can be evaluated.
+        BadView: For a set with too few photos, or without a view that can be evaluated.
     """
     try:
         others, held_out = hold_out(scene)

@@ -1,4 +1,4 @@
-"""What an evaluation of photo sets found, for people: a table of all sets, and a page with pictures, the worst sets first."""
+"""Report of an evaluation of photo sets: a table of all sets, and an HTML page with pictures, the worst sets first."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lvsm_pytorch.files import write_whole
 Record = dict[str, Any]
 Figures = dict[str, dict[str, float]]
 
-# as columns of the table, and in words
+# columns of the table, and their descriptions
 
 METHODS = dict(model = 'model', sweep = 'plane sweep', blur = 'blurred mean', copy = 'copied')
 NOTES = (
     'model: rendered from the input views',
-    'plane sweep: a classical one, of 64 planes and 7 × 7 windows; its depth range is, of three, the best by the truth, so that it is a generous baseline',
-    'blurred mean: of the input views, blurred as is best by the truth',
-    'copied: the input view that is best by the truth',
+    'plane sweep: classical, 64 planes and 7 × 7 windows; its depth range is the best of three by the truth, which makes it a generous baseline',
+    'blurred mean: mean of the input views, with the best blur by the truth',
+    'copied: the best input view by the truth',
 )
 
-# sets where the model is below the blurred mean by more than so many dB are named
+# dB; sets where the model is below the blurred mean by more are listed
 
 MARGIN = 0.3
 
@@ -45,17 +45,17 @@ def mean_figures(records: list[Record], num_inputs: int) -> Figures:
 
 
 def summary(records: list[Record], num_inputs: tuple[int, ...], shown_inputs: int) -> dict[str, Any]:
-    """Of the report: figures of the model and of the baselines with `shown_inputs` input views, set by set, and by number of input views over the sets that have so many."""
+    """Summary for the report: means of the model and the baselines with `shown_inputs` input views, for each set, and by number of input views over the sets with enough photos."""
     with_shown = [record for record in records if str(shown_inputs) in record['views']]
     complete = [record for record in records if all(str(count) in record['views'] for count in num_inputs)]
     means = mean_figures(with_shown, shown_inputs) if with_shown else {}
     per_set: dict[str, dict[str, Any]] = {record['scene']: dict(set_figures(record, shown_inputs), views = len(record['views'][str(shown_inputs)])) for record in with_shown}
     return dict(
         num_inputs = shown_inputs,
-        figures = means.get('model', {}),
+        metrics = means.get('model', {}),
         baselines = {method: figures for method, figures in means.items() if method != 'model'},
         sets = per_set,
-        by_inputs = dict(sets = len(complete), figures = {str(count): mean_figures(complete, count) for count in num_inputs}) if complete and len(num_inputs) > 1 else None,
+        by_inputs = dict(sets = len(complete), metrics = {str(count): mean_figures(complete, count) for count in num_inputs}) if complete and len(num_inputs) > 1 else None,
         below_blurred_mean = {name: each['model']['psnr'] - each['blur']['psnr'] for name, each in per_set.items() if each['model']['psnr'] < each['blur']['psnr'] - MARGIN},
     )
 
@@ -65,40 +65,40 @@ def cell(figures: dict[str, float]) -> str:
 
 
 def table_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A heading, a row for each set in the order of the data, and their means."""
+    """A heading, a row for each set in the order of the data, and the means."""
     rows = [(name, str(each['views']), *(cell(each[method]) for method in METHODS)) for name, each in report['sets'].items()]
-    means = dict(report['baselines'], model = report['figures'])
+    means = dict(report['baselines'], model = report['metrics'])
     heading = f'{report["num_inputs"]} input views', 'views', *METHODS.values()
     return [heading, *rows, (f'mean of {len(rows)} sets', str(sum(each['views'] for each in report['sets'].values())), *(cell(means[method]) for method in METHODS))] if rows else [heading]
 
 
 def input_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The same by number of input views; none where one number alone was evaluated."""
+    """Means by number of input views; empty for a single number."""
     found = report['by_inputs']
 
     if found is None:
         return []
 
-    sets = f'{found["sets"]} sets that have so many'
-    return [(sets, 'inputs', *METHODS.values()), *(('mean', count, *(cell(figures[method]) for method in METHODS)) for count, figures in found['figures'].items())]
+    sets = f'{found["sets"]} sets with enough photos'
+    return [(sets, 'inputs', *METHODS.values()), *(('mean', count, *(cell(figures[method]) for method in METHODS)) for count, figures in found['metrics'].items())]
 
 
 def remarks(report: dict[str, Any]) -> list[str]:
     scenes = report['scenes']
     missing_photos = {name: photos for name, photos in scenes['missing_photos'].items() if photos}
-    said = ['PSNR in dB / SSIM' + (' / LPIPS' if 'lpips' in report['figures'] else ''), *NOTES]
+    said = ['PSNR in dB / SSIM' + (' / LPIPS' if 'lpips' in report['metrics'] else ''), *NOTES]
     said += [f'below the blurred mean by more than {MARGIN} dB: ' + (', '.join(f'{name} ({difference:+.2f} dB)' for name, difference in report['below_blurred_mean'].items()) or 'none')]
     said += [f'{scenes["evaluated"]} sets evaluated, {len(scenes["missing"])} missing; {sum(map(len, missing_photos.values()))} photos that could not be read']
     said += [f'missing: {name}: {why}' for name, why in scenes['missing'].items()]
     said += [f'{name}: {photo["photo"]}{", held out" if photo["held_out"] else ""}: {photo["why"]}' for name, photos in missing_photos.items() for photo in photos]
     said += [f'{name}: fewer than {report["num_inputs"]} other photos' for name in scenes['too_few']]
     said += [f'skipped: {name}: {why}' for name, why in scenes['skipped'].items()]
-    said += [] if 'lpips' in report['figures'] else [f'LPIPS: {report["lpips"]}']
+    said += [] if 'lpips' in report['metrics'] else [f'LPIPS: {report["lpips"]}']
     return said
 
 
 def table(report: dict[str, Any]) -> str:
-    """For a terminal."""
+    """The table as text."""
     groups = [rows for rows in (table_rows(report), input_rows(report)) if rows]
     widths = [max(len(row[column]) for rows in groups for row in rows) for column in range(2 + len(METHODS))]
     lines = ['\n'.join('  '.join(text.ljust(width) if column == 0 else text.rjust(width) for column, (text, width) in enumerate(zip(row, widths, strict = True))) for row in rows) for rows in groups]
@@ -106,7 +106,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def write_page(path: Path, report: dict[str, Any]) -> None:
-    """A page with the table and, for each set, the worst first, its pictures, which are files in a folder beside it."""
+    """Writes an HTML page with the table and the pictures of each set, the worst first. Pictures are files in a folder beside it."""
     parts = [page_head('Evaluation of photo sets', STYLE + NEAREST_STYLE), '<h1>Evaluation of photo sets</h1>', *map(html_table, filter(None, (table_rows(report), input_rows(report))))]
     parts += [f'<p>{escape(remark)}</p>' for remark in remarks(report)]
     records = [record for record in report['per_scene'] if record['scene'] in report['sets']]

@@ -28,19 +28,19 @@ from lvsm_pytorch.packaged import folder_for
 
 PICTURES = 'pictures'
 
-# of a model that does not say what it was trained with
+# default for models without `trained_for`
 
 NUM_INPUTS = 3
 
 
 def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str, Dataset], problems: Problems) -> dict[str, Any]:
-    """Evaluates the sets that are not evaluated yet, writes report.json and index.html, prints a table, and returns the report.
+    """Evaluates the sets without results, writes report.json and index.html, prints a table, and returns the report.
 
     Args:
-        datasets: By the folders they were read from.
+        datasets: By folder.
 
     Raises:
-        ValueError: As `evaluate`; sets and photos that are missing are an error, unless they may, after all others were evaluated and reported.
+        ValueError: As `evaluate`. Without `allow_missing`, missing sets and photos are an error after the others are evaluated and reported.
     """
     from tqdm import tqdm
 
@@ -88,7 +88,7 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
         report = dict(
             settings,
             versions = versions(),
-            lpips = config.lpips or 'left out: the weights of its network are a download. Say --lpips vgg for it.',
+            lpips = config.lpips or 'not computed, because its weights are a download: --lpips vgg',
             scenes = dict(
                 evaluated = len(records), missing = missing, skipped = skipped,
                 missing_photos = {record['scene']: record['missing_photos'] for record in records},
@@ -101,7 +101,7 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
             write_json(out / REPORT, report)
             write_page(out / PAGE, report)
             print(table(report))
-            print(f'{out / REPORT} has all figures; look at {out / PAGE}')
+            print(f'wrote {out / REPORT} and {out / PAGE}')
 
         processes.wait_for_everyone()
 
@@ -110,7 +110,7 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
 
 
 def evaluated(out: Path, name: str, scene: Scene, protocol: NearestInputs, shown_inputs: int, problems: Problems, step: Callable[[], object]) -> dict[str, Any]:
-    """The record of a set, whose pictures are written too."""
+    """Evaluates a set, writes its pictures, and returns its record."""
     found = problems.attempt(name, partial(evaluate_set, protocol, scene, shown_inputs, step))
 
     if found is None:
@@ -121,7 +121,7 @@ def evaluated(out: Path, name: str, scene: Scene, protocol: NearestInputs, shown
 
 
 def write_pictures(out: Path, name: str, shown: dict[str, HeldOutView]) -> list[dict[str, str]]:
-    """A PNG of each view: its inputs, the plane sweep, the model and the truth. Of a view that is the worst and the first too, once."""
+    """Writes a PNG of each view: its inputs, the plane sweep, the model and the truth. Views are written once."""
     pictures: dict[str, dict[str, str]] = {}
 
     for which, view in shown.items():
@@ -136,15 +136,15 @@ def write_pictures(out: Path, name: str, shown: dict[str, HeldOutView]) -> list[
 
 
 def is_done(record: dict[str, Any], scene: Scene) -> bool:
-    """What was missing may be there now, and photos may have been added."""
+    """Whether a set is evaluated: nothing was missing, and photos and cameras are the same."""
     return 'missing' not in record and not record['missing_photos'] and record['cameras'] == cameras_digest(scene)
 
 
 def read_sets(datasets: dict[str, Dataset], problems: Problems) -> tuple[dict[str, Scene], dict[str, str]]:
-    """Scenes by name, in the order of the folders, and why others are missing. Names that two folders have get the folder's path.
+    """Scenes by name in the order of the folders, and the reasons of missing ones. A name that occurs in two folders is replaced by a path.
 
     Raises:
-        ValueError: For two sets of one name in one folder.
+        ValueError: For two sets of the same name in one folder.
     """
     found: list[tuple[str, Scene]] = []
     missing: dict[str, str] = {}
@@ -167,7 +167,7 @@ def read_sets(datasets: dict[str, Dataset], problems: Problems) -> tuple[dict[st
         name = scene.name if names.count(scene.name) == 1 else folder if alone else f'{folder}/{scene.name}'
 
         if name in scenes:
-            fail('data', 'must have sets of different names', f'{name} twice', 'Name the folders of the sets differently, or give each to --data by itself.')
+            fail('data', 'must have sets with unique names', f'{name} twice', 'Name the folders of the sets differently, or give each to --data by itself.')
 
         scenes[name] = scene
 
@@ -175,16 +175,16 @@ def read_sets(datasets: dict[str, Dataset], problems: Problems) -> tuple[dict[st
 
 
 def inputs_of(config: EvaluateConfig, model: LVSM) -> tuple[tuple[int, ...], int]:
-    """Numbers of input views, and the one that the table and the pictures have: the model's own, if it is among them."""
+    """Numbers of input views, and the one shown in the table and pictures: that of training, if it is among them."""
     own = NUM_INPUTS if model.trained_for is None else model.trained_for.num_inputs
     num_inputs = tuple(dict.fromkeys(config.num_inputs or (own,)))
     return num_inputs, own if own in num_inputs else num_inputs[0]
 
 
 def pose_frame_of(config: EvaluateConfig, model: LVSM):
-    """For `synthesize`: left out, a model of one scene works in that scene's world, and every other in that of the inputs."""
+    """pose_frame for `synthesize`. By default the world of its scene for a model of one scene, else that of the inputs."""
     if config.pose_frame == 'inputs_and_targets':
-        fail('pose_frame', 'must be inputs or scene where photos are rendered from the nearest', config.pose_frame, 'inputs_and_targets belongs to an evaluation index: --protocol index.')
+        fail('pose_frame', 'must be inputs or scene with the protocol nearest', config.pose_frame, 'inputs_and_targets belongs to the protocol index.')
 
     has_world = model.trained_for is not None and model.trained_for.world is not None
 
@@ -195,14 +195,14 @@ def pose_frame_of(config: EvaluateConfig, model: LVSM):
 
 
 def unit_for(config: EvaluateConfig, model: LVSM, scene: Scene) -> float | None:
-    """A run on sets of photos was trained with a unit of length by all cameras of a set, and is evaluated with it; for every other model `synthesize` finds the unit."""
+    """Unit of length of a set for models trained on photo sets, from all of its cameras; None for others, for which `synthesize` determines it."""
     run, known = config_beside(config.model), model.trained_for
     of_sets = run is not None and run.data is not None and known is not None and known.takes_unit_of_set
     return unit_of_set(scene) if of_sets else None
 
 
 def settings_of(config: EvaluateConfig, model: LVSM, num_inputs: tuple[int, ...]) -> dict[str, Any]:
-    """All that figures of a set depend on, beside its photos."""
+    """All settings that the results depend on."""
     return dict(
         protocol = 'nearest',
         weights = hash_of_weights(model),
@@ -221,4 +221,4 @@ def check_missing(report: dict[str, Any], config: EvaluateConfig) -> None:
     missing = {**scenes['missing'], **{f'{name}, {photo["photo"]}': photo['why'] for name, photos in scenes['missing_photos'].items() for photo in photos}}
 
     if missing and not config.allow_missing:
-        fail('data', 'must have sets and photos that can be read', f'{len(missing)} missing: {dict(list(missing.items())[:3])}', 'The others are in the report. With --allow-missing this is no error.')
+        fail('data', 'must have sets and photos that can be read', f'{len(missing)} missing: {dict(list(missing.items())[:3])}', 'The report has the others. --allow-missing makes this no error.')

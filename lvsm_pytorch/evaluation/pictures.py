@@ -1,4 +1,4 @@
-"""Pictures for people: what went in, what came out, what was true, side by side and labelled."""
+"""Comparison images: inputs, prediction and truth side by side, with labels."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ GAP, LABEL_HEIGHT, TILE = 4, 18, 128
 
 
 def save_comparison(path: Path, batch: Batch, pred: Tensor, *, max_rows: int = 8) -> None:
-    """Writes a picture with a row for each sample: its inputs, the prediction `pred` (b t 3 h w) of its first target with its PSNR, the truth.
+    """Writes an image with a row for each sample: its inputs, the prediction `pred` (b t 3 h w) of its first target with its PSNR, and the truth.
 
-    Small images are shown larger, pixel by pixel.
+    Small images are enlarged by nearest-neighbour interpolation.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -55,7 +55,7 @@ def save_comparison(path: Path, batch: Batch, pred: Tensor, *, max_rows: int = 8
 
 
 def joined(images: Sequence[Tensor], *, across: bool) -> Tensor:
-    """Images (3 h w) in a row, or in a column, with white between them and where one is smaller than the largest."""
+    """Images (3 h w) in a row or a column, with white gaps and padding."""
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     parts = []
 

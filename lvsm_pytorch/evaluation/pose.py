@@ -1,4 +1,4 @@
-"""The command `lvsm pose`: poses of loose photos or a video, and whether they agree with the pictures."""
+"""The command `lvsm pose`: estimates poses of loose photos or a video, and checks them against the images."""
 
 from __future__ import annotations
 

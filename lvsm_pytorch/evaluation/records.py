@@ -1,4 +1,4 @@
-"""What every evaluation does alike: processes share the scenes, and what was found of each is a file of its own, so that stopped work resumes."""
+"""What both protocols share: processes that divide the scenes, and a result file for each scene, so that interrupted work resumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
 
 @contextmanager
 def processes_of(config: EvaluateConfig) -> Iterator[Any]:
-    """As many as a launcher has started."""
+    """The processes of the launcher, as accelerate.PartialState."""
     from accelerate import PartialState
 
     processes = PartialState(cpu = config.device == 'cpu')
@@ -28,7 +28,7 @@ def processes_of(config: EvaluateConfig) -> Iterator[Any]:
     try:
         yield processes
     finally:
-        # accelerate remembers them for as long as Python runs
+        # accelerate keeps this state for the life of the Python process
 
         processes.destroy_process_group()
         PartialState._reset_state()
@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
 
 
 def read_record(out: Path, name: str) -> dict[str, Any]:
-    """What was found of a scene, or why it is missing: a scene that could not be read before may be whole now."""
+    """The result of a scene, or why it is missing. Missing scenes are evaluated again when work resumes."""
     path = record_path(out, name)
     return json.loads(path.read_text(encoding = 'utf-8')) if path.exists() else dict(scene = name, missing = 'was not evaluated yet')
 
@@ -62,5 +62,5 @@ def record_path(out: Path, name: str) -> Path:
 
 
 def stem_of(name: str) -> str:
-    """Of the files of a scene, whose name may have any letters."""
+    """File name for a scene, whose own name may have any characters."""
     return hashlib.sha256(name.encode()).hexdigest()[:24]

@@ -1,4 +1,4 @@
-"""What an evaluation found, for people: means, a table, and a page with the worst, the middle and the best scenes."""
+"""Report of an evaluation by index: means, a table, and an HTML page with the worst, median and best scenes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lvsm_pytorch.files import write_whole
 Record = dict[str, Any]
 SHOWN = 3
 
-# an absolute difference of colours that is shown as the brightest
+# absolute difference of colours at the end of the colour map
 
 BRIGHTEST = 0.5
 
@@ -32,7 +32,7 @@ h3 { margin: 1.2rem 0 .3rem } .row { overflow-x: auto; white-space: nowrap } cod
 
 
 def summary(records: list[Record]) -> dict[str, Any]:
-    """Means over scenes of the means over their views, as the field has them."""
+    """Means over scenes of the means over their views, as is usual on RealEstate10K."""
     found: dict[str, Any] = {figure: mean_of(records, figure) for figure in ('psnr', 'ssim', 'lpips') if all(figure in record for record in records)}
     checked = [record for record in records if 'moved' in record]
 
@@ -46,7 +46,7 @@ def summary(records: list[Record]) -> dict[str, Any]:
 
 
 def baselines(records: list[Record]) -> dict[str, dict[str, float]]:
-    """Of what needs no model; the blur is the one that is best for each scene."""
+    """Means of the baselines that need no model; the blur is the best for each scene."""
     return {name: {figure: mean_of(records, f'{name}_{figure}') for figure in ('psnr', 'ssim')} for name in ('copy', 'blur')}
 
 
@@ -55,35 +55,35 @@ def mean_of(records: list[Record], figure: str) -> float:
 
 
 def rows_of(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Of the table: a name, PSNR, SSIM, LPIPS."""
-    figures = report['figures']
+    """Rows of the table: name, PSNR, SSIM, LPIPS."""
+    figures = report['metrics']
     model = 'model', f'{figures["psnr"]:.2f} dB', f'{figures["ssim"]:.3f}', f'{figures["lpips"]:.3f}' if 'lpips' in figures else '-'
     names = dict(blur = 'blurred mean of the inputs', copy = 'better input, copied')
     return [model, *((label, f'{report["baselines"][name]["psnr"]:.2f} dB', f'{report["baselines"][name]["ssim"]:.3f}', '-') for name, label in names.items())]
 
 
 def remarks_of(report: dict[str, Any]) -> list[str]:
-    scenes, figures = report['scenes'], report['figures']
+    scenes, figures = report['scenes'], report['metrics']
     said = [f'{scenes["evaluated"]} scene{"s" if scenes["evaluated"] != 1 else ""} evaluated, {len(scenes["null"])} null in the index, {len(scenes["missing"])} missing']
     said += [f'missing: {name}: {why}' for name, why in list(scenes['missing'].items())[:5]]
     said += [] if 'lpips' in figures else [f'LPIPS: {report["lpips"]}']
 
     if 'moved_world' in figures:
         moved = figures['moved_world']
-        said.append(f'moved world, {moved["scenes"]} scenes: views change by {moved["change"]:.2f} of 256 on average; {moved["psnr"]:.2f} dB there, {moved["psnr_before"]:.2f} dB before')
+        said.append(f'moved world, {moved["scenes"]} scenes: views change by {moved["change"]:.2f} / 256 on average; {moved["psnr"]:.2f} dB, before {moved["psnr_before"]:.2f} dB')
         said.append('by number of inputs: ' + ', '.join(f'{count}: {each["psnr"]:.2f} dB ({each["scenes"]})' for count, each in figures['by_inputs'].items()))
 
     return said
 
 
 def table(report: dict[str, Any]) -> str:
-    """For a terminal."""
+    """The table as text."""
     rows = [f'{name:30} {psnr:>9} {ssim:>7} {lpips:>7}' for name, psnr, ssim, lpips in (('', 'PSNR', 'SSIM', 'LPIPS'), *rows_of(report))]
     return '\n'.join((*rows, *remarks_of(report)))
 
 
 def extremes(records: list[Record]) -> dict[str, list[Record]]:
-    """The worst, the middle and the best scenes by PSNR; of few, each once."""
+    """The worst, median and best scenes by PSNR, each once."""
     ranked = sorted(records, key = lambda record: mean(record['psnr']))
     count = min(SHOWN, max(len(ranked) // 3, 1))
     middle = (len(ranked) - count) // 2
@@ -93,10 +93,10 @@ def extremes(records: list[Record]) -> dict[str, list[Record]]:
 
 
 def write_page(path: Path, report: dict[str, Any], render: Callable[[str], tuple[Batch, Tensor]]) -> None:
-    """One file with its pictures in it.
+    """Writes the report as one HTML file with embedded images.
 
     Args:
-        render: By the name of a scene, its batch and the rendered views (1 t 3 h w).
+        render: From the name of a scene to its batch and the rendered views (1 t 3 h w).
     """
     cells = ''.join(f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>' for row in rows_of(report))
     parts = [
@@ -118,11 +118,11 @@ def page_head(title: str, style: str) -> str:
 
 
 def settings_table(settings: dict[str, Any]) -> str:
-    return '<h2>How</h2><table>' + ''.join(f'<tr><td>{name}</td><td><code>{escape(str(value))}</code></td></tr>' for name, value in settings.items()) + '</table>'
+    return '<h2>Settings</h2><table>' + ''.join(f'<tr><td>{name}</td><td><code>{escape(str(value))}</code></td></tr>' for name, value in settings.items()) + '</table>'
 
 
 def section(record: Record, batch: Batch, pred: Tensor) -> str:
-    """The inputs of a scene; then for each target what was rendered, the truth, and how far apart they are."""
+    """The inputs of a scene, then for each target the rendered view, the truth and their difference."""
     inputs = ''.join(figure(image, f'input {number + 1}') for number, image in enumerate(batch.input_images[0]))
     rows = [f'<div class="row">{inputs}</div>']
 
@@ -134,7 +134,7 @@ def section(record: Record, batch: Batch, pred: Tensor) -> str:
 
 
 def error_map(view: Tensor, truth: Tensor) -> Tensor:
-    """Absolute differences of (3 h w), the channels' mean, in the colours of matplotlib's inferno: (3 h w)."""
+    """Absolute difference of images (3 h w), the mean over channels, in the inferno colour map: (3 h w)."""
     import torch
     from matplotlib import colormaps
 

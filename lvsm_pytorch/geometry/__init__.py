@@ -1,7 +1,7 @@
-"""Pure functions of cameras: rays, conventions, normalization, trajectories, choice of views.
+"""Pure functions of cameras: rays, conventions, normalization, trajectories, view selection.
 
 Axes are OpenCV's (x right, y down, z forward), pixel centres lie at +0.5, sizes are (height, width). Functions take any leading
-dimensions unless they say otherwise, are differentiable, and compute in float32 (or float64) whatever autocast says.
+dimensions unless they say otherwise, are differentiable, and compute in float32 (or float64), also inside autocast.
 """
 
 from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics, move_poses, scale_intrinsics

@@ -1,7 +1,7 @@
-"""Cameras: pure functions from camera matrices to Plücker rays, and what one does to cameras on the way.
+"""Cameras, and functions that move, scale and crop them.
 
 Axes are OpenCV's (x right, y down, z forward), pixel centres lie at +0.5, sizes are (height, width), and every
-function takes any leading dimensions, is differentiable, and computes in float32 (or float64) whatever autocast says.
+function takes any leading dimensions, is differentiable, and computes in float32 (or float64), also inside autocast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lvsm_pytorch.errors import fail
 
 @dataclass(frozen = True, eq = False)
 class Cameras:
-    """Pinhole cameras. They unpack into (camera_to_world, intrinsics); an index is one of the leading dimensions, of both.
+    """Pinhole cameras. Unpacks into (camera_to_world, intrinsics); indexing selects along the leading dimensions.
 
     Attributes:
         camera_to_world: (... 4 4), OpenCV axes, in the world frame of the rays.
@@ -36,31 +36,31 @@ class Cameras:
         return len(self.camera_to_world)
 
     def __getitem__(self, index: Any) -> Cameras:
-        """Of cameras (n ...) those at an index, a slice, a mask or a tuple of such, as tensors have them. None and ... count leading dimensions alone."""
+        """Cameras at an index, a slice, a mask or a tuple of these, as with tensors. None and ... apply to the leading dimensions."""
         index = index if isinstance(index, tuple) else (index,)
         whole = index if Ellipsis in index else (*index, Ellipsis)
         return self.map(lambda t: t[(*whole, slice(None), slice(None))])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Cameras:
-        """Both tensors through a function that keeps their last two dimensions."""
+        """Applies a function that keeps the last two dimensions to both tensors."""
         return Cameras(function(self.camera_to_world), function(self.intrinsics))
 
     def to(self, *args: Any, **kwargs: Any) -> Cameras:
-        """On another device or of another dtype, as `Tensor.to`."""
+        """Cameras on another device or of another dtype, as `Tensor.to`."""
         return self.map(lambda t: t.to(*args, **kwargs))
 
     def transform(self, similarity: Tensor) -> Cameras:
-        """In a world that is moved by a similarity (... 4 4): `move_poses`."""
+        """Cameras in a world moved by a similarity (... 4 4), as `move_poses`."""
         return Cameras(move_poses(similarity, self.camera_to_world), self.intrinsics)
 
     @staticmethod
     def cat(cameras: Sequence[Cameras], dim: int = 0) -> Cameras:
-        """Along one of the leading dimensions, counted from the first."""
+        """Concatenates cameras along a leading dimension."""
         return Cameras(torch.cat([each.camera_to_world for each in cameras], dim), torch.cat([each.intrinsics for each in cameras], dim))
 
 
 def move_poses(similarity: Tensor, camera_to_world: Tensor) -> Tensor:
-    """Poses (... 4 4) in a world that is moved by a similarity (4 4) or (... 4 4): its upper left 3 × 3 is a rotation times a scale. Axes stay of length 1."""
+    """Moves poses (... 4 4) by a similarity (4 4) or (... 4 4), whose upper left 3 × 3 is a rotation times a scale. Their axes keep length 1."""
     check_shape('... 4 4', similarity = similarity)
     check_shape('... 4 4', camera_to_world = camera_to_world)
     moved = similarity @ camera_to_world
@@ -78,14 +78,14 @@ def checked_size(**named: tuple[int, int]) -> tuple[int, int]:
 
 
 def pose(rotation: Tensor, centre: Tensor) -> Tensor:
-    """Camera to world (... 4 4) of a camera-to-world rotation (... 3 3) and a camera centre (... 3)."""
+    """Camera to world (... 4 4) from a rotation (... 3 3) and a camera centre (... 3)."""
     top = torch.cat((rotation, rearrange(centre, '... i -> ... i 1')), dim = -1)
     bottom = top.new_tensor([0., 0., 0., 1.]).expand(*top.shape[:-2], 1, 4)
     return torch.cat((top, bottom), dim = -2)
 
 
 def scale_intrinsics(intrinsics: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
-    """Intrinsics (... 3 3) of an image resized from `from_size` to `to_size`, both (height, width). Pixel centres lie at +0.5, so all of x scales alike."""
+    """Intrinsics (... 3 3) of an image resized from `from_size` to `to_size`, both (height, width). Pixel centres lie at +0.5, so x and cx scale alike."""
     check_shape('... 3 3', intrinsics = intrinsics)
     (from_height, from_width), (to_height, to_width) = checked_size(from_size = from_size), checked_size(to_size = to_size)
     scale = intrinsics.new_tensor([to_width / from_width, to_height / from_height, 1.])
@@ -93,14 +93,14 @@ def scale_intrinsics(intrinsics: Tensor, from_size: tuple[int, int], to_size: tu
 
 
 def crop_intrinsics(intrinsics: Tensor, top: float, left: float) -> Tensor:
-    """Intrinsics (... 3 3) of an image that lost `top` rows above and `left` columns on the left (negative: gained), in pixels."""
+    """Intrinsics (... 3 3) of an image after cropping `top` rows and `left` columns, in pixels; negative values pad."""
     check_shape('... 3 3', intrinsics = intrinsics)
     shift = intrinsics.new_tensor([[0., 0., left], [0., 0., top], [0., 0., 0.]])
     return intrinsics - shift
 
 
 def first_of(*candidates: Tensor) -> Tensor:
-    """The first of the vectors (... 3) that is not (almost) zero, for each leading index."""
+    """The first non-zero vector (... 3) of the candidates, for each leading index."""
     *others, chosen = candidates
 
     for candidate in reversed(others):

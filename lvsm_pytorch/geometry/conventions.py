@@ -1,4 +1,4 @@
-"""Axes and poses as others have them, to and from ours, which are OpenCV's."""
+"""Conversions of camera conventions from and to OpenCV's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The world that poses are in: moved, scaled, normalised by the input cameras."""
+"""Normalization of poses by the input cameras."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class NormalizedPoses(NamedTuple):
 
     Attributes:
         inputs: (... v 4 4).
-        further: (... t 4 4), or None where none were given. Both in the normalised frame.
-        similarity: (... 4 4), from the world that the poses were in to the normalised one, for `move_poses` and `Cameras.transform`.
+        further: (... t 4 4), or None.
+        similarity: (... 4 4), from the original to the normalised world, for `move_poses` and `Cameras.transform`.
     """
     inputs: Tensor
     further: Tensor | None
@@ -38,17 +38,15 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
     Mean camera, as in the LVSM authors' protocol: centre = mean of centres, forward = normalised mean of z axes,
     right = normalised (mean of y axes × forward), down = forward × right. Then translations are divided by the unit.
 
-    Degenerate sets stay finite. Cameras all in one place (a single one too) keep their unit of length. Where z axes
-    cancel out, the first camera's z axis is forward; where the mean y axis gives no right, the first camera's y axis,
-    and if that is parallel to forward too, the first camera's x axis is right.
+    Degenerate sets give finite results. Cameras in one place (also a single one) keep their unit of length. If z axes
+    cancel out, forward is the z axis of the first camera. If the mean y axis is parallel to forward, the y axis of the
+    first camera is used; if that is parallel too, right is its x axis.
 
     Args:
         inputs: Camera to world (... v 4 4) of the input views, OpenCV axes.
-        further: Camera to world (... t 4 4) of any further views, taken along.
-        protocol: 'inputs', where the input cameras alone define the frame, so that target views never change input views; or 'inputs_and_further', where all do, as in the LVSM authors'
-            evaluation.
-        unit: The length in world units that becomes 1, where lengths of the world mean something. Left out, it is 1.35 × the largest absolute coordinate of the defining centres, in the
-            frame of the mean camera.
+        further: Camera to world (... t 4 4) of further views, moved alike.
+        protocol: 'inputs': the input cameras define the frame, independent of target views. 'inputs_and_further': all cameras define it, as in the evaluation of the LVSM authors.
+        unit: The length in world units that becomes 1. By default 1.35 × the largest absolute coordinate of the defining centres in the frame of the mean camera.
     """
     protocols = ('inputs', 'inputs_and_further')
     check_floating(inputs = inputs)
@@ -62,10 +60,10 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
         check_shape('... t 4 4', further = further)
 
     if unit is not None and not unit > 0:
-        fail('unit', 'must be a length above 0', unit, 'Leave it out to take it from the cameras.')
+        fail('unit', 'must be a length above 0', unit, 'Omit it to determine it from the cameras.')
 
     if protocol not in protocols:
-        fail('protocol', f'must be one of {protocols}', repr(protocol), 'Use the default unless you reproduce the authors\' figures.')
+        fail('protocol', f'must be one of {protocols}', repr(protocol), 'Use the default except to reproduce the authors\' results.')
 
     from_all = protocol == 'inputs_and_further' and further is not None
     defining = torch.cat((inputs, further), dim = -3) if from_all and further is not None else inputs
@@ -86,18 +84,20 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
 
 
 def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:
-    """Largest absolute coordinate (...) of centres (... v 3) in a frame, where they are not all in one place; else 1 / 1.35."""
+    """Largest absolute coordinate (...) of centres (... v 3) in a frame; 1 / 1.35 for cameras in one place."""
     offsets = einsum(rotation, einx.subtract('... v j, ... j', centres, centre), '... j i, ... v j -> ... v i')
     largest = offsets.abs().amax(dim = (-2, -1))
 
-    # centres that differ by rounding errors alone are in one place; float64 has the digits of worlds that are millions of metres from their origin
+
+    # centres that differ by rounding errors are in one place; float64 resolves worlds millions of metres from their origin
+
     digits = 1e-9 if centres.dtype == torch.float64 else 1e-5
     rounding = digits * centres.abs().amax(dim = (-2, -1)) + 1e-8
     return torch.where(largest > rounding, largest, 1 / 1.35)
 
 
 def mean_rotation(rotations: Tensor) -> Tensor:
-    """The rotation (... 3 3) whose axes are the mean of the cameras' (... v 3 3), as `normalize_poses` says it."""
+    """The mean rotation (... 3 3) of cameras (... v 3 3), as defined in `normalize_poses`."""
     first_x, first_y, first_z = rotations[..., 0, :, :].unbind(dim = -1)
     mean_y, mean_z = rotations[..., 1].mean(dim = -2), rotations[..., 2].mean(dim = -2)
 
@@ -108,5 +108,5 @@ def mean_rotation(rotations: Tensor) -> Tensor:
 
 
 def unit_of(world: Tensor) -> float:
-    """The length that becomes 1 by a similarity (4 4)."""
+    """The length that a similarity (4 4) maps to 1."""
     return 1 / float(world[:3, 0].norm())

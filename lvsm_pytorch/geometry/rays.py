@@ -1,4 +1,4 @@
-"""From cameras to Plücker rays."""
+"""Plücker rays of cameras."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plucker_rays(camera_to_world: Tensor, intrinsics: Tensor, image_size: tuple[
     o is the camera centre, d = R K⁻¹ (x, y, 1)ᵀ / |·| (Hartley & Zisserman, "Multiple View Geometry", 6.2).
 
     Args:
-        camera_to_world: (... 4 4), OpenCV axes; its rotation turns camera directions into world directions.
+        camera_to_world: (... 4 4), OpenCV axes.
         intrinsics: (... 3 3), in pixels of an image of `image_size`.
         image_size: (height, width).
 
@@ -56,7 +56,7 @@ def to_plucker_rays(intrinsic_rotation: Tensor, extrinsic_rotation: Tensor, tran
 
     Args:
         intrinsic_rotation: (... 3 3), the intrinsics K, in pixels.
-        extrinsic_rotation: (... 3 3), R of world to camera: x_camera = R x_world + t. Its inverse is taken to be its transpose.
+        extrinsic_rotation: (... 3 3), R of world to camera: x_camera = R x_world + t. R must be orthonormal: its transpose is used as its inverse.
         translation: (... 3), t of world to camera.
         uniform_points: (... 3 h w), homogeneous pixel coordinates, for example `pixel_grid`.
 
@@ -80,8 +80,9 @@ def to_plucker_rays(intrinsic_rotation: Tensor, extrinsic_rotation: Tensor, tran
 def rays_through(origin: Tensor, rotation: Tensor, inverse: Tensor, points: Tensor) -> Tensor:
     """(... 6 h w) from the centre (... 3), the camera-to-world rotation (... 3 3), K⁻¹ (... 3 3) and pixels (... 3 h w)."""
     direction = einsum(rotation, inverse, points, '... i j, ... j k, ... k h w -> ... i h w')
-    # four times as fast as torch's norm along this axis. Not sqrt: on CPUs, MKL's is now and then off by 3e-4 when several
-    # threads call it for the first time in a process
+
+    # four times as fast as torch's norm along this axis; rsqrt, because MKL's sqrt on CPUs may be off by 3e-4 when several threads first
+    # call it at once
 
     direction = direction * direction.square().sum(dim = -3, keepdim = True).clamp(min = 1e-24).rsqrt()
 
@@ -93,7 +94,7 @@ def rays_through(origin: Tensor, rotation: Tensor, inverse: Tensor, points: Tens
 
 
 def inverse_intrinsics(**named: Tensor) -> Tensor:
-    """K⁻¹ (... 3 3) of the one named K (... 3 3); ValueError where there is none, if looking at values is free."""
+    """K⁻¹ (... 3 3) of the named K (... 3 3). Raises ValueError for a singular K, if reading values is free."""
     (name, intrinsics), = named.items()
     inverse, zero_pivot = torch.linalg.inv_ex(intrinsics)
 

@@ -1,4 +1,4 @@
-"""Camera paths: through given cameras, or around what they look at."""
+"""Camera paths: interpolation between cameras, and orbits."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lvsm_pytorch.geometry.cameras import first_of, pose
 from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_to_quaternion
 from lvsm_pytorch.precision import in_float32
 
-# photos whose azimuths leave no gap wider than this stand all around what they look at
+# cameras whose azimuths have no wider gap than this surround the scene
 
 WIDEST_GAP = math.radians(120)
 
-# of cameras that look almost in parallel, what they look at is taken to be so many times as far as they are apart
+# for almost parallel cameras, the distance of the point that they look at is this multiple of their spread
 
 FAR = 4.
 PARALLEL = 1e-3
 
 
 def looked_at(camera_to_world: Tensor) -> Tensor:
-    """The point (3) that is nearest to the optical axes of cameras (n 4 4); where they are parallel, one in front of them."""
+    """The point (3) nearest to the optical axes of cameras (n 4 4); a point in front of them if they are parallel."""
     centres, forward = camera_to_world[:, :3, 3].double(), camera_to_world[:, :3, 2].double()
     middle, ahead = centres.mean(dim = 0), forward.mean(dim = 0)
     apart = (centres - middle).norm(dim = -1).max().clamp(min = 1e-6)
@@ -38,7 +38,7 @@ def looked_at(camera_to_world: Tensor) -> Tensor:
 
 
 def up_of(camera_to_world: Tensor) -> Tensor:
-    """The unit direction (3) that is up, by cameras (n 4 4) that people hold level: across their x axes, and as their y axes have it where those leave it open."""
+    """Up direction (3) of level cameras (n 4 4), of length 1: perpendicular to their x axes, and near to their negative y axes if these leave it open."""
     right, up = camera_to_world[:, :3, 0].double(), -camera_to_world[:, :3, 1].double().mean(dim = 0)
     system = right.mT @ right / len(right) + PARALLEL * torch.eye(3, dtype = torch.float64)
     across = torch.linalg.solve(system, PARALLEL * up)
@@ -46,10 +46,9 @@ def up_of(camera_to_world: Tensor) -> Tensor:
 
 
 def orbit(camera_to_world: Tensor, num_frames: int) -> Tensor:
-    """Camera to world (num_frames 4 4) around what the cameras (n 4 4) look at, at their median distance and height.
+    """Orbit (num_frames 4 4) around the point that cameras (n 4 4) look at, at their median distance and elevation.
 
-    Where they stand all around it, this is one full turn; else it goes from one side of them to the other and back, since nobody
-    knows what is behind. Up is theirs (`up_of`).
+    It is a full turn if the cameras surround the point, else a sweep over their range of azimuths and back. The up direction is `up_of`.
     """
     target = looked_at(camera_to_world)
     offset = camera_to_world[:, :3, 3] - target
@@ -72,7 +71,7 @@ def orbit(camera_to_world: Tensor, num_frames: int) -> Tensor:
 
 
 def arc(azimuth: Tensor) -> tuple[float, float]:
-    """From where to where azimuths (n) reach, in radians; a whole turn where they leave no wide gap."""
+    """Range of azimuths (n) in radians; a full turn if they have no wide gap."""
     ordered = azimuth.sort().values
     gaps = torch.cat((ordered.diff(), ordered[:1] + 2 * math.pi - ordered[-1:]))
     widest = int(gaps.argmax())
@@ -85,7 +84,7 @@ def arc(azimuth: Tensor) -> tuple[float, float]:
 
 
 def interpolation(camera_to_world: Tensor, num_frames: int) -> Tensor:
-    """Camera to world (num_frames 4 4) through all cameras (n 4 4), in a short order: each time to the nearest that is left."""
+    """Path (num_frames 4 4) through all cameras (n 4 4), each time to the nearest remaining one."""
     left, way = list(range(1, len(camera_to_world))), [0]
     centres = camera_to_world[:, :3, 3]
 
@@ -103,7 +102,7 @@ def interpolation(camera_to_world: Tensor, num_frames: int) -> Tensor:
 def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
     """Camera to world (... 4 4) of a camera at `eye` (... 3) that looks at `target` (... 3), with `up` (... 3) upwards in its image.
 
-    A direction of view parallel to `up` gets some right-hand axis that is perpendicular to it.
+    If the viewing direction is parallel to `up`, the x axis is any perpendicular direction.
     """
     eye, target, up = torch.broadcast_tensors(eye, target, up)
     forward = F.normalize(target - eye, dim = -1)
@@ -114,16 +113,16 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
 
 @in_float32
 def orbit_poses(num_frames: int, *, target: Tensor, radius: float, up: Tensor, elevation: float = 20.) -> Tensor:
-    """Cameras on a circle around `target` that all look at it: camera to world (... num_frames 4 4), one full turn without its last frame.
+    """Cameras on a circle around `target` that look at it: camera to world (... num_frames 4 4), a full turn without the repeated last frame.
 
     Args:
         target: (... 3), in world coordinates.
-        up: (... 3), the direction that is up in the world (in OpenCV's world often (0, -1, 0)).
+        up: (... 3), up direction of the world, for OpenCV often (0, -1, 0).
         radius: Distance of the cameras to the target.
-        elevation: Degrees above the plane through target that up is normal to.
+        elevation: Elevation of the cameras in degrees.
     """
     if num_frames < 1 or radius <= 0:
-        fail('num_frames, radius', 'must be at least 1 and above 0', (num_frames, radius), 'An orbit of 60 frames is a smooth turn.')
+        fail('num_frames, radius', 'must be at least 1 and above 0', (num_frames, radius), 'Use for example 60 frames.')
 
     target, up = torch.broadcast_tensors(target, up)
     up = F.normalize(up, dim = -1)
@@ -140,22 +139,22 @@ def orbit_poses(num_frames: int, *, target: Tensor, radius: float, up: Tensor, e
 
 @in_float32
 def interpolate_poses(camera_to_world: Tensor, num_frames: int) -> Tensor:
-    """A smooth path (... num_frames 4 4) through the given cameras (... n 4 4), from the first to the last, each leg in equal time.
+    """A smooth path (... num_frames 4 4) through cameras (... n 4 4), from the first to the last, with the same number of frames for each leg.
 
-    Centres and unit quaternions (of one sign each with its neighbour, normalised afterwards) run along Catmull-Rom splines
-    (Catmull & Rom 1974), so the path passes through every camera and its velocity has no jumps. A single camera is
-    repeated. Neighbours whose rotations differ by 180 degrees have no shortest way between them: one is chosen.
+    Centres and unit quaternions (with consistent signs, normalised afterwards) follow Catmull-Rom splines (Catmull & Rom
+    1974): the path passes through every camera with continuous velocity. A single camera is repeated. Between rotations
+    that differ by 180 degrees, either direction may be taken.
     """
     check_shape('... n 4 4', camera_to_world = camera_to_world)
     num_cameras = camera_to_world.shape[-3]
 
     if num_frames < 1 or num_cameras < 1:
-        fail('camera_to_world, num_frames', 'must be at least one camera and one frame', (num_cameras, num_frames), 'Pass two or more cameras and say 60 frames.')
+        fail('camera_to_world, num_frames', 'must be at least one camera and one frame', (num_cameras, num_frames), 'Pass two or more cameras and for example 60 frames.')
 
     rotation, centre = camera_to_world[..., :3, :3], camera_to_world[..., :3, 3]
     quaternion = rotation_to_quaternion(rotation)
 
-    # q and -q are the same rotation: each takes the sign that is nearer to the one before it
+    # q and -q are the same rotation: use the sign nearer to the previous one
     agreement = (quaternion[..., 1:, :] * quaternion[..., :-1, :]).sum(dim = -1, keepdim = True)
     sign = torch.where(agreement < 0, -1., 1.).cumprod(dim = -2)
     quaternion = torch.cat((quaternion[..., :1, :], quaternion[..., 1:, :] * sign), dim = -2)

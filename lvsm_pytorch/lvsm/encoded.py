@@ -1,4 +1,4 @@
-"""A scene that a model has encoded."""
+"""Encoded scenes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lvsm_pytorch.lvsm.attention import KeysValues
 
 
 class EncodedScene(NamedTuple):
-    """What `LVSM.encode` gives and `LVSM.render` takes, of b scenes.
+    """A batch of b encoded scenes, from `LVSM.encode` for `LVSM.render`.
 
     Attributes:
-        tokens: (b v h w d) of the input views as they enter the blocks, where they attend to the target; else None.
-        keys_values: For each block keys and values of the input tokens, both (b heads v·h·w dim_head), where they don't; else none.
-        valid_mask: (b v·h·w) bool, False for tokens of padding; None where there is none.
+        tokens: (b v h w d), input tokens before the first block, with input_attends_target; else None.
+        keys_values: Keys and values of the input tokens for each block, both (b heads v·h·w dim_head), without input_attends_target; else empty.
+        valid_mask: (b v·h·w) bool, False for tokens of padding; None without padding.
         pose: (b v h w e), pose encodings of the tokens.
-        reference: (b 4 4), the pose that they are relative to; of a camera encoding that has such, else None.
-        source: By name, what targets sample along their rays (`NoPlaneSweep.encode`); None where they don't.
+        reference: (b 4 4), reference pose of the camera encoding, if it has one.
+        source: Tensors for the plane sweep by name (`NoPlaneSweep.encode`); None without one.
     """
     tokens: Tensor | None
     keys_values: tuple[KeysValues, ...] = ()
@@ -37,7 +37,7 @@ class EncodedScene(NamedTuple):
         return len(self.keys_values[0][0] if self.tokens is None else self.tokens)
 
     def to(self, *args: Any, **kwargs: Any) -> EncodedScene:
-        """On another device, or in another precision, as `Tensor.to` has it. Masks stay boolean, poses and what is looked up in float32."""
+        """Moves to another device or type, as `Tensor.to`. Masks stay boolean; poses and sources of the plane sweep stay float32."""
         tokens = None if self.tokens is None else self.tokens.to(*args, **kwargs)
         keys_values = tuple((keys.to(*args, **kwargs), values.to(*args, **kwargs)) for keys, values in self.keys_values)
         device = keys_values[0][0].device if tokens is None else tokens.device
@@ -46,19 +46,19 @@ class EncodedScene(NamedTuple):
         return EncodedScene(tokens, keys_values, valid_mask, pose, reference, source)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes a file, whole or not at all."""
+        """Writes a file atomically."""
         write_whole(Path(path), lambda temporary: torch.save(self._asdict(), temporary))
 
     @classmethod
     def load(cls, path: str | PathLike[str], map_location: Any = None) -> EncodedScene:
-        """Reads what `save` wrote, onto the device `map_location`; no code in the file is run.
+        """Reads a file of `save` onto the device `map_location`, without running code from it.
 
         Raises:
-            ValueError: For a file that is missing, broken or no scene.
+            ValueError: For a file that is missing, broken or has something else.
         """
         parts = read_tensors(path, argument = 'path', map_location = map_location)
 
         if not isinstance(parts, dict) or set(parts) != set(cls._fields):
-            fail('path', 'must be a file that EncodedScene.save wrote', path, 'Encode the scene and save it anew.')
+            fail('path', 'must be a file that EncodedScene.save wrote', path, 'Encode the scene and save it again.')
 
         return cls(**parts)

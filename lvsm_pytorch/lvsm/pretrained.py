@@ -1,4 +1,4 @@
-"""Models on disk: a folder with `config.json` and `model.safetensors`, as huggingface_hub has them."""
+"""Saving and loading of models: `config.json` and `model.safetensors`, as on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ FORMAT_VERSION = 1
 
 
 class TrainedFor(NamedTuple):
-    """What weights are trained for; far from it, views may be bad.
+    """What a model was trained for.
 
     Attributes:
-        pose_frame: How poses were normalised: inputs or scene.
+        pose_frame: Normalization of poses: inputs or scene.
         image_size: (height, width) in pixels.
         num_inputs: Input views.
-        unit: Length of the world that became 1, where it was the same for all scenes; None where it was taken from their cameras.
-        scale: By what the unit is chosen: 'cameras', as `unit` says, or 'depth', by how far the scene is (`geometry.scene_scale`).
-        world: Of a model of one scene, from the scene's world to that of the rays: rows of a similarity (4 4) for `geometry.move_poses`.
+        unit: World length that became 1, if it was the same for all scenes; None if cameras determined it.
+        scale: What determines the unit of length: 'cameras' (or `unit`), or 'depth', the distance of the scene (`geometry.scene_scale`).
+        world: For a model of one scene, the similarity (4 4) from its world to that of the rays, as rows, for `geometry.move_poses`.
     """
     pose_frame: str
     image_size: tuple[int, int]
@@ -50,15 +50,15 @@ class TrainedFor(NamedTuple):
 
     @property
     def takes_unit_of_set(self) -> bool:
-        """Whether a set of photos keeps one unit, by all of its cameras: not where all scenes have one, nor where it goes by how far the scene is."""
+        """Whether the cameras of a photo set determine its unit of length."""
         return self.pose_frame == 'inputs' and self.unit is None and self.scale == 'cameras'
 
 
 class Pretrained(Module):
-    """Models that are saved, read and named.
+    """Base class with saving and loading.
 
     Args:
-        config: All arguments that it takes to make the same network, but the perceptual loss.
+        config: All arguments of the network except the perceptual loss.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -68,17 +68,17 @@ class Pretrained(Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Type of the weights."""
         return next(self.parameters()).dtype
 
     @classmethod
     def from_size(cls, name: str, **changes: Any) -> Self:
-        """A new model of one of `SIZES`, with any argument changed.
+        """A new model with the arguments of one of `SIZES`, overridden by `changes`.
 
         Raises:
             ValueError: For an unknown name.
@@ -89,32 +89,32 @@ class Pretrained(Module):
         return cls(**{**SIZES[name], **changes})
 
     def save_pretrained(self, folder: str | PathLike[str], *, dtype: torch.dtype | None = None) -> None:
-        """Writes `config.json` and `model.safetensors` into a folder, each whole or not at all. Needs the extra `hub` or `train`.
+        """Saves `config.json` and `model.safetensors` into a folder, atomically. Needs the extra `hub` or `train`.
 
-        `trained_for`, where it is set, is written too. The perceptual loss is not.
+        Saves `trained_for` too, but not the perceptual loss.
 
         Args:
-            dtype: Of the weights in the file, unchanged by default; `torch.float16` halves it. They are read back into float32.
+            dtype: Type of the saved weights, by default that of the model. `torch.float16` halves the file. Loading converts to float32.
         """
         save_pretrained(self, folder, dtype = dtype)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool | None = None, commit_message: str = 'LVSM', revision: str | None = None, token: str | bool | None = None, dtype: torch.dtype | None = None,
     ) -> str:
-        """Uploads what `save_pretrained` writes to the Hugging Face hub, into a repository that is made if need be. Needs the extra `hub` or `train`.
+        """Uploads the files of `save_pretrained` to the Hugging Face hub. Needs the extra `hub` or `train`.
 
-        huggingface_hub's own mixin would be a base class, and loaded with the library; this is the same call.
+        The call is that of huggingface_hub's mixin, which would load huggingface_hub with this library.
 
         Args:
-            repo_id: As `name/model`.
-            private: Of a new repository; left out, as the owner's settings are.
-            commit_message: Of the upload.
-            revision: Branch to upload to; left out, the main one.
-            token: Of the hub; left out, that of `hf auth login`.
-            dtype: Of the weights in the file, as in `save_pretrained`.
+            repo_id: As `name/model`. Created if it does not exist.
+            private: Visibility of a new repository, by default that of the account.
+            commit_message: Commit message.
+            revision: Branch, by default the main branch.
+            token: Token, by default that of `hf auth login`.
+            dtype: As in `save_pretrained`.
 
         Returns:
-            Address of the upload.
+            URL of the upload.
         """
         api = hub('push_to_hub').HfApi(token = token)
         repo_id = api.create_repo(repo_id, private = private, exist_ok = True).repo_id
@@ -138,26 +138,25 @@ class Pretrained(Module):
         local_files_only: bool = False,
         **changes: Any,
     ) -> Self:
-        """A model that `save_pretrained` wrote, in eval mode. Weights must fit to the last key.
+        """Loads a model of `save_pretrained`, in eval mode. All keys must match.
 
         Args:
-            folder_or_hub_id: The folder, 'solids-128' for the small model that comes with the library (it is trained on built-in synthetic scenes), or a model of the Hugging Face hub
-                (extra `hub`).
-            dtype: Of the weights, float32 unless said.
-            torch_dtype: The same, by its older name.
-            device: Where the model is put, 'auto' for a GPU where there is one; the CPU unless said.
-            revision: Of the hub, like what follows, as in `huggingface_hub.hf_hub_download`.
-            token: Of the hub.
-            cache_dir: Of the hub.
-            force_download: Of the hub.
-            local_files_only: Of the hub.
-            changes: Other arguments of `LVSM` than those saved, such as a larger `max_image_size`: no weight depends on it.
+            folder_or_hub_id: A folder, a packaged model ('photos-128', or 'solids-128' for built-in synthetic scenes), or a model on the Hugging Face hub (extra `hub`).
+            dtype: Type of the weights, by default float32.
+            torch_dtype: Alias of dtype.
+            device: Device of the model, by default the CPU; 'auto' is a GPU if there is one.
+            revision: As in `huggingface_hub.hf_hub_download`.
+            token: As in `huggingface_hub.hf_hub_download`.
+            cache_dir: As in `huggingface_hub.hf_hub_download`.
+            force_download: As in `huggingface_hub.hf_hub_download`.
+            local_files_only: As in `huggingface_hub.hf_hub_download`.
+            changes: Arguments of `LVSM` that override the saved ones, such as `max_image_size`.
 
         Raises:
-            ValueError: For what is missing, broken, of a later format, or doesn't fit, listing the keys.
+            ValueError: For missing or broken files, a later format, and keys that don't match, which are listed.
         """
         if dtype is not None and torch_dtype is not None:
-            fail('torch_dtype', 'must be left out where dtype is given', torch_dtype, 'They are two names of one argument.')
+            fail('torch_dtype', 'must be omitted if dtype is given', torch_dtype, 'It is an alias of dtype.')
 
         hub_options = dict(revision = revision, token = token, cache_dir = cache_dir, force_download = force_download, local_files_only = local_files_only)
         arguments, trained_for, weights = read_pretrained(folder_or_hub_id, **hub_options)
@@ -169,17 +168,16 @@ class Pretrained(Module):
 
     @classmethod
     def from_official(cls, checkpoint: str | PathLike[str] | Mapping[str, Any], *, max_image_size: int = 256) -> Self:
-        """The network of a checkpoint of the paper's authors, in eval mode; `official.to_official` is its inverse.
+        """Loads a checkpoint of the LVSM authors, in eval mode; the inverse is `official.to_official`.
 
         The authors publish their weights for non-commercial use.
 
         Args:
-            checkpoint: a file, read without running any code in it, or its content, or the state dict in it. All sizes are taken from its tensors; entries under `loss_computer.` are
-                passed over.
-            max_image_size: Height and width that images have by default, in pixels.
+            checkpoint: A file, which is read without running code, its content, or its state dict. Sizes are read from the tensors; entries under `loss_computer.` are ignored.
+            max_image_size: Default height and width of images in pixels.
 
         Raises:
-            ValueError: As in `official.read_official`, which lists the keys that don't fit.
+            ValueError: As in `official.read_official`, with the keys that don't match.
         """
         sizes, weights = read_official(checkpoint)
         model = cls(**dict(sizes, max_image_size = max_image_size))
@@ -191,7 +189,7 @@ def save_pretrained(model: Pretrained, folder: str | PathLike[str], weights: Map
     """As `LVSM.save_pretrained`.
 
     Args:
-        weights: The model's, where it has but a part of them itself.
+        weights: Weights to save, for a model that is sharded.
     """
     save_file = safetensors().save_file
     folder = Path(folder)
@@ -205,7 +203,7 @@ def save_pretrained(model: Pretrained, folder: str | PathLike[str], weights: Map
     try:
         text = json.dumps(config, indent = 2)
     except TypeError as error:
-        raise ValueError(f'decoder_kwargs: must be plain values to be saved, but got {model.config["decoder_kwargs"]}: {error}. Save model.state_dict() yourself.') from error
+        raise ValueError(f'decoder_kwargs: must be plain values for saving, but got {model.config["decoder_kwargs"]}: {error}. Save model.state_dict() instead.') from error
 
     folder.mkdir(parents = True, exist_ok = True)
     weights = {name: tensor.detach().to('cpu', dtype).contiguous() for name, tensor in (model.state_dict() if weights is None else weights).items()}
@@ -214,7 +212,7 @@ def save_pretrained(model: Pretrained, folder: str | PathLike[str], weights: Map
 
 
 def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[dict[str, Any], TrainedFor | None, dict[str, Tensor]]:
-    """The arguments of `LVSM`, what the weights were trained for (or None), and the weights."""
+    """Arguments of `LVSM`, `trained_for` (or None), and weights."""
     config_path, weights_path = find_pretrained(folder_or_hub_id, **hub_options)
 
     config = read_json(config_path)
@@ -227,8 +225,8 @@ def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
 
     try:
         weights = safetensors().load_file(weights_path)
-    except Exception as error:  # safetensors has an error of its own for every way in which a file can be broken
-        raise ValueError(f'{weights_path}: must be a safetensors file, but {error}. Save the model anew.') from error
+    except Exception as error:  # safetensors raises many types of errors for broken files
+        raise ValueError(f'{weights_path}: must be a safetensors file, but {error}. Save the model again.') from error
 
     return config['model'], trained_for_of(config.get('trained_for')), weights
 
@@ -238,13 +236,13 @@ def trained_for_of(content: Any) -> TrainedFor | None:
         return None
 
     if not isinstance(content, dict) or set(content) != set(TrainedFor._fields):
-        fail('folder_or_hub_id', f'must have {TrainedFor._fields} in trained_for of its config.json', content, 'Save the model anew, or make trained_for null.')
+        fail('folder_or_hub_id', f'must have {TrainedFor._fields} in trained_for of its config.json', content, 'Save the model again, or set trained_for to null.')
 
     return TrainedFor(**{**content, 'image_size': tuple(content['image_size'])})
 
 
 def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[Path, Path]:
-    """Paths of config and weights: in a folder where there is one, of a packaged model, or else from the Hugging Face hub."""
+    """Paths of config and weights: in a folder, of a packaged model, or from the Hugging Face hub."""
     folder = folder_of(folder_or_hub_id)
 
     if folder.is_dir():
@@ -258,18 +256,18 @@ def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
     name = str(folder_or_hub_id)
 
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
-        fail('folder_or_hub_id', f'must be a folder that is there, one of {packaged_models()}, or a hub id like `name/model`', repr(name), 'Save a model there with save_pretrained.')
+        fail('folder_or_hub_id', f'must be an existing folder, one of {packaged_models()}, or a hub id like `name/model`', repr(name), 'Save a model there with save_pretrained.')
 
-    download = hub(f'{name} is no folder here').hf_hub_download
+    download = hub(f'{name} is not a folder').hf_hub_download
     config, weights = (Path(download(name, file, **hub_options)) for file in (CONFIG, WEIGHTS))
     return config, weights
 
 
 def load_strictly(model: Module, weights: Mapping[str, Tensor]) -> None:
-    """Loads weights that fit to the last key and shape.
+    """Loads weights whose keys and shapes all match.
 
     Raises:
-        ValueError: That lists those that don't.
+        ValueError: For keys and shapes that don't, which are listed.
     """
     own = model.state_dict()
     missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
@@ -300,7 +298,7 @@ def hub(what: str) -> Any:
 
 
 def num_inputs_of(model: Pretrained) -> int:
-    """Of a model without `trained_for`, 2: the paper's."""
+    """Number of input views in training; 2, the paper's, without `trained_for`."""
     return 2 if model.trained_for is None else model.trained_for.num_inputs
 
 
@@ -309,7 +307,7 @@ def default_size(model: Pretrained) -> tuple[int, int]:
 
 
 def hash_of_weights(model: Pretrained) -> str:
-    """Of names and values, wherever they came from."""
+    """SHA-256 of the names and values of the weights."""
     digest = hashlib.sha256()
 
     for name, weight in sorted(model.state_dict().items()):

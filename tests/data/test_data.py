@@ -47,7 +47,7 @@ def test_images_round_trip(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     save_image(torch.zeros(3, *SIZE), tmp_path / 'a.png')
-    with full_disk(40), pytest.raises(OSError, match = 'a.png: must be written whole'):
+    with full_disk(40), pytest.raises(OSError, match = 'a.png: must be written completely'):
         save_image(torch.ones(3, *SIZE), tmp_path / 'a.png')
     assert load_image(tmp_path / 'a.png').max() == 0
     assert not list(tmp_path.glob('.*'))
@@ -153,9 +153,9 @@ def test_intrinsics_stated_for_a_larger_image_are_scaled(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(camera_model = 'EQUIRECTANGULAR'), 'must be of a pinhole.*EQUIRECTANGULAR'),
-    (dict(k7 = 0.1), "must be of a pinhole.*'k7': 0.1"),
-    (dict(is_fisheye = True, p1 = 0.1), "must be of a pinhole.*'p1': 0.1"),
+    (dict(camera_model = 'EQUIRECTANGULAR'), 'must have a pinhole.*EQUIRECTANGULAR'),
+    (dict(k7 = 0.1), "must have a pinhole.*'k7': 0.1"),
+    (dict(is_fisheye = True, p1 = 0.1), "must have a pinhole.*'p1': 0.1"),
     (dict(k1 = 'much'), "finite number as k1, but got 'much'"),
     (dict(fl_x = 'wide'), "finite number as fl_x, but got 'wide'"),
     (dict(fl_x = math.nan), 'finite number as fl_x'),
@@ -222,7 +222,7 @@ def test_a_frame_that_is_there_twice_counts_once(tmp_path):
     assert [view.name for view in read_scene(tmp_path).views] == ['0.png', '1.png', '2.png']
     moved = dict(content['frames'][0], transform_matrix = torch.eye(4).tolist())
     write_json(tmp_path, dict(content, frames = [*content['frames'], moved]))
-    with pytest.warns(UserWarning, match = 'frame 3: 0.png is there twice, with different poses'):
+    with pytest.warns(UserWarning, match = 'frame 3: 0.png is listed twice with different poses'):
         scene = read_scene(tmp_path)
     assert not torch.allclose(scene.views[0].camera_to_world.float(), torch.diag(torch.tensor([1., -1., -1., 1.])))
 

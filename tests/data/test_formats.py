@@ -287,14 +287,14 @@ def test_a_colmap_image_out_of_its_folder_costs_that_image(tmp_path):
     model = pycolmap.Reconstruction(str(tmp_path / 'sparse' / '0'))
     model.images[1].name = '../sparse/secret.png'
     model.write(str(tmp_path / 'sparse' / '0'))
-    with pytest.warns(UserWarning, match = 'must have its image inside of the folder of images, but got ../sparse/secret.png'):
+    with pytest.warns(UserWarning, match = 'must have its image inside the folder of images, but got ../sparse/secret.png'):
         assert len(read_scene(tmp_path).views) == 1
 
 
 @pytest.mark.skipif('EQUIRECTANGULAR' not in pycolmap.CameraModelId.__members__, reason = 'this COLMAP undistorts all cameras that it knows')
 def test_what_colmap_cannot_undistort_is_named():
     camera = pycolmap.Camera.create_from_model_name(1, 'EQUIRECTANGULAR', 1., 80, 40)
-    with pytest.raises(ValueError, match = 'here: must be of a camera that COLMAP undistorts, but got EQUIRECTANGULAR'):
+    with pytest.raises(ValueError, match = 'here: must have a camera that COLMAP can undistort, but got EQUIRECTANGULAR'):
         undistorted('here', camera)
 
 
@@ -466,10 +466,10 @@ def test_bad_chunks_and_scenes_are_skipped(tmp_path):
 def test_an_index_that_is_wrong_is_named(tmp_path):
     write_chunks(scenes(2), tmp_path)
     (tmp_path / 'index.json').write_text(json.dumps(dict(a = '000000.torch', b = 'missing.torch')))
-    with pytest.raises(ValueError, match = r"must name files that are beside it, but got \['missing.torch'\]"):
+    with pytest.raises(ValueError, match = r"must list files in its folder, but got \['missing.torch'\]"):
         open_dataset(tmp_path)
     (tmp_path / 'index.json').write_text(json.dumps(dict(a = '000000.torch', b = '000000.torch', c = '000000.torch')))
-    with pytest.raises(ValueError, match = 'scene 2: must be there, as index.json says, but got 2 scenes'):
+    with pytest.raises(ValueError, match = 'scene 2: must exist, because index.json lists it, but got 2 scenes'):
         open_dataset(tmp_path)[2]
     (tmp_path / 'index.json').write_text('[')
     with pytest.raises(ValueError, match = 'must be a JSON object'):

@@ -139,9 +139,9 @@ def test_scenes_of_one_name_are_an_error_where_names_matter(tmp_path):
     for folder in 'ab':
         write_chunks([scene(5, 6)], tmp_path / folder)
     dataset = open_dataset(tmp_path)
-    with pytest.raises(ValueError, match = 'data: must have scenes of different names, but got synthetic-5 2 times'):
+    with pytest.raises(ValueError, match = 'data: must have scenes with unique names, but got synthetic-5 2 times'):
         numbers_by_name(dataset)
-    with pytest.raises(ValueError, match = 'data: must have scenes of different names'):
+    with pytest.raises(ValueError, match = 'data: must have scenes with unique names'):
         make_index(dataset, frame_distances = (2, 4))
 
 
@@ -275,7 +275,7 @@ def test_of_several_models_the_largest_is_read(tmp_path):
     for number in list(small.images)[2:]:
         small.deregister_frame(small.images[number].frame_id)
     small.write(str(tmp_path / 'sparse/0'))
-    with pytest.warns(UserWarning, match = r'sparse/1 with 6 images is read, and not .*sparse/0 with 2'):
+    with pytest.warns(UserWarning, match = r'sparse/1 with 6 images is read; not read: .*sparse/0 with 2'):
         assert len(read_scene(tmp_path).views) == 6
     model = tmp_path / 'sparse/1'
     pycolmap.Reconstruction(str(model)).write_text(str(model))
@@ -330,7 +330,7 @@ def test_lists_of_frames_hold_however_their_paths_are_written(tmp_path):
         assert training == names(0, 1, *range(5, 12))
 
 
-@pytest.mark.filterwarnings('ignore:.* are in none of its splits')
+@pytest.mark.filterwarnings('ignore:.* are in no split')
 def test_training_has_what_it_is_said_to_have(tmp_path):
     assert with_lists(tmp_path, train_filenames = names(2, 3, 4, 9), test_filenames = names(10)) == (names(2, 3, 4, 9), names(10))
     assert with_lists(tmp_path, train_filenames = names(2, 3, 4, 9), val_filenames = names(1), test_filenames = names(10)) == (names(2, 3, 4, 9), names(1, 10))
@@ -339,7 +339,7 @@ def test_training_has_what_it_is_said_to_have(tmp_path):
 
 
 def test_what_a_split_leaves_out_is_said(tmp_path):
-    with pytest.warns(UserWarning, match = '7 of 12 frames are in none of its splits'):
+    with pytest.warns(UserWarning, match = '7 of 12 frames are in no split'):
         with_lists(tmp_path, train_filenames = names(2, 3, 4, 9), test_filenames = names(10))
 
 
@@ -362,7 +362,7 @@ def test_a_frame_of_two_files_counts_once(tmp_path):
 
     (tmp_path / 'transforms_val.json').unlink()
     shutil.copy(tmp_path / 'transforms_train.json', tmp_path / 'transforms_test.json')
-    with pytest.warns(UserWarning, match = '8 of 8 training frames are held out too'):
+    with pytest.warns(UserWarning, match = '8 of 8 training frames are also in val or test'):
         training, held_out = hold_out(read_scene(tmp_path))
     assert (len(training.views), len(held_out.views)) == (7, 1)
     assert not {view.name for view in training.views} & {view.name for view in held_out.views}

@@ -446,7 +446,7 @@ def test_real_photos_are_placed_as_they_were(tmp_path, shared, monkeypatch, caps
     main()
     printed = capsys.readouterr().out
     assert '12 of 12 photos placed' in printed
-    assert 'cameras agree with the pictures' in printed
+    assert 'cameras agree with the images' in printed
     views = judged(tmp_path / 'out', lambda name: name)
 
     find_poses(photos, tmp_path / 'again', PoseConfig(threads = 2))

@@ -96,7 +96,7 @@ def test_intrinsics_of_the_whole_photo_beside_half_of_it(tmp_path):
         with Image.open(path) as file:
             file.resize((32, 32)).save(tmp_path / 'images_2' / path.name)
     shutil.rmtree(tmp_path / 'images')
-    with pytest.raises(ValueError, match = r'principal point inside of its image, 32 × 32.*which \(w and h\)'):
+    with pytest.raises(ValueError, match = r'principal point inside its image, 32 × 32.*that size \(w and h\)'):
         read_scene(tmp_path)
 
 
@@ -128,9 +128,9 @@ def lens(tmp_path, **content):
 
 
 @pytest.mark.parametrize('content, message', [
-    (dict(k1 = -1.), 'unfolds'),
-    (dict(k1 = 0.1, k2 = -0.9), 'unfolds'),
-    (dict(camera_model = 'OPENCV_FISHEYE', k1 = -1.5), 'unfolds|180 degrees'),
+    (dict(k1 = -1.), 'monotonic'),
+    (dict(k1 = 0.1, k2 = -0.9), 'monotonic'),
+    (dict(camera_model = 'OPENCV_FISHEYE', k1 = -1.5), 'monotonic|180 degrees'),
 ])
 def test_distortion_that_folds_the_image_over_is_named(tmp_path, content, message):
     with pytest.raises(BadView, match = message):
@@ -166,7 +166,7 @@ def test_lenses_of_colmap_that_fold_or_are_too_wide_are_named(tmp_path, model, p
     if is_good:
         assert len(read_scene(tmp_path).views) == 1
     else:
-        with pytest.raises(BadView, match = 'unfolds its image, and less than 180 degrees'):
+        with pytest.raises(BadView, match = 'monotonic over its image, and less than 180 degrees'):
             read_scene(tmp_path)
 
 
@@ -233,7 +233,7 @@ def test_a_path_in_a_world_far_away_keeps_its_digits(tmp_path):
 def test_inspect_judges_and_draws_a_world_far_away(tmp_path, capsys):
     write_transforms(far(synthetic_scene(3, num_views = 16, image_size = 192)), tmp_path / 'data')
     found, = inspect(tmp_path / 'data', tmp_path / 'cameras.png', pairs = 8)
-    assert found.compared.agreement.verdict == 'cameras agree with the pictures'
+    assert found.compared.agreement.verdict == 'cameras agree with the images'
     assert found.compared.agreement.given < 1
 
 

@@ -50,15 +50,15 @@ def test_every_scene_is_accounted_for(here, capsys):
     assert json.loads((here / 'out' / REPORT).read_text()) == json.loads(json.dumps(report))
     assert [record['scene'] for record in report['per_scene']] == ['<video & 1>', '<video & 2>', '<video & 4>']
     assert all(len(record['psnr']) == len(record['ssim']) == 3 for record in report['per_scene'])
-    assert report['figures']['psnr'] == pytest.approx(sum(sum(record['psnr']) for record in report['per_scene']) / 9)
-    assert report['figures']['moved_world']['scenes'] == 1
+    assert report['metrics']['psnr'] == pytest.approx(sum(sum(record['psnr']) for record in report['per_scene']) / 9)
+    assert report['metrics']['moved_world']['scenes'] == 1
     assert len(report['weights']) == len(report['index']) == 64
     assert report['resize_filter'] == 'lanczos'
     assert report['lpips'].startswith('left out')
     assert {'lvsm-pytorch', 'torch', 'torchmetrics', 'python'} <= set(report['versions'])
 
     said = capsys.readouterr().out
-    assert f'{report["figures"]["psnr"]:.2f} dB' in said
+    assert f'{report["metrics"]["psnr"]:.2f} dB' in said
     assert '3 scenes evaluated, 1 null in the index, 0 missing' in said
 
     page = (here / 'out' / PAGE).read_text()
@@ -100,7 +100,7 @@ def test_an_interrupted_evaluation_resumes(here):
         assert report['per_scene'] == whole['per_scene']
         assert before.items() <= times_of(scenes).items()
 
-    with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*resize_filter lanczos instead of bicubic'):
+    with pytest.raises(ValueError, match = 'out: must be a new folder, or one with the same settings, but got .*resize_filter lanczos instead of bicubic'):
         evaluate(config(here, robustness_scenes = 0, resize_filter = 'bicubic'))
     tiny_model(num_depth_planes = 2).save_pretrained(here / 'model')
     with pytest.raises(ValueError, match = 'weights'):
@@ -146,7 +146,7 @@ def test_photos_and_built_in_scenes_are_evaluated_without_an_index(here, monkeyp
     monkeypatch.setattr(evaluate_module, 'NUM_SYNTHETIC', 3)
     report = evaluate(config(here, data = None, index = None, out = None, robustness_scenes = 0))
     assert report['scenes']['evaluated'] == 3
-    assert 'moved_world' not in report['figures']
+    assert 'moved_world' not in report['metrics']
     assert (here / 'model' / 'evaluation' / REPORT).is_file()
 
 
@@ -199,7 +199,7 @@ def test_scenes_count_alike():
     figures = summary([*checked, record('c', 30.)])
     assert figures['moved_world'] == dict(change = 3., psnr = 14., psnr_before = 15., scenes = 2)
     assert figures['by_inputs'] == {'1': dict(psnr = 10., scenes = 2), '2': dict(psnr = 10., scenes = 1)}
-    report = dict(figures = figures, baselines = baselines(checked), lpips = 'left out', scenes = dict(evaluated = 3, null = [], missing = {'d': 'gone'}))
+    report = dict(metrics = figures, baselines = baselines(checked), lpips = 'left out', scenes = dict(evaluated = 3, null = [], missing = {'d': 'gone'}))
     assert all(word in table(report) for word in ('20.00 dB', '14.00 dB', 'change by 3.00 of 256', '1: 10.00 dB (2)', 'missing: d: gone'))
 
 

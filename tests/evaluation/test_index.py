@@ -81,7 +81,7 @@ def test_an_entry_depends_on_its_scene_alone():
     assert make_index(Subset(scenes, [1])) == {'synthetic-2': index['synthetic-2']}
     assert make_index(scenes, seed = 1) != index
     assert index['synthetic-1'] != index['synthetic-2']
-    with pytest.raises(ValueError, match = 'data: must have scenes of different names, but got synthetic-1 twice'):
+    with pytest.raises(ValueError, match = 'data: must have scenes with unique names, but got synthetic-1 twice'):
         make_index(Subset(scenes, [0, 0]))
 
 
@@ -98,7 +98,7 @@ def test_numbers_are_those_of_the_file_whatever_is_wrong_with_some(tmp_path):
     chosen = views_of(read, Entry((0, 3), (5,)))
     assert [view.name for view in chosen.views] == ['000000000000', '000000000003', '000000000005']
     assert torch.allclose(chosen.views[1].camera_to_world.float(), scene.views[3].camera_to_world, atol = 1e-5)
-    with pytest.raises(BadView, match = r'synthetic-1: must have the views that the index names, but got none of number \[2, 9\]'):
+    with pytest.raises(BadView, match = r'synthetic-1: must have the views of the index, but got none of number \[2, 9\]'):
         views_of(read, Entry((0, 2), (9,)))
     context, target = make_index(dataset(read), num_inputs = 3, num_targets = 4, frame_distances = (6, 7))['synthetic-1']
     assert {*context, *target} == {0, 1, 3, 4, 5, 6, 7}

@@ -155,12 +155,12 @@ def test_all_sets_of_all_folders(here, capsys):
     assert report['sets']['more'] == report['sets']['small'] != report['sets']['large']
     assert json.loads((here / 'out' / REPORT).read_text()) == json.loads(json.dumps(report))
 
-    for method, figures in dict(report['baselines'], model = report['figures']).items():
+    for method, figures in dict(report['baselines'], model = report['metrics']).items():
         means = [sum(view[method]['psnr'] for view in record['views']['2']) / len(record['views']['2']) for record in report['per_scene']]
         assert figures['psnr'] == pytest.approx(sum(means) / 3)
 
     said = capsys.readouterr().out
-    assert f'{report["figures"]["psnr"]:.2f} / {report["figures"]["ssim"]:.3f}' in said
+    assert f'{report["metrics"]["psnr"]:.2f} / {report["metrics"]["ssim"]:.3f}' in said
     assert all(word in said for word in ('mean of 3 sets', 'plane sweep', 'blurred mean', 'copied', 'large', 'by the truth', '3 sets evaluated, 0 missing'))
 
 
@@ -176,7 +176,7 @@ def test_the_page_shows_the_worst_sets_first(here):
         assert f'src="{picture["file"]}"' in page
         assert load_image(here / 'out' / picture['file']).shape == (3, 16, 5 * 16 + 4 * 4)    # two inputs, sweep, model, truth, and gaps
 
-    assert all(word in page for word in (report['weights'], 'plane sweep', 'truth', 'input 2', f'{report["figures"]["psnr"]:.2f}'))
+    assert all(word in page for word in (report['weights'], 'plane sweep', 'truth', 'input 2', f'{report["metrics"]["psnr"]:.2f}'))
 
 
 def test_names_are_escaped_on_the_page(here):
@@ -191,9 +191,9 @@ def test_numbers_of_inputs_are_compared_over_the_sets_that_have_so_many(here, ca
     report = evaluate(config(here, num_inputs = (2, 3, 8), max_views = 1))    # the small set has 7 others
     assert report['num_inputs'] == 2
     assert report['by_inputs']['sets'] == 1
-    assert list(report['by_inputs']['figures']) == ['2', '3', '8']
-    assert report['by_inputs']['figures']['2']['model'] == {figure: value for figure, value in report['sets']['large']['model'].items()}
-    assert '1 sets that have so many' in capsys.readouterr().out
+    assert list(report['by_inputs']['metrics']) == ['2', '3', '8']
+    assert report['by_inputs']['metrics']['2']['model'] == {figure: value for figure, value in report['sets']['large']['model'].items()}
+    assert '1 sets with enough photos' in capsys.readouterr().out
 
     with pytest.warns(UserWarning, match = 'skipped small: .*rendered from 8 others, but got 7 views'):
         report = evaluate(config(here, num_inputs = (8,), max_views = 1, out = here / 'eight', allow_missing = True))
@@ -230,7 +230,7 @@ def test_stopped_work_resumes(here, monkeypatch):
     assert evaluate(config(here))['per_scene'][0] == whole['per_scene'][0]
     assert sets[3:] == ['small']
 
-    with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*max_views None instead of 1'):
+    with pytest.raises(ValueError, match = 'out: must be a new folder, or one with the same settings, but got .*max_views None instead of 1'):
         evaluate(config(here, max_views = 1))
     assert len(evaluate(config(here, max_views = 1, overwrite = True))['per_scene'][0]['views']['2']) == 1
 
@@ -302,7 +302,7 @@ def test_names_that_two_folders_have_get_their_paths(here):
     assert list(read_sets(dict(sets = open_dataset(here / 'sets')), Problems())[0]) == ['deep/small', 'large', 'small']
     for name in 'ab':
         write_chunks([synthetic_scene(0, num_views = 3, image_size = 8)], here / 'chunks' / name)
-    with pytest.raises(ValueError, match = 'data: must have sets of different names, but got sets/synthetic-0 twice'):
+    with pytest.raises(ValueError, match = 'data: must have sets with unique names, but got sets/synthetic-0 twice'):
         read_sets(dict(sets = open_dataset(here / 'chunks')), Problems())
 
 
@@ -365,7 +365,7 @@ def record(scene, *psnrs, blur = 15., counts = ('3',)):
 
 def test_each_set_counts_once():
     found = summary([record('a', 10., 20.), record('b', 30.)], (3,), 3)
-    assert found['figures'] == dict(psnr = 22.5, ssim = 0.5)
+    assert found['metrics'] == dict(psnr = 22.5, ssim = 0.5)
     assert found['baselines']['blur'] == dict(psnr = 15., ssim = 0.5)
     assert (found['sets']['a']['model']['psnr'], found['sets']['a']['views'], found['by_inputs']) == (15., 2, None)
     assert found['below_blurred_mean'] == {}
@@ -382,4 +382,4 @@ def test_the_table_by_inputs_has_a_row_for_each_number():
     found = summary([record('a', 10., counts = ('2', '8')), record('b', 30., counts = ('2',))], (2, 8), 2)
     assert [row[1] for row in input_rows(found)] == ['inputs', '2', '8']
     assert found['by_inputs']['sets'] == 1
-    assert found['figures']['psnr'] == 20
+    assert found['metrics']['psnr'] == 20

@@ -98,7 +98,7 @@ def test_what_is_made_with_it_lies_here(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_is_an_error_that_names_it():
-    with pytest.raises(ValueError, match = rf"must be a folder that is there, one of \['{PHOTOS}', '{SOLIDS}'\], or a hub id"):
+    with pytest.raises(ValueError, match = rf"must be an existing folder, one of \['{PHOTOS}', '{SOLIDS}'\], or a hub id"):
         LVSM.from_pretrained('solid')
 
 
@@ -118,7 +118,7 @@ def test_the_demo_shows_an_orbit_and_a_comparison(tmp_path, capsys):
 @pytest.mark.parametrize('told, message', [
     (['--scenes', '1', '1000'], r'scenes: must be numbers from 0 up to below 1000, but got \(1, 1000\)'),
     (['--frames', '0'], 'frames: must be at least 1, but got 0'),
-    (['--device', 'abacus'], 'device: must be a device that is here, but got abacus'),
+    (['--device', 'abacus'], 'device: must be an available device, but got abacus'),
 ])
 def test_mistakes_are_named(told, message, tmp_path, monkeypatch):
     monkeypatch.setattr('sys.argv', ['lvsm', 'demo', '--out', str(tmp_path), *told])

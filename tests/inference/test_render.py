@@ -87,7 +87,7 @@ def test_frames_that_are_there_are_not_rendered_again(here):
     assert (load_image(render(config(here, chunk_size = 1))[2]) - whole[2]).abs().max() < 0.005
     assert {name for name, time in times_of(frames).items() if time != before[name]} == {'00002.png'}
 
-    with pytest.raises(ValueError, match = 'out: must be a new folder, or one of the same work, but got .*inputs'):
+    with pytest.raises(ValueError, match = 'out: must be a new folder, or one with the same settings, but got .*inputs'):
         render(config(here, inputs = (0, 1)))
     render(config(here, inputs = (0, 1), overwrite = True))
     assert not set(before.values()) & set(times_of(frames).values())

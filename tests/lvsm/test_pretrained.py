@@ -353,7 +353,7 @@ def test_broken_folders_are_named(tmp_path):
     (tmp_path / 'model.safetensors').unlink()
     with pytest.raises(ValueError, match = r"folder_or_hub_id: .* without \['model.safetensors'\]"):
         LVSM.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match = 'folder_or_hub_id: must be a folder that is there, one of .*, or a hub id'):
+    with pytest.raises(ValueError, match = 'folder_or_hub_id: must be an existing folder, one of .*, or a hub id'):
         LVSM.from_pretrained(tmp_path / 'nowhere')
 
 
@@ -387,7 +387,7 @@ def test_what_json_cannot_say_is_not_saved(tmp_path):
 def test_a_save_onto_a_full_disk_leaves_the_old_model(tmp_path):
     model = tiny_model()
     model.save_pretrained(tmp_path)
-    with full_disk(10_000), pytest.raises(OSError, match = 'model.safetensors: must be written whole'):
+    with full_disk(10_000), pytest.raises(OSError, match = 'model.safetensors: must be written completely'):
         tiny_model().save_pretrained(tmp_path)
     assert torch.equal(LVSM.from_pretrained(tmp_path).to_pixels.weight, model.to_pixels.weight)
     assert not list(tmp_path.glob('.*'))
@@ -445,7 +445,7 @@ def test_weights_are_read_into_a_type_and_onto_a_device(tmp_path, argument):
 
 def test_a_type_that_comes_twice_and_a_device_that_is_none_are_named(tmp_path):
     tiny_model().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match = 'torch_dtype: must be left out where dtype is given'):
+    with pytest.raises(ValueError, match = 'torch_dtype: must be omitted if dtype is given'):
         LVSM.from_pretrained(tmp_path, dtype = torch.float16, torch_dtype = torch.float16)
     with pytest.raises(ValueError, match = 'device'):
         LVSM.from_pretrained(tmp_path, device = 'nonsense')

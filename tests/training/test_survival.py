@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_the_last_state_whole(tmp_path):
     child.start()
     child.join()
     said = (config.out / 'said').read_text()
-    assert 'must be written whole' in said
+    assert 'must be written completely' in said
     assert 'GB are free there' in said
     assert 'what was there before is as it was' in said
     assert not list(config.out.rglob('*.partial*'))

@@ -396,9 +396,9 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, trained):
 
 
 def test_a_device_that_is_not_here_is_named(tmp_path):
-    with pytest.raises(ValueError, match = 'device: must be a device that is here, but got nonsense'):
+    with pytest.raises(ValueError, match = 'device: must be an available device, but got nonsense'):
         train(TrainConfig(out = tmp_path / 'run', **{**TINY, 'device': 'nonsense'}))
-    with pytest.raises(ValueError, match = 'device: must be a device that is here, but got nonsense'):
+    with pytest.raises(ValueError, match = 'device: must be an available device, but got nonsense'):
         pick_device('nonsense')
     assert pick_device('cpu').type == 'cpu'
 

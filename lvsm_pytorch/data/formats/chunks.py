@@ -1,8 +1,7 @@
-"""RealEstate10K and ACID as pixelSplat has them: `.torch` files of some dozens of scenes each, and an `index.json` that says which scene is where.
+"""RealEstate10K and ACID in pixelSplat's format: `.torch` files of some dozens of scenes, and an `index.json` from scenes to files.
 
 A file is a list of dicts: `key`, `timestamps` (v), `cameras` (v 18: fx fy cx cy as fractions of width and height, two unused, and world
-to camera 3 × 4, OpenCV axes) and `images`, the encoded bytes of a JPEG each. Files are mapped into memory: of a scene, the images that are
-used are read and decoded, and no others.
+to camera 3 × 4, OpenCV axes) and `images`, the bytes of JPEGs. Files are memory-mapped: only the images that are used are read and decoded.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ FAR = 1000.
 
 
 class Chunks:
-    """The scenes of a folder of `.torch` files, by number; those of one file follow each other.
+    """The scenes of a folder of `.torch` files, by number, file by file.
 
-    The index says how many scenes a file has; without one, files are opened once to count. What can't be used is noted in `problems`.
+    The index has the number of scenes of a file; without one, files are opened once to count. Invalid scenes are recorded in `problems`.
 
     Raises:
-        ValueError: For an index that is broken or names files that are not there, and where no file can be read.
+        ValueError: For a broken index, an index with missing files, and if no file can be read.
     """
 
     format = 'RealEstate10K chunks'
@@ -55,7 +54,7 @@ class Chunks:
         return len(self.places)
 
     def group(self, index: int) -> str:
-        """The file of a scene: scenes of one are read faster one after the other."""
+        """File of a scene. Reading scenes of one file in a row is faster."""
         return self.places[index][0].name
 
     def name(self, index: int) -> str:
@@ -68,17 +67,17 @@ class Chunks:
         return f'{path}, scene {position}'
 
     def __getitem__(self, index: int) -> Scene:
-        """The scene of a number.
+        """Reads a scene.
 
         Raises:
-            BadView: For a scene that can't be used.
+            BadView: For an invalid scene.
         """
         path, position = self.places[index]
         where = self.label(index)
         content = self.content(path)
 
         if position >= len(content):
-            fail(where, f'must be there, as {INDEX} says', f'{len(content)} scenes', 'Make the index anew.', BadView)
+            fail(where, f'must exist, because {INDEX} lists it', f'{len(content)} scenes', 'Write the index again.', BadView)
 
         return read_example(where, content[position], self.problems)
 
@@ -93,12 +92,12 @@ class Chunks:
             index = json.loads((folder / INDEX).read_text(encoding = 'utf-8-sig'))
             names = list(index.values())
         except (OSError, ValueError, AttributeError) as error:
-            raise ValueError(f'{folder / INDEX}: must be a JSON object of scenes and their files, but got {error}. Make it anew, or take it away.') from error
+            raise ValueError(f'{folder / INDEX}: must be a JSON object of scenes and their files, but got {error}. Write it again, or remove it.') from error
 
         missing = sorted(set(map(str, names)) - {path.name for path in files})
 
         if missing:
-            fail(str(folder / INDEX), 'must name files that are beside it', missing[:3], 'Copy them there, or take the index away.')
+            fail(str(folder / INDEX), 'must list files in its folder', missing[:3], 'Copy them there, or remove the index.')
 
         return {path: count for path in files if (count := names.count(path.name))}
 
@@ -132,9 +131,9 @@ def read_example(where: str, example: dict[str, Any], problems: Problems) -> Sce
     size = next((size for image in images if (size := size_of(image)) is not None), None)
 
     if size is None:
-        fail(where, 'must have at least one image that can be read', f'none of {len(images)}', 'Download it anew.', BadView)
+        fail(where, 'must have at least one image that can be read', f'none of {len(images)}', 'Download the file again.', BadView)
 
-    # all cameras at once: one by one they would take longer than decoding the views that are used
+    # all cameras at once: one by one takes longer than decoding the views
 
     cameras = cameras.double()
     world_to_camera = torch.eye(4, dtype = torch.float64).repeat(len(images), 1, 1)
@@ -159,7 +158,7 @@ def read_example(where: str, example: dict[str, Any], problems: Problems) -> Sce
 
 
 def names_of_times(times: list[float]) -> list[str]:
-    """Of views, by their times, which rise: names whose order is that of the times, whether these are whole or negative or not."""
+    """Names of views from their sorted times, which may be negative or fractional. The order of the names is that of the times."""
     if all(float(time).is_integer() and time >= 0 for time in times):
         return [f'{int(time):012d}' for time in times]
 
@@ -167,14 +166,14 @@ def names_of_times(times: list[float]) -> list[str]:
 
 
 def are_usual(cameras: Tensor) -> Tensor:
-    """Which of (v 4), fx fy cx cy as fractions, may be of a pinhole: (v) bool. `check_camera` says what is wrong with the others."""
+    """Whether intrinsics (v 4), fx fy cx cy as fractions, are plausible: (v) bool. `check_camera` raises the error for the others."""
     focal, centre = cameras[:, :2], cameras[:, 2:]
     is_narrow = 2 * torch.atan(0.5 / focal[:, 0]).rad2deg() <= WIDEST_VIEW
     return cameras.isfinite().all(dim = 1) & (focal > 0).all(dim = 1) & (centre > 0).all(dim = 1) & (centre < 1).all(dim = 1) & is_narrow
 
 
 def intrinsics_of(cameras: Tensor, size: tuple[int, int]) -> Tensor:
-    """(v 18) -> (v 3 3) in pixels of images of `size` (height, width)."""
+    """Intrinsics (v 3 3) in pixels of images of `size` (height, width), from cameras (v 18)."""
     height, width = size
     fx, fy, cx, cy = cameras[:, :4].float().unbind(dim = 1)
     intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
@@ -184,18 +183,18 @@ def intrinsics_of(cameras: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def check_camera(where: str, time: float, intrinsics: Tensor, world_to_camera: Tensor, size: tuple[int, int]) -> None:
-    """Checks what a camera is made of.
+    """Raises the error of an invalid camera.
 
     Raises:
-        BadView: That says what is wrong with it.
+        BadView: Always.
     """
     check_pose(where, world_to_camera)
 
     if not math.isfinite(time):
-        fail(where, 'must have a finite time', time, 'Take it out.', BadView)
+        fail(where, 'must have a finite time', time, 'Remove the view.', BadView)
 
     check_intrinsics(where, intrinsics, size)
-    fail(where, 'must have a camera that a pinhole may have', intrinsics.tolist(), 'fx, fy, cx and cy are fractions of width and height.', BadView)
+    fail(where, 'must have a plausible pinhole camera', intrinsics.tolist(), 'fx, fy, cx and cy are fractions of width and height.', BadView)
 
 
 def size_of(image: Any) -> tuple[int, int] | None:
@@ -213,23 +212,23 @@ def bytes_of(image: Any) -> bytes:
 
 
 class ChunkImage(ImageFile):
-    """The bytes of an image file, in a tensor that is mapped from a chunk's file."""
+    """An image file as bytes in a memory-mapped tensor."""
 
     def content(self) -> bytes:
         return bytes_of(self.source)
 
 
 def write_chunks(scenes: list[Scene], folder: Path, *, scenes_per_file: int = 50, with_index: bool = True) -> None:
-    """Writes scenes as files of JPEGs, and their index.
+    """Writes scenes as `.torch` files with JPEGs, and their index.
 
     Raises:
-        ValueError: Where there is such a file already, and for names that come twice.
+        ValueError: If the folder has `.torch` files, or if names are not unique.
     """
     if any(folder.glob('*.torch')):
         fail('folder', 'must have no .torch files yet', folder, 'Choose another folder.')
 
     if len({scene.name for scene in scenes}) < len(scenes):
-        fail('scenes', 'must have names of their own', [scene.name for scene in scenes], 'They are the keys of the index.')
+        fail('scenes', 'must have unique names', [scene.name for scene in scenes], 'They are the keys of the index.')
 
     folder.mkdir(parents = True, exist_ok = True)
     index = {}
@@ -257,7 +256,7 @@ def example_of(scene: Scene) -> dict[str, Any]:
 
     rows = torch.tensor(cameras, dtype = torch.float64)
 
-    # float32, as pixelSplat has them, unless the world is so far from its origin that its digits would be lost
+    # float32, as in pixelSplat, except far from the origin of the world, where it is too coarse
 
     far = float(rows[:, 6:].abs().max()) > FAR
     return dict(key = scene.name, url = '', timestamps = torch.arange(len(images)), cameras = rows if far else rows.float(), images = images)

@@ -1,7 +1,6 @@
 """COLMAP sparse models, through pycolmap: binary and text, with and without rigs and frames.
 
-Poses are world to camera, OpenCV axes; pixel centres lie at +0.5, as here. A camera that distorts is made a pinhole by COLMAP's own
-undistortion.
+Poses are world to camera, OpenCV axes; pixel centres lie at +0.5, as in this library. Images with lens distortion are undistorted by COLMAP.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from lvsm_pytorch.files import check_free
 from lvsm_pytorch.geometry.cameras import pose as pose_of
 from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_to_quaternion
 
-# where a model may be in a folder, and its images beside it
+# folders that may have a model, relative to that of the dataset
 
 MODELS = ('', 'sparse', 'colmap/sparse')
 
-# of sides of a photo, how far beyond them its pinhole may look: COLMAP finds it by steps
+# tolerance for the corners of the pinhole image, as a share of the sides of the photo: COLMAP determines them in steps
 
 AT_EDGE = 0.05
 
@@ -47,7 +46,7 @@ def pycolmap():
 
 
 def model_folder(folder: Path) -> Path | None:
-    """Where the model of a folder is, if there is one: of several that COLMAP made of the same photos, the one with most images."""
+    """Folder of the COLMAP model of a dataset; of several models, the one with most images. None without a model."""
     for name in MODELS:
         models = models_in(folder / name)
 
@@ -58,7 +57,7 @@ def model_folder(folder: Path) -> Path | None:
 
 
 def models_in(folder: Path) -> dict[Path, int]:
-    """Models in a folder itself and, where COLMAP makes several (`sparse/0`, `sparse/1`, ..), in those in it, with their numbers of images."""
+    """Models in a folder and, if it is `sparse`, in its numbered subfolders (`sparse/0`, `sparse/1`, ..), with their numbers of images."""
     numbered = sorted(each for each in folder.iterdir() if each.name.isdigit() and each.is_dir()) if folder.name == 'sparse' and folder.is_dir() else []
     return {each: num_images(each) for each in (folder, *numbered) if is_model(each)}
 
@@ -68,44 +67,44 @@ def is_model(folder: Path) -> bool:
 
 
 def num_images(model: Path) -> int:
-    """Registered images, as the file says; 0 where it can't be read."""
+    """Number of registered images in the file of a model; 0 for a broken file."""
     try:
         if (model / 'images.bin').is_file():
             with open(model / 'images.bin', 'rb') as file:
                 return int.from_bytes(file.read(8), 'little')
 
         with open(model / 'images.txt', encoding = 'utf-8-sig') as file:
-            return (sum(not line.startswith('#') for line in file) + 1) // 2  # two lines each
+            return (sum(not line.startswith('#') for line in file) + 1) // 2  # two lines an image
     except (OSError, ValueError):
         return 0
 
 
 def read_colmap(folder: Path, problems: Problems | None = None, name: str | None = None) -> Scene:
-    """The scene of a folder with a model in it or in `sparse`, and `images`. Images are decoded, and undistorted, when they are loaded.
+    """Reads a scene from a folder with a model, in it or in `sparse`, and `images`. Images are decoded and undistorted when loaded.
 
-    Images that were not registered are left out; those that are missing or broken are skipped, and noted in `problems`. Of several models
-    the largest is read, with a warning that names the others.
+    Unregistered images are not used. Missing and broken images are skipped and recorded in `problems`. Of several models the largest is read,
+    with a warning that lists the others.
 
     Args:
         folder: The folder.
-        problems: Where to note what is skipped.
-        name: Of the scene. Left out, the folder's.
+        problems: Records skipped images.
+        name: Name of the scene. By default that of the folder.
 
     Raises:
-        ValueError: For a model that can't be read.
-        BadView: Where no view is left, saying why.
+        ValueError: For a broken model.
+        BadView: If no view is valid.
     """
     problems = Problems() if problems is None else problems
     model = model_folder(folder)
 
     if model is None:
-        fail('data', 'must be a folder with a COLMAP model', folder, 'It has cameras, images and points3D, as .bin or .txt, in it or in sparse/0.')
+        fail('data', 'must be a folder with a COLMAP model', folder, 'A model is cameras, images and points3D, as .bin or .txt, in the folder or in sparse/0.')
 
     others = {each: count for each, count in models_in(model.parent if model.name.isdigit() else model).items() if each != model}
 
     if others:
         named = ', '.join(f'{each} with {count}' for each, count in others.items())
-        warnings.warn(f'{model} with {num_images(model)} images is read, and not {named}', stacklevel = 2)
+        warnings.warn(f'{model} with {num_images(model)} images is read; not read: {named}', stacklevel = 2)
 
     reconstruction = read_model(model)
     sizes = StoredSizes()
@@ -117,14 +116,14 @@ def read_colmap(folder: Path, problems: Problems | None = None, name: str | None
 
 
 def read_model(model: Path):
-    """A pycolmap.Reconstruction.
+    """Reads a pycolmap.Reconstruction.
 
     Raises:
-        ValueError: For what is none.
+        ValueError: For a broken model.
     """
     texts = [] if any(model.glob('*.bin')) else [path for path in model.glob('*.txt') if path.read_bytes().startswith(BOM_UTF8)]
 
-    if texts:  # editors write byte order marks, which COLMAP takes for numbers
+    if texts:  # editors write byte order marks, which COLMAP can't parse
         with TemporaryDirectory() as copy:
             for path in model.glob('*.txt'):
                 (Path(copy) / path.name).write_bytes(path.read_bytes().removeprefix(BOM_UTF8))
@@ -134,7 +133,7 @@ def read_model(model: Path):
     try:
         return pycolmap().Reconstruction(str(model))
     except (RuntimeError, ValueError, OSError, IndexError) as error:
-        raise ValueError(f'{model}: must be a COLMAP model, but got {error}. Write it anew.') from error
+        raise ValueError(f'{model}: must be a COLMAP model, but got {error}. Write it again.') from error
 
 
 def read_image(where: str, folder: Path, model: Path, image, sizes: StoredSizes) -> View:
@@ -159,25 +158,25 @@ def read_image(where: str, folder: Path, model: Path, image, sizes: StoredSizes)
 
 
 def undistorted(where: str, camera):
-    """The pinhole of a camera.
+    """The pinhole camera of the undistorted image.
 
     Raises:
-        BadView: For one that shows what no pinhole does: pixels that are seen along no ray, or not in front.
+        BadView: For a camera that no pinhole can represent: pixels without a ray, or with one that does not point forward.
     """
     try:
         pinhole = pycolmap().undistort_camera(pycolmap().UndistortCameraOptions(), camera)
     except (RuntimeError, ValueError) as error:
-        raise BadView(f'{where}: must be of a camera that COLMAP undistorts, but got {camera.model_name}: {error}. Cut pinhole views out of it first.') from error
+        raise BadView(f'{where}: must have a camera that COLMAP can undistort, but got {camera.model_name}: {error}. Crop pinhole views out of it first.') from error
 
     check_unfolds(where, camera, pinhole)
     return pinhole
 
 
 def check_unfolds(where: str, camera, pinhole) -> None:
-    """That rays are the farther from the middle the farther pixels are, as far as the middles of the edges, and that what the pinhole shows is on the photo.
+    """Checks that distortion is monotonic, from the principal point to the middles of the edges, and that the pinhole image lies on the photo.
 
     Raises:
-        BadView: Where that is not so.
+        BadView: If not.
     """
     import numpy as np
 
@@ -190,8 +189,8 @@ def check_unfolds(where: str, camera, pinhole) -> None:
     on_photo = np.asarray(camera.img_from_cam(np.concatenate((rays, np.ones((4, 1))), axis = 1)))
 
     if not ((np.diff(distance, axis = 1) > 0).all() and (on_photo > -AT_EDGE * size).all() and (on_photo < (1 + AT_EDGE) * size).all()):
-        fail(where, 'must have distortion that unfolds its image, and less than 180 degrees', f'{camera.model_name} with {camera.params_to_string()} in an image of {camera.width} × {camera.height}',
-             'Calibrate it anew, or cut pinhole views out of it first.', BadView)
+        fail(where, 'must have distortion that is monotonic over its image, and less than 180 degrees', f'{camera.model_name} with {camera.params_to_string()} in an image of {camera.width} × {camera.height}',
+             'Calibrate the camera again, or crop pinhole views out of the images first.', BadView)
 
 
 def load_undistorted(path: Path, camera) -> Tensor:
@@ -207,7 +206,7 @@ def undistorted_by_colmap(image: Tensor, camera) -> Tensor:
 
 @dataclass(frozen = True)
 class ColmapUndistorted(ImageFile):
-    """An image file with its lens undone: camera and pinhole are pycolmap's, of the whole image."""
+    """An image file that is undistorted when loaded. camera and pinhole are pycolmap's, for the full size."""
     camera: Any = None
     pinhole: Any = None
 
@@ -219,7 +218,7 @@ class ColmapUndistorted(ImageFile):
         return undistorted_by_colmap(super().__call__(), self.camera)
 
     def reduced(self, intrinsics: Tensor, at_least: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """As COLMAP does it for the whole image: what a pixel of the pinhole's shows is looked up, bilinearly, where the camera sees its ray."""
+        """Undistorts a downscaled image as COLMAP does the full one: each pixel of the pinhole is sampled bilinearly where the camera projects its ray."""
         import numpy as np
 
         image, smaller = super().reduced(torch.eye(3), at_least)
@@ -234,25 +233,25 @@ class ColmapUndistorted(ImageFile):
 
 
 def image_path(where: str, folder: Path, model: Path, name: str) -> Path:
-    """In `images` of the folder, or in a smaller copy of it, or beside the model."""
+    """Path of an image: in `images` of the folder, in a downscaled copy of it, or beside the model."""
     roots = dict.fromkeys((folder, model, *model.parents[:2]))
     folders = [root / images for root in roots for images in ('images', 'images_2', 'images_4', 'images_8', 'input')]
     paths = [path_inside(images, name) for images in folders]
 
     if any(path is None for path in paths):
-        fail(where, 'must have its image inside of the folder of images', name, 'Move the image there, and name it relative to that.', BadView)
+        fail(where, 'must have its image inside the folder of images', name, 'Move the image there, and make its name relative to that folder.', BadView)
 
     first, *_ = inside = [path for path in paths if path is not None]
     found = next((path for path in inside if path.is_file()), None)
 
     if found is None:
-        fail(where, 'must name an image that exists', name, f'{looked_for(first)} And beside the model.', BadView)
+        fail(where, 'must name an image that exists', name, f'{looked_for(first)} Nor is it beside the model.', BadView)
 
     return found
 
 
 def rigid_inverse(camera_to_world: Tensor) -> Tensor:
-    """World to camera (4 4), float64, with the rotation that COLMAP's quaternion will be: of a world far from its origin, its rounding is metres."""
+    """World to camera (4 4), float64, with the rotation as rounded by COLMAP's quaternion: far from the origin of the world, this rounding is metres."""
     rotation = quaternion_to_rotation(rotation_to_quaternion(camera_to_world[:3, :3])).mT
     return pose_of(rotation, -rotation @ camera_to_world[:3, 3])
 
@@ -261,7 +260,7 @@ def write_colmap(scene: Scene, folder: Path) -> None:
     """Writes a scene as PNG images and a binary model in `sparse/0`, with a PINHOLE camera for each view and no points.
 
     Raises:
-        ValueError: Where there is a model already, and for images in the folder that it would replace.
+        ValueError: If the folder has a model, or if images would be replaced.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What all readers check: paths as other tools write them, intrinsics that can be of the image, frames of which some are bad."""
+"""Checks that all readers share: paths written by other tools, plausible intrinsics, invalid frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.errors import fail
 
-# degrees: a pinhole's image of a wider view is nearly all border
+# degrees; wider pinhole images are nearly all border
 
 WIDEST_VIEW = 175.
 
@@ -24,9 +24,9 @@ Thing = TypeVar('Thing')
 # paths
 
 def path_inside(folder: Path, name: str) -> Path | None:
-    """The path of a file that is named relative to a folder, by whatever tool on whatever system.
+    """Resolves a path relative to a folder, with forward or back slashes. None for a path that leaves the folder as it is written (`..`, absolute).
 
-    Links are followed wherever they lead, since who owns the folder made them. What leads out of it as it is written (`..`, absolute) is None.
+    Symbolic links are followed, because the owner of the folder made them.
     """
     folder = Path(os.path.abspath(folder))
     path = Path(os.path.normpath(folder / name))
@@ -38,13 +38,13 @@ def path_inside(folder: Path, name: str) -> Path | None:
 
 
 def looked_for(path: Path) -> str:
-    """What is to be said of a file that is not there: where it was looked for, or which link leads nowhere."""
+    """Sentence for the error about a missing file: its path, or the broken link on the way."""
     broken = next((each for each in (path, *path.parents) if each.is_symlink() and not each.exists()), None)
     return f'Looked for {path}.' if broken is None else f'{broken} is a link to {os.readlink(broken)}, which is not there.'
 
 
 def name_inside(folder: Path, path: Path) -> str:
-    """Of a file that `path_inside` found: relative to the folder, with slashes."""
+    """Path of a file from `path_inside`, relative to the folder, with forward slashes."""
     folder = Path(os.path.abspath(folder))
     return path.relative_to(folder if path.is_relative_to(folder) else folder.resolve()).as_posix()
 
@@ -52,10 +52,10 @@ def name_inside(folder: Path, path: Path) -> str:
 # intrinsics
 
 def check_intrinsics(where: str, intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
-    """Intrinsics (3 3) that can be of an image of `size` (height, width), whose principal point is inside it.
+    """Checks that intrinsics (3 3) are plausible for an image of `size` (height, width), and returns them.
 
     Raises:
-        BadView: For others, that says what they seem to be of.
+        BadView: For implausible ones, with the likely cause.
     """
     height, width = size
     (fx, _, cx), (_, fy, cy), _ = intrinsics.tolist()
@@ -69,38 +69,38 @@ def check_intrinsics(where: str, intrinsics: Tensor, size: tuple[int, int]) -> T
         fail(where, f'must have intrinsics in pixels of its image, {width} × {height}', got, 'They seem to be fractions of the image: multiply fx and cx by its width, fy and cy by its height.', BadView)
 
     if not (0 < cx < width and 0 < cy < height):
-        fail(where, f'must have its principal point inside of its image, {width} × {height}', got, 'They seem to be intrinsics of another size of it: say which (w and h), or scale them.', BadView)
+        fail(where, f'must have its principal point inside its image, {width} × {height}', got, 'They seem to belong to another size of the image: add that size (w and h), or scale them.', BadView)
 
     angle = math.degrees(math.atan(cx / fx) + math.atan((width - cx) / fx))
 
     if angle > WIDEST_VIEW:
-        fail(where, f'must be less than {WIDEST_VIEW:.0f} degrees wide, as pinholes are', f'{angle:.1f}, by {got} in an image of {width} × {height}', 'Are they in pixels of the image?', BadView)
+        fail(where, f'must be less than {WIDEST_VIEW:.0f} degrees wide, as pinhole cameras are', f'{angle:.1f}, from {got} in an image of {width} × {height}', 'Are they in pixels of the image?', BadView)
 
     return intrinsics
 
 
 def check_resolution(where: str, intrinsics: Tensor, sizes: Sequence[tuple[int, int]]) -> None:
-    """That a scene's intrinsics (n 3 3) are not all those of images at a half or less of these sizes (height, width).
+    """Checks that the intrinsics (n 3 3) of a scene are not those of images downscaled by 2, 4 or 8 from `sizes` (height, width).
 
     Raises:
-        BadView: Where that is not so.
+        BadView: If they are.
     """
     across = intrinsics[:, :2, 2].double() / torch.tensor(sizes, dtype = torch.float64).flip(-1)
     middle = across.quantile(0.5, dim = 0)
 
     for factor in (2, 4, 8):
         if ((middle * 2 * factor - 1).abs() < 0.04).all():
-            fail(where, 'must have intrinsics of its images as they are', f'principal points at 1/{2 * factor} of width and height, as of images {factor} times smaller',
-                 'Say the size that they are of (w and h), or scale them.', BadView)
+            fail(where, 'must have intrinsics of its images at their stored size', f'principal points at 1/{2 * factor} of width and height, as of images {factor} times smaller',
+                 'Add the size that they belong to (w and h), or scale them.', BadView)
 
 
-# frames of which some are bad
+# invalid frames
 
 def usable(where: str, problems: Problems, readers: dict[str, Callable[[], Thing]]) -> dict[str, Thing]:
-    """What the readers of frames give, by their names. Bad ones are skipped and noted; where all are, that is one error.
+    """Calls the reader of each frame and returns the results by name. Invalid frames are skipped and recorded in `problems`.
 
     Raises:
-        BadView: Where none is left.
+        BadView: If no frame is valid.
     """
     def attempt(name: str, read: Callable[[], Thing]) -> Thing | str:
         try:

@@ -1,9 +1,9 @@
 """transforms.json folders: nerfstudio, instant-ngp, Blender, DL3DV.
 
-A JSON file beside the images says of each its camera to world (4 4, OpenGL axes) and, for it or for all, fl_x, fl_y, cx, cy, w, h in
-pixels or Blender's camera_angle_x in radians; and how its lens distorts: k1 k2 k3 p1 p2 as OpenCV has them, or k1 … k4 of a fisheye.
-Pixel centres lie at +0.5. Blender has a file each for train, val and test. Where images are there in a smaller size alone, as in
-DL3DV (`images_4` for `images`), those are taken.
+A JSON file beside the images has the camera-to-world matrix (4 4, OpenGL axes) of each image; for each image or for all of them fl_x, fl_y,
+cx, cy, w, h in pixels or Blender's camera_angle_x in radians; and lens distortion, OpenCV's k1 k2 k3 p1 p2 or k1 … k4 of a fisheye. Pixel
+centres lie at +0.5. Blender has one file for each of train, val and test. If images exist in a smaller size only, as in DL3DV (`images_4` for
+`images`), these are read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lvsm_pytorch.geometry.conventions import opencv_to_opengl, opengl_to_opencv
 FILE = 'transforms.json'
 SPLITS = tuple(f'transforms_{split}.json' for split in ('train', 'val', 'test'))
 
-# what else a camera may be called: instant-ngp says nothing but is_fisheye, nerfstudio the name
+# names of camera models in nerfstudio; instant-ngp has the flag is_fisheye only
 
 FISHEYES = ('OPENCV_FISHEYE', 'FISHEYE')
 PINHOLES = ('PINHOLE', 'SIMPLE_PINHOLE', 'OPENCV', 'PERSPECTIVE', 'SIMPLE_RADIAL', 'RADIAL', 'FULL_OPENCV')
@@ -41,7 +41,7 @@ FISHEYE_ORDER = ('k1', 'k2', 'k3', 'k4')
 
 
 def transforms_files(path: Path) -> list[Path]:
-    """The JSON files of a folder that this format has; of a JSON file, itself."""
+    """JSON files of this format in a folder; a JSON file itself."""
     if path.is_file():
         return [path] if path.suffix == '.json' else []
 
@@ -52,19 +52,19 @@ def transforms_files(path: Path) -> list[Path]:
 
 
 def read_transforms(path: Path, problems: Problems | None = None, name: str | None = None) -> Scene:
-    """The scene of a folder with a `transforms.json`, or one each for train, val and test, or of such a file. Images are decoded when they are loaded.
+    """Reads a scene from a folder with `transforms.json`, or with one file for each of train, val and test, or from such a file. Images are decoded when loaded.
 
-    Frames whose image is missing or broken, whose camera can't be of it, or whose pose is none, are skipped, and noted in `problems`. What is
-    there twice counts once. Frames of `transforms_val` and `transforms_test`, and those in `val_filenames` and `test_filenames`, are held out.
+    Frames with a missing or broken image, implausible intrinsics or an invalid pose are skipped and recorded in `problems`. Duplicates count
+    once. Frames of `transforms_val` and `transforms_test`, and those in `val_filenames` and `test_filenames`, are held out.
 
     Args:
         path: The folder or the file.
-        problems: Where to note what is skipped.
-        name: Of the scene. Left out, the folder's.
+        problems: Records skipped frames.
+        name: Name of the scene. By default that of the folder.
 
     Raises:
-        ValueError: For what is broken, naming the file.
-        BadView: Where no frame is left, saying why.
+        ValueError: For a broken file.
+        BadView: If no frame is valid.
     """
     problems = Problems() if problems is None else problems
     folder = path if path.is_dir() else path.parent
@@ -90,7 +90,7 @@ def read_transforms(path: Path, problems: Problems | None = None, name: str | No
         before = by_name.setdefault(view.name, view)
 
         if before is not view and not torch.allclose(before.camera_to_world, view.camera_to_world, rtol = 1e-4, atol = 1e-6):
-            problems.skip(where, f'{view.name} is there twice, with different poses. The first is taken')
+            problems.skip(where, f'{view.name} is listed twice with different poses; the first is used')
 
     check_resolution(str(path), torch.stack([view.intrinsics for view in by_name.values()]), [view.size for view in by_name.values()])
     listed = {split: {views[where].name for where in of_split if where in views} for split, of_split in splits.items() if split}
@@ -108,7 +108,7 @@ def read_transforms(path: Path, problems: Problems | None = None, name: str | No
 
 
 def name_of(folder: Path, file_path: object) -> str | None:
-    """Of an image, whichever way its path is written."""
+    """Normalized name of an image from its path."""
     path = path_inside(folder, file_path) if isinstance(file_path, str) else None
     return None if path is None else name_inside(folder, path)
 
@@ -118,10 +118,10 @@ def merged(splits: dict[str, set[str]], more: dict[str, set[str]]) -> dict[str, 
 
 
 def listed_splits(file: Path, content: dict[str, Any], known: dict[str | None, str | None]) -> dict[str, set[str]]:
-    """Names of views by split, of nerfstudio's `train_filenames`, `val_filenames` and `test_filenames`.
+    """Names of views by split, from nerfstudio's `train_filenames`, `val_filenames` and `test_filenames`.
 
     Args:
-        known: Of its frames, names of the views, or None, by their paths.
+        known: Names of the views by the paths of their frames; None for skipped frames.
     """
     found = {}
 
@@ -140,7 +140,7 @@ def listed_splits(file: Path, content: dict[str, Any], known: dict[str | None, s
 
 
 def divided(where: str, names: set[str], splits: dict[str, set[str]]) -> tuple[set[str], set[str]]:
-    """Names of the views that are kept, and of those held out, by what a dataset says of its splits. No view is both trained with and held out."""
+    """Names of the views to keep and of those to hold out, from the splits of a dataset. No view is in both training and held-out views."""
     train, tests = splits.get('train', set()), splits.get('val', set()) | splits.get('test', set())
     kept = names
 
@@ -148,14 +148,14 @@ def divided(where: str, names: set[str], splits: dict[str, set[str]]) -> tuple[s
         kept = train | tests
 
         if kept < names:
-            warnings.warn(f'{where}: {len(names - kept)} of {len(names)} frames are in none of its splits, and left out', stacklevel = 2)
+            warnings.warn(f'{where}: {len(names - kept)} of {len(names)} frames are in no split and not used', stacklevel = 2)
     elif train:
         tests = names - train
 
     both = train & tests
 
     if both and len(train - tests) < 3:
-        warnings.warn(f'{where}: {len(both)} of {len(train)} training frames are held out too, which leaves none to train with: they are trained with', stacklevel = 2)
+        warnings.warn(f'{where}: {len(both)} of {len(train)} training frames are also in val or test, which leaves none to train on: they are used for training', stacklevel = 2)
         tests = tests - train
 
     return kept, tests
@@ -170,16 +170,16 @@ def read_shared(path: Path) -> dict[str, Any]:
     frames = content.get('frames')
 
     if not isinstance(frames, list) or not any(isinstance(frame, dict) for frame in frames):
-        fail(str(path), 'must have a list `frames` of at least one image', type(frames).__name__ if frames is None else frames, 'It says where each image was taken from.')
+        fail(str(path), 'must have a list `frames` of at least one image', type(frames).__name__ if frames is None else frames, 'It has the pose of each image.')
 
     return content
 
 
 def read_frame(where: str, path: Path, frame: dict[str, Any], sizes: StoredSizes) -> View:
-    """The view of a frame.
+    """Reads the view of a frame.
 
     Args:
-        frame: Its own entries over those that all frames share.
+        frame: Entries of the frame, merged over the shared ones.
     """
     name = frame.get('file_path')
 
@@ -213,7 +213,7 @@ def image_path(where: str, folder: Path, name: str) -> Path:
     if path.suffix and path.is_file():
         return path
 
-    # Blender leaves the ending out; of DL3DV smaller copies alone may be there
+    # Blender omits the suffix; DL3DV may have downscaled copies only
 
     names = [path] if path.suffix else [path, *(path.with_name(path.name + ending) for ending in ('.png', '.jpg', '.jpeg', '.JPG', '.PNG'))]
     smaller = [path.parent.with_name(f'{path.parent.name}_{factor}') / each.name for factor in (2, 4, 8) for each in names]
@@ -226,10 +226,10 @@ def image_path(where: str, folder: Path, name: str) -> Path:
 
 
 def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
-    """How the lens distorts; None for a pinhole.
+    """Reads the lens distortion; None for a pinhole.
 
     Raises:
-        ValueError: For camera models that OpenCV has no formula of.
+        BadView: For camera models without an OpenCV model.
     """
     model = frame.get('camera_model') or 'PINHOLE'
     is_fisheye = bool(frame.get('is_fisheye')) or model in FISHEYES
@@ -237,8 +237,8 @@ def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
     order = FISHEYE_ORDER if is_fisheye else OPENCV_ORDER
 
     if (model not in PINHOLES and not is_fisheye) or not set(given) <= set(order):
-        fail(where, 'must be of a pinhole, or of a lens with k1 … k6, p1, p2 or a fisheye with k1 … k4', f'camera_model {model} with {given}',
-             'Undistort the images first, for example with `colmap image_undistorter`, and write the pinhole cameras that it gives.', BadView)
+        fail(where, 'must have a pinhole camera, a lens with k1 … k6, p1, p2, or a fisheye with k1 … k4', f'camera_model {model} with {given}',
+             'Undistort the images first, for example with `colmap image_undistorter`, and use its pinhole cameras.', BadView)
 
     if is_fisheye:
         return Distortion('fisheye', tuple(given.get(key, 0.) for key in order))
@@ -247,7 +247,7 @@ def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
 
 
 def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
-    """(4 4), float64, as it stands there."""
+    """The transform_matrix (4 4), float64, OpenGL axes."""
     try:
         matrix = torch.tensor(frame.get('transform_matrix'), dtype = torch.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -263,7 +263,7 @@ def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
 
 
 def read_intrinsics(where: str, frame: dict[str, Any], size: tuple[int, int]) -> Tensor:
-    """Intrinsics (3 3) in pixels of the image as it is stored, `size` (height, width), also where the JSON says them for another size."""
+    """Intrinsics (3 3) in pixels of the stored image of `size` (height, width), scaled if the JSON has them for another size."""
     height, width = size
     stated = round(number(where, frame, 'h', height)), round(number(where, frame, 'w', width))
 
@@ -293,10 +293,10 @@ def number(where: str, frame: dict[str, Any], key: str, default: float) -> float
 
 
 def write_transforms(scene: Scene, folder: Path, *, overwrite: bool = False) -> None:
-    """Writes a scene as PNG images and a `transforms.json` with intrinsics for each frame. The JSON comes last, whole.
+    """Writes a scene as PNG images and a `transforms.json` with intrinsics for each frame. The JSON is written last, atomically.
 
     Raises:
-        ValueError: Where there is such a file already and `overwrite` is False, and for images in the folder that it would replace.
+        ValueError: If the file exists and `overwrite` is False, or if images would be replaced.
     """
     path = folder / FILE
 

@@ -1,4 +1,4 @@
-"""Photos of lenses that bend straight lines, made those of a pinhole, by OpenCV."""
+"""Undistortion of photos with OpenCV."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from lvsm_pytorch.errors import fail
 
 
 class Distortion(NamedTuple):
-    """OpenCV's models. opencv: k1 k2 p1 p2 k3 k4 k5 k6 (Brown-Conrady, rational), of which the last ones may be left out as OpenCV allows. fisheye: k1 k2 k3 k4 (Kannala-Brandt)."""
+    """A distortion model of OpenCV. opencv: k1 k2 p1 p2 k3 k4 k5 k6 (Brown-Conrady, rational); trailing coefficients are optional. fisheye: k1 k2 k3 k4 (Kannala-Brandt)."""
     model: Literal['opencv', 'fisheye']
     coefficients: tuple[float, ...]
 
 
-# radians from the axis: what a fisheye sees beyond is behind the pinhole
-
-# and of sides of a photo, how far beyond them a pinhole may look: tangential distortion is not computed
+# tolerance for the corners of the pinhole image, as a share of the sides of the photo: the check ignores tangential distortion
 
 AT_EDGE = 0.05
+
+# radians from the optical axis; a pinhole can't show more
+
 WIDEST_FISHEYE = torch.pi / 2 - 0.04
 
 
@@ -37,17 +38,17 @@ def opencv():
 
 
 def to_opencv(intrinsics: Tensor):
-    """As a float64 array. OpenCV has pixel centres at whole numbers, we have them at +0.5."""
+    """Intrinsics as a float64 array. Pixel centres lie at integers in OpenCV, at +0.5 here."""
     matrix = intrinsics.double().numpy().copy()
     matrix[:2, 2] -= 0.5
     return matrix
 
 
 def check_distortion(where: str, intrinsics: Tensor, distortion: Distortion, size: tuple[int, int], pinhole: Tensor) -> None:
-    """That what a pinhole shows is on the photo of `size` (height, width), seen along one ray each.
+    """Checks that distortion is monotonic, and that the pinhole image lies on the photo of `size` (height, width).
 
     Raises:
-        BadView: For coefficients that fold the image over, as calibrations do that were fitted in its middle alone, and for fisheyes of 180° and more.
+        BadView: For coefficients that fold the image over, as those of a calibration fitted to its middle do, and for fisheyes of 180° and more.
     """
     is_fisheye = distortion.model == 'fisheye'
     radial = _radial_fisheye if is_fisheye else _radial_opencv
@@ -57,9 +58,9 @@ def check_distortion(where: str, intrinsics: Tensor, distortion: Distortion, siz
     middles = float((torch.maximum(centre, length - centre) / focal).max())  # of edges, in focal lengths from the middle
 
     if is_fisheye and float(radial(torch.tensor([WIDEST_FISHEYE], dtype = torch.float64), distortion.coefficients)) <= middles:
-        fail(where, 'must be of a fisheye of less than 180 degrees', f'one that is wider in an image of {width} × {height}', 'No pinhole shows so much: cut pinhole views out of it first.', BadView)
+        fail(where, 'must have a fisheye of less than 180 degrees', f'a wider one in an image of {width} × {height}', 'A pinhole can not show so much: crop pinhole views out of it first.', BadView)
 
-    # how far from the middle things fall, until they come back
+    # radius in the image by radius in the scene, up to the first decrease
 
     steps = torch.linspace(0, torch.pi / 2 if is_fisheye else 8., 8001, dtype = torch.float64)
     falls = radial(steps, distortion.coefficients)
@@ -74,8 +75,8 @@ def check_distortion(where: str, intrinsics: Tensor, distortion: Distortion, siz
     is_on_photo = ((on_photo > -AT_EDGE * length) & (on_photo < (1 + AT_EDGE) * length)).all()
 
     if float(falls[last]) < middles or float(steps_of.max()) > float(steps[last]) or not is_on_photo or (pinhole[:2].diagonal() <= 0).any():
-        fail(where, 'must have distortion that unfolds its image', f'{distortion.model} {distortion.coefficients} with {focal.tolist()} in an image of {width} × {height}',
-             'Are the coefficients in the order of their names, and of this camera? Calibrate it anew, or undistort the images first.', BadView)
+        fail(where, 'must have distortion that is monotonic over its image', f'{distortion.model} {distortion.coefficients} with {focal.tolist()} in an image of {width} × {height}',
+             'Are the coefficients in the right order, and of this camera? Calibrate it again, or undistort the images first.', BadView)
 
 
 def _radial_opencv(r: Tensor, coefficients: tuple[float, ...]) -> Tensor:
@@ -90,7 +91,7 @@ def _radial_fisheye(angle: Tensor, coefficients: tuple[float, ...]) -> Tensor:
 
 
 def undistorted_intrinsics(intrinsics: Tensor, distortion: Distortion, size: tuple[int, int]) -> Tensor:
-    """Those (3 3) of the pinhole photo of the same `size` (height, width) that shows nothing beyond the distorted one."""
+    """Intrinsics (3 3) of the largest pinhole image of `size` (height, width) without pixels from outside the photo."""
     import numpy as np
 
     cv2 = opencv()
@@ -106,7 +107,7 @@ def undistorted_intrinsics(intrinsics: Tensor, distortion: Distortion, size: tup
 
 
 def undistort(image: Tensor, intrinsics: Tensor, distortion: Distortion, pinhole: Tensor) -> Tensor:
-    """The photo (3 h w) in [0, 1] with `intrinsics` as one with those of `pinhole`."""
+    """Resamples a photo (3 h w) in [0, 1] with `intrinsics` and `distortion` to the intrinsics `pinhole`."""
     import numpy as np
 
     cv2 = opencv()
@@ -119,10 +120,12 @@ def undistort(image: Tensor, intrinsics: Tensor, distortion: Distortion, pinhole
 
 @dataclass(frozen = True)
 class UndistortedFile(ImageFile):
-    """An image file with its lens undone.
+    """An image file that is undistorted when loaded.
 
     Args:
-        intrinsics: (3 3), of the file's pixels. distortion: of its lens. pinhole: (3 3), of the photo that is made of it, of the same size.
+        intrinsics: (3 3), of the stored image.
+        distortion: Of its lens.
+        pinhole: (3 3), of the undistorted image, which has the same size.
     """
     intrinsics: Tensor = field(kw_only = True)
     distortion: Distortion = field(kw_only = True)
