@@ -1,4 +1,4 @@
-"""Loose photos and videos, as phones write them: which files they are, turned as they were taken, with what EXIF says of the lens."""
+"""Loose photos and videos of phones: finding the files, EXIF orientation, and the lens from EXIF."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ VIDEOS = frozenset(('.mp4', '.mov', '.m4v', '.avi', '.mkv', '.webm', '.3gp', '.m
 ORIENTATION, MAKE, MODEL, EXIF_IFD = 0x0112, 0x010F, 0x0110, 0x8769
 FOCAL_LENGTH, FOCAL_LENGTH_35MM, PIXEL_WIDTH, PIXEL_HEIGHT = 0x920A, 0xA405, 0xA002, 0xA003
 
-# CIPA DCG-001: an equivalent focal length compares diagonals, and that of 36 × 24 mm is this long
+# diagonal of 36 × 24 mm; equivalent focal lengths compare diagonals (CIPA DCG-001)
 
 DIAGONAL_35MM = math.hypot(36, 24)
 
-# photos that are written anew: visually the same as before
+# JPEG quality of photos that are re-encoded: visually lossless
 
 JPEG_QUALITY = 95
 
 
 class Lens(NamedTuple):
-    """What a photo says of its lens.
+    """The lens of a photo, from EXIF.
 
     Attributes:
-        name: Of what photos of one lens have in common, empty where EXIF says nothing.
+        name: The same for photos of one lens; empty without EXIF.
         focal: Focal length as a fraction of the photo's diagonal, None where it is unknown.
     """
     name: str
@@ -45,7 +45,7 @@ class Lens(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A photo that was turned upright and made small.
+    """A photo after rotation to upright and downscaling.
 
     Attributes:
         size: (height, width).
@@ -57,7 +57,7 @@ class Prepared(NamedTuple):
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """Photos in a folder, sorted by name; where it has none itself, those in its subfolders. Hidden files and folders are left out."""
+    """Photos in a folder, sorted by name; without any, those in its subfolders. Hidden files and folders are ignored."""
     return direct if (direct := files_with(folder.iterdir(), PHOTOS, folder)) else files_with(folder.rglob('*'), PHOTOS, folder)
 
 
@@ -74,7 +74,7 @@ def files_with(paths: Any, endings: frozenset[str], root: Path) -> list[Path]:
 
 
 def describe_unposed(path: Path) -> str | None:
-    """What there is of loose photos or a video, in words; None where there is neither."""
+    """Description of the loose photos or the video in a folder; None without any."""
     if path.is_file():
         return 'a video' if path.suffix.lower() in VIDEOS else None
 
@@ -90,7 +90,7 @@ def describe_unposed(path: Path) -> str | None:
 
 
 def posed_folder(path: Path) -> Path:
-    """Where poses of a folder of photos, or of a video, are written unless another folder is named: beside it."""
+    """Default output folder for the poses of a folder of photos or a video, beside it."""
     path = path if path.name else path.resolve()
     return path.with_name(f'{path.stem if path.is_file() else path.name}-posed')
 
@@ -116,13 +116,13 @@ def open_upright(path: Path, max_size: int) -> tuple[Any, Lens]:
             return transposed(to_rgb(file, str(path)), file), lens
     except BadView:
         raise
-    except Exception as error:  # broken files make Pillow's plugins raise what they like
+    except Exception as error:  # Pillow's plugins raise many types of errors for broken files
         raise BadView(f'image: must be a readable image file, but got {path}: {type(error).__name__}: {error}. Replace it, or take it out.') from error
 
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Of broken EXIF, without which a photo is used all the same, and of photos as large as some phones take them."""
+    """Silences warnings of Pillow about broken EXIF, which is optional, and about large photos."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield
@@ -143,8 +143,8 @@ def register_heif() -> None:
 
 
 def orientation_of(file: Any) -> int:
-    """1 to 8, as EXIF numbers them; 1 where EXIF is missing or broken."""
-    with suppress(Exception):  # whatever a broken EXIF makes Pillow raise; the photo itself may be whole
+    """EXIF orientation, 1 to 8; 1 without valid EXIF."""
+    with suppress(Exception):  # Pillow raises many types of errors for broken EXIF, also in valid photos
         value = file.getexif().get(ORIENTATION, 1)
         return value if value in range(1, 9) else 1
 
@@ -152,7 +152,7 @@ def orientation_of(file: Any) -> int:
 
 
 def transposed(image: Any, file: Any) -> Any:
-    """`image`, the pixels of `file`, as the file's orientation says it is to be shown."""
+    """Rotates `image`, the pixels of `file`, to upright."""
     turn = image_library().Transpose
     turns = {
         2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE, 6: turn.ROTATE_270, 7: turn.TRANSVERSE, 8: turn.ROTATE_90,
@@ -162,9 +162,9 @@ def transposed(image: Any, file: Any) -> Any:
 
 
 def read_lens(file: Any) -> Lens:
-    """Make, model and focal length as EXIF has them.
+    """Make, model and focal length from EXIF.
 
-    A photo of other proportions than EXIF says is a crop, whose focal length is anybody's guess.
+    A photo with other proportions than in EXIF is a crop of unknown focal length.
     """
     with suppress(Exception):  # as in `orientation_of`
         exif = file.getexif()
@@ -181,7 +181,7 @@ def read_lens(file: Any) -> Lens:
 
 
 def prepare_photo(path: Path, out: Path, max_size: int) -> Prepared:
-    """Writes a photo upright, as a JPEG whose longer side is at most `max_size` pixels, whole or not at all.
+    """Writes a photo upright, as a JPEG whose longer side is at most `max_size` pixels, atomically.
 
     One that is so already is copied.
 
@@ -193,7 +193,7 @@ def prepare_photo(path: Path, out: Path, max_size: int) -> Prepared:
     factor = min(max_size / max(image.size), 1.)
 
     if min(image.size) * factor < 32:
-        fail('image', 'must be at least 32 pixels high and wide', f'{path} of {image.width} × {image.height}', 'Take larger ones.', BadView)
+        fail('image', 'must be at least 32 pixels high and wide', f'{path} of {image.width} × {image.height}', 'Use larger photos.', BadView)
 
     with without_warnings(), opened(path) as file:
         is_fit = factor == 1 and file.format == 'JPEG' and file.mode == 'RGB' and orientation_of(file) == 1

@@ -1,4 +1,4 @@
-"""The folder that `lvsm pose` writes: what is in it, whose it is, and what may be removed."""
+"""The output folder of `lvsm pose`: its contents, its settings, and its removal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import make_folder, read_json, remove_partial_files, write_json
 from lvsm_pytorch.output_dir import SETTINGS
 
-# what was found, written last; the stages; and in these, what is about to be moved to where it is read
+# result, written last; folder of the stages; undistorted images and model in it, before they are moved
 
 RESULT, WORK, UNDISTORTED = 'pose.json', 'work', 'undistorted'
 
@@ -26,16 +26,16 @@ ADVICE = (
 
 
 class Posed(NamedTuple):
-    """What `find_poses` found.
+    """Result of `find_poses`.
 
     Attributes:
         out: The folder.
-        placed: Files with a pose, by their names in `out/images`.
-        unplaced: Files without.
-        skipped: Files that can't be read, and why.
-        num_points: Of the model.
+        placed: Files with a pose, by name in `out/images`.
+        unplaced: Files without a pose.
+        skipped: Unreadable files, with reasons.
+        num_points: Number of 3D points of the model.
         error: Mean reprojection error in pixels.
-        focals: Of its cameras, in pixels.
+        focals: Focal lengths of the cameras in pixels.
     """
     out: Path
     placed: dict[str, str]
@@ -46,12 +46,12 @@ class Posed(NamedTuple):
     focals: list[float]
 
     def report(self) -> str:
-        """Lines for a reader."""
+        """Summary as text."""
         total = len(self.placed) + len(self.unplaced)
         focals = f'{min(self.focals):.4g}' + (f' to {max(self.focals):.4g}' if len(self.focals) > 1 else '')
         lines = [
             f'{self.out}: {len(self.placed)} of {total} photos placed',
-            f'  model              {self.num_points} points, {self.error:.2f} pixels from where the photos have them, in the mean',
+            f'  model              {self.num_points} points, mean reprojection error {self.error:.2f} pixels',
             f'  cameras            {len(self.focals)}, focal length {focals} pixels',
         ]
 
@@ -73,25 +73,25 @@ def read_result(out: Path) -> Posed:
 
 def check_place(photos: Path, out: Path) -> None:
     if photos.is_dir() and out.resolve().is_relative_to(photos.resolve()):
-        fail('out', 'must be outside of the folder of photos', f'{out} in {photos}', f'For example {posed_folder(photos)}.')
+        fail('out', 'must be outside the folder of photos', f'{out} in {photos}', f'For example {posed_folder(photos)}.')
 
 
 def claim(photos: Path, out: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
-    """Makes the folders and notes the settings.
+    """Makes the folders and writes the settings.
 
     Raises:
-        ValueError: For a folder that has other things in it.
+        ValueError: For a folder with other files, or of other photos or options.
     """
     known = settings_in(out)
 
     if known is None and any(out.iterdir()):
-        fail('out', 'must be a new or empty folder, or one that lvsm pose wrote', f'{out}, which has other things in it', 'Choose another.')
+        fail('out', 'must be a new or empty folder, or one that lvsm pose wrote', f'{out} with other files', 'Choose another.')
 
     differ = [] if known is None else [f'{name} {known.get(name)} instead of {value}' for name, value in settings.items() if known.get(name) != value]
 
     if differ and not overwrite:
         again = f'lvsm pose --data {quote(str(photos))} --out {quote(str(out))} --overwrite'
-        fail('out', 'must be a new folder, or one of the same photos and options', f'{out}, with {"; ".join(differ)}', f'Choose another, or find the poses anew: {again}')
+        fail('out', 'must be a new folder, or one of the same photos and options', f'{out}, with {"; ".join(differ)}', f'Choose another, or start again: {again}')
 
     if known is not None and overwrite:
         remove_written(out)
@@ -105,7 +105,7 @@ def claim(photos: Path, out: Path, settings: dict[str, Any], *, overwrite: bool)
 
 
 def settings_in(out: Path) -> dict[str, Any] | None:
-    """Of a folder that `find_poses` wrote."""
+    """Settings in an output folder of `find_poses`; None in others."""
     if (out / RESULT).is_file():
         return read_json(out / RESULT).get('settings', {})
 
@@ -113,10 +113,10 @@ def settings_in(out: Path) -> dict[str, Any] | None:
 
 
 def remove_written(out: Path) -> None:
-    """What `find_poses` wrote, and nothing else.
+    """Removes the output of `find_poses`, and nothing else.
 
     Raises:
-        ValueError: Where other files are among it.
+        ValueError: If there are other images.
     """
     results = [read_json(path) for path in (out / RESULT, out / WORK / RESULT) if path.is_file()]
     names = {name for result in results for name in result['placed']}
@@ -142,7 +142,7 @@ def remove_written(out: Path) -> None:
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Other processes that want the folder wait, and then use what is there."""
+    """Lock on a folder: other processes wait."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 
 from lvsm_pytorch.data.formats.colmap import pycolmap
 
-# one focal length and one coefficient of radial distortion: what a few photos of a phone can tell
+# one focal length and one coefficient of radial distortion, which a few photos can determine
 
 CAMERA_MODEL = 'SIMPLE_RADIAL'
 
-# of frames in time: matched with so many that follow; with those 2, 4, 8 .. frames later; and of so many frames, one with all other such, for loops
+# sequential matching: with so many following frames; with frames 2, 4, 8, .. later; and every so many-th frame with all others of these, for loop closure
 
 OVERLAP = 10
 LOOP_EVERY = 5
 
-# pairs that are matched by one call, and photos of a block of pairs, whose features are read once
+# number of pairs in one call, and of photos in a block of pairs, whose features are read once
 
 PAIRS_AT_ONCE = 64
 BLOCK = 8
@@ -44,7 +44,7 @@ class Group(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How features are found and matched.
+    """Settings of feature detection and matching.
 
     Attributes:
         num_features: Most of a photo.
@@ -72,7 +72,7 @@ class Found(NamedTuple):
 
 @contextmanager
 def quiet() -> Iterator[Any]:
-    """pycolmap that logs nothing; what goes wrong is an exception, or seen by what is missing."""
+    """pycolmap without logging. Failures are exceptions or missing results."""
     colmap = pycolmap()
     before = colmap.logging.minloglevel
     colmap.logging.minloglevel = 3
@@ -84,7 +84,7 @@ def quiet() -> Iterator[Any]:
 
 
 def add_photos(database: Path, photos: Path, groups: Sequence[Group]) -> None:
-    """Makes the database with photos and their cameras, in order, so that their numbers in it are always the same."""
+    """Creates the database with photos and cameras in a fixed order, for reproducible numbers."""
     with quiet() as colmap:
         partial = database.with_suffix('.new')
         partial.unlink(missing_ok = True)
@@ -104,13 +104,13 @@ def add_photos(database: Path, photos: Path, groups: Sequence[Group]) -> None:
 
 
 def find_features(database: Path, photos: Path, names: Sequence[str], effort: Effort, *, threads: int, progress: Any) -> None:
-    """Finds the features of those photos that have none yet."""
+    """Detects features of the photos without any."""
     with quiet() as colmap:
         options = colmap.FeatureExtractionOptions()
         options.num_threads = threads
         options.use_gpu = False
         options.sift.max_num_features = effort.num_features
-        options.sift.peak_threshold = 0.001 if effort.thorough else 0.0033  # COLMAP's 0.0067 is for photos with more to find
+        options.sift.peak_threshold = 0.001 if effort.thorough else 0.0033  # COLMAP's 0.0067 finds too few
         options.sift.estimate_affine_shape = effort.thorough
 
         with colmap.Database.open(database) as opened:
@@ -126,19 +126,19 @@ def find_features(database: Path, photos: Path, names: Sequence[str], effort: Ef
 
 
 def exhaustive_pairs(count: int) -> list[tuple[int, int]]:
-    """All pairs of so many photos, by blocks of photos."""
+    """All pairs of photos, by blocks."""
     return sorted(combinations(range(count), 2), key = lambda pair: (pair[0] // BLOCK, pair[1] // BLOCK, pair))
 
 
 def sequential_pairs(count: int) -> list[tuple[int, int]]:
-    """Pairs of photos that follow each other, with ever fewer of those farther apart, and of those where a loop may close."""
+    """Pairs of consecutive photos, sparser pairs farther apart, and pairs for loop closure."""
     steps = {*range(1, OVERLAP + 1), *(2 ** power for power in range(count.bit_length()))}
     near = {(first, first + step) for first in range(count) for step in steps if first + step < count}
     return sorted(near | set(combinations(range(0, count, LOOP_EVERY), 2)))
 
 
 def match(database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]], effort: Effort, *, seed: int, threads: int, progress: Any) -> None:
-    """Matches those pairs (numbers of `names`) that are not matched yet, and keeps what agrees with one geometry."""
+    """Matches the pairs (indices of `names`) without matches, and verifies them geometrically."""
     with quiet() as colmap:
         matching, pairing, verification = colmap.FeatureMatchingOptions(), colmap.ImportedPairingOptions(), colmap.TwoViewGeometryOptions()
         matching.num_threads = threads
@@ -162,7 +162,7 @@ def match(database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]]
 
 
 def reconstruct(database: Path, photos: Path, model: Path, effort: Effort, *, seed: int, placed: Callable[[int], object]) -> None:
-    """Writes the largest model that COLMAP finds into the folder `model`, which stays empty where it finds none.
+    """Writes the largest model of COLMAP into the folder `model`, which stays empty without one.
 
     Args:
         placed: Called with how many photos were placed just now. One thread, so that the same seed gives the same model.
@@ -197,7 +197,7 @@ def reconstruct(database: Path, photos: Path, model: Path, effort: Effort, *, se
 
 
 def read_model(model: Path) -> Found | None:
-    """What `reconstruct` wrote, None where it found nothing."""
+    """Reads the model of `reconstruct`; None without one."""
     if not any(model.iterdir()):
         return None
 
@@ -208,7 +208,7 @@ def read_model(model: Path) -> Found | None:
 
 
 def undistort(model: Path, photos: Path, out: Path, *, threads: int) -> None:
-    """Writes the photos of a model as those of pinhole cameras into the folder `out`: `images`, and the model in `sparse`."""
+    """Undistorts a model to pinhole cameras, into the folder `out`: `images`, and the model in `sparse`."""
     with quiet() as colmap:
         partial = out.with_name(f'{out.name}-new')
         shutil.rmtree(partial, ignore_errors = True)

@@ -1,4 +1,4 @@
-"""Frames of a video for what needs sharp ones all along it: the sharpest of each of many even windows of time."""
+"""Extraction of sharp frames from a video: the sharpest of each of many equal intervals of time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from lvsm_pytorch.data.images import video_library
 from lvsm_pytorch.data.photo_files import save_jpeg
 from lvsm_pytorch.errors import fail
 
-# the sharpness of so many frames of a window is measured, in its middle part, so that neighbours are never nearly the same frame
+# number of candidates in the middle of a window, so that frames of neighbouring windows are never almost the same
 
 CANDIDATES = 10
 MIDDLE = Fraction(2, 3)
 
-# blur is measured at about this width, in pixels, so that noise counts little
+# width in pixels at which blur is measured, which suppresses noise
 
 MEASURED_WIDTH = 640
 
 
 class Window(NamedTuple):
-    """Times of the candidates of one frame, in the stream's units."""
+    """Times of the candidates for one frame, in units of the stream."""
     candidates: tuple[int, ...]
 
 
 def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int, progress: Any = None) -> list[str]:
-    """Writes the sharpest frame of each window as a JPEG, turned upright, and returns the files' names, in time.
+    """Writes the sharpest frame of each window as an upright JPEG, and returns the file names in order of time.
 
     Args:
         video: A file that PyAV opens.
@@ -60,7 +60,7 @@ def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int,
     names = [frame_name(number) for number in range(len(windows)) if (folder / frame_name(number)).is_file()]
 
     if len(names) < 2:
-        fail('video', 'must have at least two frames that can be decoded', f'{len(names)} of {len(times)} in {video}', 'Film for longer, or convert it, for example to MP4.')
+        fail('video', 'must have at least two frames that can be decoded', f'{len(names)} of {len(times)} in {video}', 'Record a longer video, or convert it, for example to MP4.')
 
     return names
 
@@ -70,20 +70,20 @@ def frame_name(number: int) -> str:
 
 
 def frame_times(video: Path) -> list[int]:
-    """When frames are shown, sorted, in the stream's units. Nothing is decoded.
+    """Presentation times of the frames, sorted, in units of the stream, without decoding.
 
     Raises:
         ValueError: Where there is no stream of pictures.
     """
     with video_library().open(str(video)) as container:
         if not container.streams.video:
-            fail('video', 'must have pictures', f'{video}, which has none', 'Is it a sound file?')
+            fail('video', 'must have a video stream', f'{video} without one', 'Is it an audio file?')
 
         return sorted({packet.pts for packet in container.demux(container.streams.video[0]) if packet.pts is not None and packet.size > 0})
 
 
 def windows_of(times: Sequence[int], num_frames: int) -> list[Window]:
-    """Even windows of time, at most `num_frames` of them; where the rate is even, each has three frames or more. Windows without any are left out."""
+    """At most `num_frames` equal windows of time; with a constant frame rate each has three frames or more. Empty windows are skipped."""
     if not times:
         return []
 
@@ -109,12 +109,12 @@ def windows_of(times: Sequence[int], num_frames: int) -> list[Window]:
 
 
 def spread(values: Sequence[int], most: int) -> list[int]:
-    """At most so many, evenly."""
+    """At most `count` of them, evenly spaced."""
     return [values[round(index * (len(values) - 1) / max(most - 1, 1))] for index in range(most)] if len(values) > most else list(values)
 
 
 def decoded(video: Path, windows: dict[int, Window]) -> Iterator[Any]:
-    """Frames from the first to the last candidate of the windows. Broken ones are left out."""
+    """Frames from the first to the last candidate of the windows. Broken frames are skipped."""
     av = video_library()
 
     if not windows:
@@ -142,7 +142,7 @@ def decoded(video: Path, windows: dict[int, Window]) -> Iterator[Any]:
 
 
 def sharpest(frames: Iterator[Any], windows: dict[int, Window], progress: Any = None) -> Iterator[tuple[int, Any]]:
-    """The sharpest candidate of each window, with the window's number, as soon as the window is over. One frame is kept at a time."""
+    """Yields the sharpest candidate of each window, with the number of the window, at its end. One frame is kept in memory."""
     number_of = {time: number for number, window in windows.items() for time in window.candidates}
     best: tuple[float, int, Any] | None = None
 
@@ -170,20 +170,20 @@ def sharpest(frames: Iterator[Any], windows: dict[int, Window], progress: Any = 
 
 
 def small_grey(frame: Any) -> Any:
-    """A frame's brightness (h w), 0 to 255, about `MEASURED_WIDTH` wide."""
+    """Luma (h w) of a frame, 0 to 255, at about `MEASURED_WIDTH`."""
     factor = min(MEASURED_WIDTH / max(frame.width, frame.height), 1.)
     return frame.reformat(max(round(frame.width * factor), 3), max(round(frame.height * factor), 3), 'gray').to_ndarray()
 
 
 def sharpness(grey: Any) -> float:
-    """Variance of the Laplacian of a brightness (h w), in its units squared: small where it is blurred (Pech-Pacheco et al. 2000)."""
+    """Variance of the Laplacian of luma (h w), small for blurred frames (Pech-Pacheco et al. 2000)."""
     x = grey.astype('float32')
     laplacian = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] - 4 * x[1:-1, 1:-1]
     return float(laplacian.var())
 
 
 def upright(frame: Any) -> Any:
-    """A frame as Pillow's RGB image, turned as the video says it is to be shown. Phones film in landscape and say how they were held."""
+    """A frame as an upright RGB image of Pillow. Phones record in landscape, with the rotation as metadata."""
     from lvsm_pytorch.data.images import image_library
 
     turn = image_library().Transpose

@@ -25,7 +25,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.index import Index, make_index, read_index
 from lvsm_pytorch.evaluation.photo_sets import evaluate_photo_sets
 from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
-from lvsm_pytorch.evaluation.records import PAGE, REPORT, SCENES, processes_of, read_record, record_path, size_of, versions
+from lvsm_pytorch.evaluation.records import PAGE, REPORT, WITHOUT_LPIPS, prepare_out, processes_of, read_record, read_records, record_path, size_of, versions
 from lvsm_pytorch.evaluation.report import baselines, summary, table, write_page
 from lvsm_pytorch.evaluation.robustness import by_inputs, in_moved_worlds
 from lvsm_pytorch.execution import pick_device
@@ -33,8 +33,6 @@ from lvsm_pytorch.files import write_json
 from lvsm_pytorch.geometry.view_selection import evenly
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import hash_of_weights, num_inputs_of
-from lvsm_pytorch.output_dir import beside, prepare_output_dir
-from lvsm_pytorch.packaged import folder_for
 
 BUILT_IN = 'built-in scenes'
 NUM_SYNTHETIC = 64
@@ -97,13 +95,7 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
 
     with processes_of(config) as processes:
         settings = settings_of(config, model, frame, index)
-        usual = folder_for('evaluation', config.model)
-        out = config.out or (usual if config.overwrite else beside(usual, settings))
-
-        if processes.is_main_process:
-            prepare_output_dir(out, SCENES, settings, overwrite = config.overwrite)
-
-        processes.wait_for_everyone()
+        out = prepare_out(config, settings, processes)
         device = processes.device if config.device == 'auto' else pick_device(config.device)
         protocol = Protocol(model.to(device), size_of(model, config), config.resize_filter or 'lanczos', frame, config.chunk_size)
         similarity = lpips_of(config.lpips, device) if config.lpips is not None else None
@@ -127,9 +119,8 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
             write_json(record_path(out, name), dict(scene = name, **(dict(missing = problems.found[name]) if found is None else found)))
 
         processes.wait_for_everyone()
-        records = [read_record(out, name) for name in wanted]
-        missing |= {record['scene']: record['missing'] for record in records if 'missing' in record}
-        records = [record for record in records if 'missing' not in record]
+        records, not_evaluated = read_records(out, wanted)
+        missing |= not_evaluated
 
         if not records:
             fail('index', 'must have at least one scene that can be evaluated', f'none of {len(index)}', problems.summary(most = 5) or 'All of them are null.')
@@ -137,7 +128,7 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
         report = dict(
             settings,
             versions = versions(),
-            lpips = config.lpips or 'not computed, because its weights are a download: --lpips vgg',
+            lpips = config.lpips or WITHOUT_LPIPS,
             scenes = dict(evaluated = len(records), null = [name for name, entry in index.items() if entry is None], missing = missing),
             metrics = summary(records),
             baselines = baselines(records),

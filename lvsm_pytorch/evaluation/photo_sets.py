@@ -18,13 +18,11 @@ from lvsm_pytorch.evaluation.nearest import HeldOutView, NearestInputs, cameras_
 from lvsm_pytorch.evaluation.nearest_report import summary, table, write_page
 from lvsm_pytorch.evaluation.pictures import joined
 from lvsm_pytorch.evaluation.protocol import lpips_of
-from lvsm_pytorch.evaluation.records import PAGE, REPORT, SCENES, processes_of, read_record, record_path, size_of, stem_of, versions
+from lvsm_pytorch.evaluation.records import PAGE, REPORT, WITHOUT_LPIPS, prepare_out, processes_of, read_record, read_records, record_path, size_of, stem_of, versions
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, write_json
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import hash_of_weights
-from lvsm_pytorch.output_dir import beside, prepare_output_dir
-from lvsm_pytorch.packaged import folder_for
 
 PICTURES = 'pictures'
 
@@ -50,14 +48,8 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
 
     with processes_of(config) as processes:
         settings = settings_of(config, model, num_inputs)
-        usual = folder_for('evaluation', config.model)
-        out = config.out or (usual if config.overwrite else beside(usual, settings))
-
-        if processes.is_main_process:
-            prepare_output_dir(out, SCENES, settings, overwrite = config.overwrite)
-            make_folder(out / PICTURES)
-
-        processes.wait_for_everyone()
+        out = prepare_out(config, settings, processes)
+        make_folder(out / PICTURES)
         device = processes.device if config.device == 'auto' else pick_device(config.device)
         similarity = lpips_of(config.lpips, device) if config.lpips is not None else None
         protocol = NearestInputs(model.to(device), size_of(model, config), config.resize_filter or 'bicubic', pose_frame_of(config, model), num_inputs, config.max_views, similarity, partial(unit_for, config, model))
@@ -78,9 +70,8 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
                 bar.update()
 
         processes.wait_for_everyone()
-        records = [read_record(out, name) for name in scenes]
-        missing |= {record['scene']: record['missing'] for record in records if 'missing' in record}
-        records = [record for record in records if 'missing' not in record]
+        records, not_evaluated = read_records(out, scenes)
+        missing |= not_evaluated
 
         if not records:
             fail('data', 'must have at least one set of photos that can be evaluated', f'none of {len({*scenes, *missing})}', '; '.join(f'{name}: {why}' for name, why in list(missing.items())[:5]))
@@ -88,7 +79,7 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
         report = dict(
             settings,
             versions = versions(),
-            lpips = config.lpips or 'not computed, because its weights are a download: --lpips vgg',
+            lpips = config.lpips or WITHOUT_LPIPS,
             scenes = dict(
                 evaluated = len(records), missing = missing, skipped = skipped,
                 missing_photos = {record['scene']: record['missing_photos'] for record in records},

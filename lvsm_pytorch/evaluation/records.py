@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,8 +14,11 @@ from typing import Any
 from lvsm_pytorch.configs.evaluate import EvaluateConfig
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
+from lvsm_pytorch.output_dir import beside, prepare_output_dir
+from lvsm_pytorch.packaged import folder_for
 
 REPORT, PAGE, SCENES = 'report.json', 'index.html', 'scenes'
+WITHOUT_LPIPS = 'not computed, because its weights are a download: --lpips vgg'
 
 
 @contextmanager
@@ -34,6 +37,18 @@ def processes_of(config: EvaluateConfig) -> Iterator[Any]:
         PartialState._reset_state()
 
 
+def prepare_out(config: EvaluateConfig, settings: dict[str, Any], processes: Any) -> Path:
+    """The output folder of an evaluation with these settings. The main process makes it; all processes call this."""
+    usual = folder_for('evaluation', config.model)
+    out = config.out or (usual if config.overwrite else beside(usual, settings))
+
+    if processes.is_main_process:
+        prepare_output_dir(out, SCENES, settings, overwrite = config.overwrite)
+
+    processes.wait_for_everyone()
+    return out
+
+
 def size_of(model: LVSM, config: EvaluateConfig) -> tuple[int, int]:
     if config.image_size is not None:
         return config.image_size, config.image_size
@@ -49,6 +64,12 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
 
     return found
+
+
+def read_records(out: Path, names: Iterable[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The results of scenes, and the reasons of missing ones by name."""
+    records = [read_record(out, name) for name in names]
+    return [record for record in records if 'missing' not in record], {record['scene']: record['missing'] for record in records if 'missing' in record}
 
 
 def read_record(out: Path, name: str) -> dict[str, Any]:

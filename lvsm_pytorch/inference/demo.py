@@ -1,4 +1,4 @@
-"""The model that comes with the library, on held-out built-in scenes."""
+"""The demo: a packaged model on held-out built-in scenes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ZOOM = 2
 
 
 def show(config: DemoConfig) -> list[Path]:
-    """Writes comparison.png and orbit.gif, prints figures, and returns the files.
+    """Writes comparison.png and orbit.gif, prints PSNR and SSIM, and returns the files.
 
     Raises:
         ValueError: For scenes that were trained with.
@@ -59,7 +59,7 @@ def show(config: DemoConfig) -> list[Path]:
 
 
 def compare(model: LVSM, path: Path) -> dict[str, float]:
-    """Views beside the truth, and figures: of the model, and of baselines that need none."""
+    """Writes views beside the truth; returns metrics of the model and of the baselines."""
     assert model.trained_for is not None
     source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = default_size(model)[0])
     batch = source.held_out(NUM_COMPARED)
@@ -69,7 +69,7 @@ def compare(model: LVSM, path: Path) -> dict[str, float]:
 
 
 def strip(film: Film) -> Tensor:
-    """The input views, (3 h w): side by side, as wide as an enlarged frame."""
+    """The input views side by side, (3 h w), as wide as an enlarged frame."""
     photos = torch.stack([view.load() for view in film.inputs])
     whole = enlarged(film.frames[0]).shape[-1]
     width = (whole - GAP * (len(photos) - 1)) // len(photos)
@@ -78,5 +78,5 @@ def strip(film: Film) -> Tensor:
 
 
 def enlarged(frame: Path) -> Tensor:
-    """(3 h w), of an image file."""
+    """An image file, enlarged: (3 h w)."""
     return F.interpolate(load_image(frame).unsqueeze(0), scale_factor = ZOOM, mode = 'bicubic').clamp(0, 1)[0]

@@ -63,7 +63,7 @@ def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path 
     intrinsics = numbers(path, 'intrinsics', content['intrinsics'], (-1, 3, 3)) if 'intrinsics' in content else intrinsics.unsqueeze(0)
 
     if len(intrinsics) not in (1, len(poses)):
-        fail(str(path), f'must have one matrix of intrinsics, or as many as poses, {len(poses)}', len(intrinsics), 'Leave them out for those of the photos.')
+        fail(str(path), f'must have one matrix of intrinsics, or as many as poses, {len(poses)}', len(intrinsics), 'Omit them to use those of the photos.')
 
     return Path3D(Cameras(poses, intrinsics.expand(len(poses), 3, 3)), size, content.get('fps'))
 
@@ -78,7 +78,7 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
         raise ValueError(f'{path}: must have camera_path with camera_to_world and fov, render_height and render_width, but {error} is missing. nerfstudio\'s viewer writes them.') from error
 
     if types:
-        fail(str(path), 'must be of perspective cameras', f'camera_type {", ".join(types)}', 'Choose Perspective in nerfstudio\'s viewer, and save the path anew.')
+        fail(str(path), 'must be of perspective cameras', f'camera_type {", ".join(types)}', 'Choose Perspective in nerfstudio\'s viewer, and save the path again.')
 
     focal = height / 2 / torch.deg2rad(fov / 2).tan()
     intrinsics = torch.zeros(len(poses), 3, 3)
@@ -94,14 +94,14 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
         poses[:, :3, :3] = to_theirs[:, :3].T @ poses[:, :3, :3]
         poses = applied_to(data) @ poses
     else:
-        warnings.warn(f'{path} is in the world that nerfstudio has made of that of the photos, and {transforms.name}, which says how, is not beside it: unless these worlds are one, '
-                      'the film is of somewhere else. nerfstudio writes the file with its model, beside config.yml', stacklevel = 3)
+        warnings.warn(f'{path} is in the world of nerfstudio, and {transforms.name} with the transform from the photos is not beside it: unless both worlds are the same, '
+                      'the video shows another place. nerfstudio writes the file beside config.yml of its model', stacklevel = 3)
 
     return Path3D(Cameras(opencv_to_opengl(poses), intrinsics), (height, width), content.get('fps'))
 
 
 def applied_to(data: Path | None) -> Tensor:
-    """What `ns-process-data` did to the world of COLMAP before it wrote transforms.json, (4 4), which dataparser_transforms.json counts as its own."""
+    """Transform (4 4) that `ns-process-data` applied to the world of COLMAP in transforms.json; dataparser_transforms.json includes it."""
     found = torch.eye(4, dtype = torch.float64)
     file = data / 'transforms.json' if data is not None and data.is_dir() else data
 
@@ -124,6 +124,6 @@ def numbers(path: Path, name: str, values: Any, shape: tuple[int, ...], dtype: t
         raise ValueError(f'{path}: must have numbers {" × ".join(str(length) if length > 0 else "n" for length in shape)} as {name}, but {error}. See lvsm render --help.') from error
 
     if found.numel() == 0 or not found.isfinite().all():
-        fail(str(path), f'must have finite numbers as {name}', 'none' if found.numel() == 0 else 'inf or nan', 'Take out what has no camera.')
+        fail(str(path), f'must have finite numbers as {name}', 'none' if found.numel() == 0 else 'inf or nan', 'Remove frames without a camera.')
 
     return found

@@ -1,4 +1,4 @@
-"""A trained model's views along a path of cameras, as frames and a film; or of the views that were held out, beside the truth."""
+"""Rendering of a camera path to frames and a video, and of held-out views beside the truth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FRAMES, HELD_OUT = 'frames', 'held-out'
 
 
 class Film(NamedTuple):
-    """A path that is rendered.
+    """A rendered path.
 
     Attributes:
         frames: Image files, in order.
@@ -48,7 +48,7 @@ class Film(NamedTuple):
 
 
 def render(config: RenderConfig) -> list[Path]:
-    """Writes frames and films, or held-out views, and returns their files. Frames that are there already are not rendered again.
+    """Writes frames and videos, or held-out views, and returns their files. Existing frames are not rendered again.
 
     Raises:
         ValueError: For a folder that is no model, data and paths that can't be read, and other frames in the folder.
@@ -66,12 +66,12 @@ def render(config: RenderConfig) -> list[Path]:
     for file in files:
         write_video(film.frames, file, film.fps or config.fps)
 
-    print(f'{len(film.frames)} frames are in {out / FRAMES}' + ''.join(f'; film: {file}' for file in files))
+    print(f'{len(film.frames)} frames are in {out / FRAMES}' + ''.join(f'; video: {file}' for file in files))
     return files + film.frames
 
 
 def render_frames(config: RenderConfig, out: Path | None) -> Film:
-    """Renders the frames of a path into a folder; those that are there already are not rendered again.
+    """Renders the frames of a path into a folder. Existing frames are not rendered again.
 
     Args:
         out: None for a folder of the model's, or one beside what is there.
@@ -112,12 +112,12 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
 
 
 def is_there(frame: Path) -> bool:
-    """An empty file is what a failure of the power may leave."""
+    """Whether a frame exists. A power failure may leave empty files."""
     return frame.is_file() and frame.stat().st_size > 0
 
 
 def output_dir_of(config: RenderConfig, out: Path | None, parts: str | None, settings: dict[str, Any]) -> Path:
-    """The folder, made. A second film of a model goes beside the first, unless a folder is named, or the first is overwritten."""
+    """Makes the output folder. By default a second video of a model gets a new folder beside the first, unless it is overwritten."""
     usual = folder_for('render', config.model)
     out = out or (usual if config.overwrite else beside(usual, settings))
     prepare_output_dir(out, parts, settings, overwrite = config.overwrite)
@@ -146,7 +146,7 @@ def build_path(config: RenderConfig, scene: Scene, first: View, photos: Cameras,
 
 
 def write_frames(views: Iterable[Tensor], left: list[int], files: list[Path]) -> None:
-    """Those that are left to write, by number."""
+    """Numbers of the frames left to render."""
     from tqdm import tqdm
 
     with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
@@ -156,14 +156,14 @@ def write_frames(views: Iterable[Tensor], left: list[int], files: list[Path]) ->
 
 
 def unique_files(names: list[str]) -> list[str]:
-    """PNGs' names for views: without the endings of their photos, where that leaves each its own."""
+    """Unique file names of views as PNG, without the suffixes of the photos where possible."""
     stems = [Path(name).with_suffix('').as_posix().replace('/', '_') for name in names]
     whole = [name.replace('/', '_') for name in names]
     return [f'{stem if stems.count(stem) == 1 else name}.png' for stem, name in zip(stems, whole, strict = True)]
 
 
 def render_held_out(config: RenderConfig) -> list[Path]:
-    """Each held-out view as a PNG, and comparison.png."""
+    """Writes each held-out view as a PNG, and comparison.png."""
     from tqdm import tqdm
 
     trained, model = load_run(config.model)

@@ -1,4 +1,4 @@
-"""Frames to films, by PyAV: MP4 and GIF. Frames are read one after the other, so that a film may be as long as it likes."""
+"""Videos from frames, by PyAV: MP4 and GIF. Frames are read one at a time, so that memory does not grow with the length."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lvsm_pytorch.data.images import image_library, video_library
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 
-# of x264: 18 is visually lossless
+# CRF of x264; 18 is visually lossless
 
 QUALITY = '18'
 
-# of a GIF's 256 colours: dots in a fixed pattern, which don't flicker, and not too coarse
+# dithering of GIFs: an ordered pattern, which does not flicker
 
 DITHERING = 'dither=bayer:bayer_scale=3'
 
 
 def write_video(frames: Sequence[Path], path: Path, fps: float) -> None:
-    """Image files of one size as .mp4 or .gif, whole or not at all.
+    """Writes image files of one size as .mp4 or .gif, atomically.
 
     Raises:
-        ValueError: For another ending.
+        ValueError: For another suffix.
         ImportError: Without PyAV.
     """
     writers = {'.mp4': write_mp4, '.gif': write_gif}
@@ -42,7 +42,7 @@ def write_mp4(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
     with av.open(str(path), 'w', format = 'mp4') as container:
         stream = container.add_stream('libx264', rate = rate, options = dict(crf = QUALITY))
         first = next(pictures(frames))
-        stream.width, stream.height = (length + length % 2 for length in first.size)  # H.264 halves colours: of odd sizes the last row or column comes twice
+        stream.width, stream.height = (length + length % 2 for length in first.size)  # H.264 subsamples chroma: odd sizes are padded by repeating the last row or column
         stream.pix_fmt = 'yuv420p'
 
         for picture in pictures(frames):
@@ -54,7 +54,7 @@ def write_mp4(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
 
 
 def write_gif(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
-    """By ffmpeg's filters: one palette of the colours of all frames, then frames in it. Frames are read twice, so that none has to be kept."""
+    """By ffmpeg's filters palettegen and paletteuse. Frames are read twice instead of kept in memory."""
     av = video_library()
     width, height = next(pictures(frames)).size
     time_base = f'time_base={rate.denominator}/{rate.numerator}'
@@ -84,7 +84,7 @@ def write_gif(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
         stream.width, stream.height, stream.pix_fmt = width, height, 'pal8'
 
         def write_rendered() -> None:
-            with suppress(BlockingIOError, EOFError):  # until the next frame is needed, and until there is none
+            with suppress(BlockingIOError, EOFError):  # raised when the next frame is needed, and at the end
                 while True:
                     container.mux(stream.encode(graph.pull()))
 

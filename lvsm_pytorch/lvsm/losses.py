@@ -52,15 +52,15 @@ def psnr(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def root_mse(pred: Tensor, target: Tensor) -> Tensor:
-    """Mean over images (n c h w) of the root of their mean squared errors, a scalar; smooth where they are equal."""
+    """Mean over images (n c h w) of the root of their mean squared errors, a scalar; smooth at 0."""
     difference = at_least_float32(pred) - at_least_float32(target)
     return (difference.square().mean(dim = (-3, -2, -1)) + 1e-5).sqrt().mean()
 
 
 def ssim(pred: Tensor, target: Tensor, *, window: int = 7) -> Tensor:
-    """Structural similarity of images (n c h w) in [0, 1], a scalar (Wang et al. 2004, "Image quality assessment", equation 13), in square windows of so many pixels: cheap, for training.
+    """Structural similarity of images (n c h w) in [0, 1], a scalar (Wang et al. 2004, "Image quality assessment", equation 13), in square windows of `window` pixels, which are cheap in training.
 
-    Figures that are published have Gaussian windows (`evaluation.metrics`).
+    Evaluation uses Gaussian windows (`evaluation.metrics`).
     """
     x, y = at_least_float32(pred), at_least_float32(target)
     window = min(window, *x.shape[-2:])
@@ -75,11 +75,11 @@ def ssim(pred: Tensor, target: Tensor, *, window: int = 7) -> Tensor:
 
 
 class LossBreakdown(NamedTuple):
-    """The parts of the loss, before weighting; those that are not computed are zero.
+    """The parts of the loss before weighting; zero for parts that are not computed.
 
     Attributes:
         mse: Mean squared error.
-        perceptual: Of the perceptual loss.
+        perceptual: Perceptual loss.
         ssim: 1 - structural similarity.
         depth: Cross entropy of distances.
     """
@@ -90,14 +90,14 @@ class LossBreakdown(NamedTuple):
 
 
 class ViewLoss(Module):
-    """The training loss: mean squared error + weight × perceptual loss, the paper's; and what may be added to it.
+    """The training loss: the paper's mean squared error + weight × perceptual loss, and optional terms.
 
     Args:
-        image_loss: 'mse', or 'rmse' for the mean over views of the root of their mean squared errors, in which easy views count as much as in a mean of PSNR.
-        ssim_weight: Of 1 - SSIM (Wang et al. 2004) in windows of 7 × 7 pixels.
-        depth_weight: Of the depth loss.
+        image_loss: 'mse', or 'rmse' for the mean over views of the root of their mean squared errors, which weighs views as a mean of PSNR does.
+        ssim_weight: Weight of 1 - SSIM (Wang et al. 2004) in windows of 7 × 7 pixels.
+        depth_weight: Weight of the depth loss.
         perceptual_loss: Called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1]; its mean counts. It is frozen, no part of `parameters()` and `state_dict()`, and
-            follows the device. None for none.
+            follows the device.
     """
 
     place: Tensor
@@ -110,7 +110,7 @@ class ViewLoss(Module):
         self.image_loss = image_loss
         self.ssim_weight = ssim_weight
         self.depth_weight = depth_weight
-        self.hidden = (perceptual_loss,)  # a tuple, so that torch doesn't make it a submodule
+        self.hidden = (perceptual_loss,)  # a tuple, so that torch does not register a submodule
         self.register_buffer('place', torch.empty(0), persistent = False)
 
         if isinstance(perceptual_loss, Module):
@@ -121,7 +121,7 @@ class ViewLoss(Module):
         return self.hidden[0]
 
     def _apply(self, fn: Callable, recurse: bool = True) -> ViewLoss:
-        """What `.to`, `.cuda` and the like call: the perceptual loss follows to the device, in its own precision. Not to meta, from where nobody would bring it back."""
+        """Called by `.to`, `.cuda` and others: moves the perceptual loss to the device, in its own precision. Not to meta, which would lose its weights."""
         super()._apply(fn, recurse)
 
         if isinstance(self.perceptual_loss, Module) and not self.place.is_meta:
@@ -155,9 +155,9 @@ class PerceptualLoss(Module):
 
     A VGG-19 with average instead of max pooling encodes both images. The loss is the mean absolute difference of the pixels
     (in units of 1/255), plus those of relu1_2, 2_2, 3_2, 4_2 and 5_2, weighted by 1/2.6, 1/4.8, 1/3.7, 1/5.6 and 10/1.5,
-    all over 255. It is frozen, and computes in float32 whatever autocast says.
+    all over 255. It is frozen, and computes in float32 also inside autocast.
 
-    Make it by `from_matconvnet` (the paper's weights) or `from_torchvision`; this library comes without the weights.
+    Use `from_matconvnet` (the paper's weights) or `from_torchvision`; the library does not include the weights.
 
     Args:
         weights: (weight, bias) of each layer of `VGG_LAYERS`, by name.
@@ -184,11 +184,11 @@ class PerceptualLoss(Module):
 
     @classmethod
     def from_matconvnet(cls, path: str | PathLike[str]) -> PerceptualLoss:
-        """The paper's: MatConvNet's `imagenet-vgg-verydeep-19.mat` in a file, whose input is 255 x - (123.68, 116.779, 103.939).
+        """The paper's, from a file `imagenet-vgg-verydeep-19.mat` of MatConvNet, whose input is 255 x - (123.68, 116.779, 103.939).
 
         Raises:
             ImportError: Without scipy (extra `perceptual`).
-            ValueError: For a file that is missing or another network's.
+            ValueError: For a missing file or another network.
         """
         try:
             from scipy.io import loadmat
@@ -196,7 +196,7 @@ class PerceptualLoss(Module):
             raise ImportError('reading MatConvNet weights needs scipy: pip install "lvsm-pytorch[perceptual]"') from error
 
         if not Path(path).is_file():
-            fail('path', 'must be a file of VGG-19 weights', repr(str(path)), 'Download it first; this library comes without.')
+            fail('path', 'must be a file of VGG-19 weights', repr(str(path)), 'Download it first; the library does not include it.')
 
         network = loadmat(path, squeeze_me = True, struct_as_record = False)
 
@@ -221,15 +221,15 @@ class PerceptualLoss(Module):
         """Torchvision's VGG-19, with its own input normalisation.
 
         The paper's factors belong to a network whose input is in units of 1/255. Torchvision's is in units of its std, about
-        57 times as large, so features are multiplied by 255 × mean std. Were its weights the paper's, rescaled for
-        that unit and with one std for all channels, the losses would be equal; it was trained by itself, so they are alike.
+        57 times as large, so features are multiplied by 255 × mean std. The weights are trained separately: the losses are
+        similar, not equal.
 
         Args:
-            weights: a file of its state dict, or the state dict; None lets torchvision download IMAGENET1K_V1, the one download in this library, and needs the extra `perceptual`.
+            weights: A file of its state dict, or the state dict. None: torchvision downloads IMAGENET1K_V1, which needs the extra `perceptual`.
 
         Raises:
             ImportError: Without torchvision for the download.
-            ValueError: For what is no VGG-19.
+            ValueError: For weights of another network.
         """
         if weights is None:
             try:
@@ -260,15 +260,15 @@ class PerceptualLoss(Module):
         return cls(weights, mean = MATCONVNET_MEAN, std = (1 / 255,) * 3)
 
     def train(self, mode: bool = True) -> PerceptualLoss:
-        """Always in evaluation mode."""
+        """Stays in eval mode."""
         return super().train(False)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar.
 
         Args:
-            pred: (b 3 h w) in [0, 1], h and w at least 16. Gradients reach `pred` alone.
-            target: (b 3 h w) in [0, 1], h and w at least 16. Gradients reach `pred` alone.
+            pred: (b 3 h w) in [0, 1], h and w at least 16. Gradients flow to `pred` only.
+            target: (b 3 h w) in [0, 1], h and w at least 16. Gradients flow to `pred` only.
 
         Raises:
             ValueError: For other shapes and types.
@@ -278,7 +278,7 @@ class PerceptualLoss(Module):
         check_shape('b 3 h w', sizes, target = target)
 
         if min(sizes['h'], sizes['w']) < 16:
-            fail('pred', 'must be at least 16 high and wide, since the network halves it four times', (sizes['h'], sizes['w']), 'Use larger images or no perceptual loss.')
+            fail('pred', 'must be at least 16 high and wide, because the network halves it four times', (sizes['h'], sizes['w']), 'Use larger images or no perceptual loss.')
 
         with without_autocast(pred.device.type):
             pred, target = pred.float(), target.detach().float()

@@ -279,7 +279,7 @@ def test_other_folders_are_left_alone(tmp_path, stages):
             find_poses(photos, tmp_path / 'full', PoseConfig(overwrite = overwrite))
 
     for inside in (photos, photos / 'posed'):
-        with pytest.raises(ValueError, match = r'out: must be outside of the folder of photos.*photos-posed'):
+        with pytest.raises(ValueError, match = r'out: must be outside the folder of photos.*photos-posed'):
             find_poses(photos, inside)
 
     assert [path.name for path in (tmp_path / 'full').iterdir()] == ['letter.txt']

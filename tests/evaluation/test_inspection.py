@@ -92,7 +92,7 @@ def test_distances_to_epipolar_lines_are_in_pixels():
 
 def test_verdicts():
     others = dict.fromkeys(MISTAKES, 50.)
-    assert Agreement(0.3, 20., others, 29).verdict.startswith('too few')
+    assert Agreement(0.3, 20., others, 29).verdict.startswith('unknown, too few')
     assert Agreement(0.3, 20., others, 30).verdict.startswith('cameras agree')
     assert 'NOT' in Agreement(15., 20., others, 100).verdict
     assert Agreement(15., 20., {**others, next(iter(MISTAKES)): 0.4}, 100).verdict.startswith('WRONG: the y and z')
