@@ -131,7 +131,7 @@ def test_a_path_of_nerfstudio_is_brought_back_into_the_world_of_the_photos(tmp_p
     focal = 50 / math.tan(math.radians(30))
     assert torch.allclose(found.cameras.intrinsics[0], torch.tensor([[focal, 0., 100.], [0., focal, 50.], [0., 0., 1.]]))
     (tmp_path / 'dataparser_transforms.json').unlink()
-    with pytest.warns(UserWarning, match = 'dataparser_transforms.json, which says how, is not beside it'):
+    with pytest.warns(UserWarning, match = 'dataparser_transforms.json with the transform from the photos is not beside it'):
         assert (read_path(path, (30, 40), INTRINSICS, tmp_path).cameras.camera_to_world - opencv_to_opengl(theirs)).abs().max() < 1e-6
 
 

@@ -147,7 +147,7 @@ def test_wrong_images_are_named(pred, target, message):
 
 
 def test_wrong_weights_are_named(tmp_path, weights):
-    with pytest.raises(ValueError, match = 'weights: must be a file that is there'):
+    with pytest.raises(ValueError, match = 'weights: must be a file that exists'):
         PerceptualLoss.from_torchvision(tmp_path / 'missing.pth')
     with pytest.raises(ValueError, match = 'weights: must be those of VGG-19, but got conv1_1: .*got nothing'):
         PerceptualLoss.from_torchvision({'features.0.weight': torch.zeros(64, 3, 3, 3)})
