@@ -228,7 +228,7 @@ def test_nothing_attends_to_padding_where_images_are_masked():
 def test_a_file_that_is_no_scene_is_refused(tmp_path):
     torch.save(dict(tokens = Malicious(str(tmp_path / 'owned'))), tmp_path / 'bad.pt')
     torch.save(dict(tokens = torch.zeros(1)), tmp_path / 'other.pt')
-    for name, message in (('bad.pt', 'Nothing in it was run'), ('other.pt', 'must be a file that EncodedScene.save wrote'), ('missing.pt', 'must be a file that is there')):
+    for name, message in (('bad.pt', 'Nothing in it was run'), ('other.pt', 'must be a file that EncodedScene.save wrote'), ('missing.pt', 'must be a file that exists')):
         with pytest.raises(ValueError, match = f'path: .*{message}'):
             EncodedScene.load(tmp_path / name)
     assert not (tmp_path / 'owned').exists()
