@@ -1,4 +1,4 @@
-"""How glibc keeps memory between two steps on the CPU."""
+"""Tuning of glibc's memory allocator for CPUs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def tune_malloc() -> None:
-    """Lets freed memory be used again, up to 64 MB of it, where glibc would hand it back and take it anew page by page in every step.
+    """Keeps up to 64 MB of freed memory for reuse, which glibc would return to the system and request again, page by page, in every step.
 
     glibc keeps twice the largest block that it has ever freed, but counts none of more than 32 MB ("M_MMAP_THRESHOLD" in mallopt(3)).
     So a block of nearly that much is taken and freed, of which nothing is touched. It makes rendering on a CPU about an eighth faster;

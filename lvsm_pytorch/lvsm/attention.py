@@ -1,4 +1,4 @@
-"""The paper's attention, and who attends to whom."""
+"""The paper's attention, and its masks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class SharedRMSNorm(nn.RMSNorm):
-    """RMS norm of queries or keys, one weight for all heads. In the dtype of its input: under autocast torch would leave its fast path."""
+    """RMS norm of queries or keys, one weight for all heads. Computes in the type of its input, to keep the fast path of torch under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 class AttentionLayout(NamedTuple):
-    """Who attends to whom, and from where.
+    """Mask, poses and first query of an attention.
 
     Attributes:
         mask: (b 1 1 m) or (b 1 n m) bool, True where one of n tokens attends to one of m; None where all do to all: even an all-true mask costs a fifth of the speed. The m are those of
@@ -36,13 +36,13 @@ class AttentionLayout(NamedTuple):
     query_start: int = 0
 
 
-# scores of a head: at 768 × 768 fused attention was no slower, and it needs less memory; up to 256 × 1024 it took twice as long
+# maximum number of scores of a head for plain attention: fused attention takes twice as long up to 256 × 1024, and is as fast and smaller in memory at 768 × 768
 
 MAX_PLAIN_SCORES = 2 ** 19
 
 
 class ViewAttention(Module):
-    """The paper's attention: RMS norm of queries and keys with one weight for all heads, no biases. Parameters are named as x-transformers has them.
+    """The paper's attention: RMS norm of queries and keys with one weight for all heads, no biases. Parameters have the names of x-transformers.
 
     Args:
         encoding: The camera encoding.
@@ -64,7 +64,7 @@ class ViewAttention(Module):
 
         Args:
             x: (b n d).
-            context: Keys and values (s heads m dim_head) that tokens attend to besides each other; each of s scenes has b / s entries of x.
+            context: Keys and values (s heads m dim_head) that tokens attend to, beside each other; each of s scenes has b / s entries of x.
 
         Returns:
             What tokens from `query_start` on attended to (b n-query_start d), and the keys and values of x (b heads n dim_head).
@@ -85,8 +85,8 @@ class ViewAttention(Module):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q kᵀ / √d) v of queries, keys and values (b heads n d), by the kernel that is fastest there."""
-    # without queries nothing is asked of a kernel, which may not know the case
+    """softmax(q kᵀ / √d) v of queries, keys and values (b heads n d), by the fastest kernel."""
+    # kernels may not support zero queries
 
     if q.shape[2] == 0:
         return q
@@ -106,12 +106,12 @@ def after_context(context: Tensor, own: Tensor) -> Tensor:
 
 
 def token_mask(view_mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """A mask of views (b v) as one of their tokens (b v·h·w), which are `like` (b v h w d)."""
+    """Expands a mask of views (b v) to their tokens (b v·h·w), which have the shape of `like` (b v h w d)."""
     return None if view_mask is None else repeat(view_mask.to(like.device), 'b v -> b (v n)', n = like.shape[2] * like.shape[3])
 
 
 def context_mask(view_mask: Tensor, num_tokens: int) -> Tensor:
-    """Who attends to whom, (b 1 v·n v·n) bool, where all attend to some views (b v), and to the others nobody but themselves."""
+    """Attention mask (b 1 v·n v·n) bool: all tokens attend to the views of a mask (b v); other views are attended to by themselves only."""
     itself = torch.eye(view_mask.shape[1], dtype = torch.bool, device = view_mask.device)
     visible = rearrange(view_mask, 'b v -> b 1 v') | itself
     return repeat(visible, 'b i j -> b 1 (i n) (j m)', n = num_tokens, m = num_tokens)

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class MAELossBreakdown(NamedTuple):
-    """Mean squared errors over what was masked; zero where nothing of the kind was."""
+    """Mean squared errors of masked images and of masked rays; zero without any."""
     image: Tensor
     ray: Tensor
 
 
 class Recon(NamedTuple):
-    """What was rendered of masked views.
+    """Reconstructions of masked views.
 
     Attributes:
-        mask: (b v) bool, which views were masked.
+        mask: (b v) bool, True for masked views.
         pred: (n ...), the reconstructions, in the order of `mask.nonzero()`.
     """
     mask: Tensor
@@ -39,7 +39,7 @@ class Recon(NamedTuple):
 
 
 class ImageAndRayRecon(NamedTuple):
-    """What was rendered of images, and of rays.
+    """Reconstructions of images and of rays.
 
     Attributes:
         images: `Recon` of (n c h w) in [0, 1].
@@ -50,13 +50,13 @@ class ImageAndRayRecon(NamedTuple):
 
 
 class MAE(Module):
-    """Trains an LVSM, without a target, to reconstruct what is masked.
+    """Trains an LVSM to reconstruct masked images and rays, without target views.
 
     Args:
         lvsm: The model to train.
         frac_masked: The fraction of a scene's image-ray pairs of which one half is masked, above 0 and below 1; at least one pair is.
         frac_images_to_ray_masked: Of the masked pairs, the expected fraction whose image is masked, from 0 (rays alone) to 1 (images alone). A pair never loses both.
-        image_to_ray_loss_weight: Factor of the images' squared errors.
+        image_to_ray_loss_weight: Weight of the squared errors of images.
 
     Raises:
         ValueError: For fractions out of range and for anything but an LVSM.
@@ -107,8 +107,8 @@ class MAE(Module):
         Args:
             images: (b v c h w) in [0, 1].
             rays: (b v 6 h w). At least two views a scene.
-            num_images: (b), integers from 2 to v: the first so many views are real; the others may hold anything.
-            generator: Draws the masks, and makes them repeatable; on any device. Without one they are random in training, and always the same in `eval()`.
+            num_images: (b), integers from 2 to v: number of valid views; the others are padding with any content.
+            generator: Generator of the masks, on any device. Without one masks are random in training and fixed in eval mode.
             cameras: The (b v ...) cameras, as a model with a `camera_encoding` other than the paper's needs them.
 
         Returns:
@@ -138,7 +138,7 @@ class MAE(Module):
         return (loss, (breakdown, recon)) if return_loss_breakdown else (loss, recon)
 
     def draw_masks(self, valid_mask: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        """Which of the real views (b v) lose their image and which their rays, both (b v) bool, never both."""
+        """Masks of images and of rays of the valid views, both (b v) bool. A view never loses both."""
         device = valid_mask.device
 
         if generator is None and not self.training:
@@ -147,19 +147,19 @@ class MAE(Module):
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator = generator, device = device if generator is None else generator.device).to(device)
 
-        # a random order of the real views; the first ones are masked, and of these the first ones lose their image
+        # a random order of the valid views; the first ones are masked, and the first of these lose their image
 
         rank = uniform(*valid_mask.shape).masked_fill(~valid_mask, 2.).argsort(dim = -1).argsort(dim = -1)
 
         num_masked = (valid_mask.sum(dim = -1, keepdim = True) * self.frac_masked).long().clamp(min = 1)
-        num_images_masked = (num_masked * self.frac_images_to_ray_masked + uniform(len(valid_mask), 1)).floor()  # rounded up or down by chance, so that the fraction holds on average
+        num_images_masked = (num_masked * self.frac_images_to_ray_masked + uniform(len(valid_mask), 1)).floor()  # stochastic rounding, so that the fraction is right on average
 
         image_mask = rank < num_images_masked
         return image_mask, (rank < num_masked) & ~image_mask
 
 
 def squared_error(pred: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of squared differences (b v c h w) over the masked views (b v), and over how many values; both scalars."""
+    """Sum of squared differences (b v c h w) over the masked views (b v), and the number of values; both scalars."""
     is_masked = rearrange(mask, 'b v -> b v 1 1 1')
     difference = torch.where(is_masked, pred.float() - target.float(), 0.)
     return difference.square().sum(), mask.sum() * target[0, 0].numel()

@@ -54,15 +54,14 @@ class LVSM(Pretrained, Module):
         num_depth_planes: Planes of a plane sweep, which samples the input views at so many depths along the rays of a target. The samples are added to target tokens, and composited
             with the decoded view by weights of each pixel. 0 is the paper's. With any, `forward`, `encode` and `render` need `cameras`, and there is no `tokens`.
         near_plane: Depth of the nearest plane, in units of the world of the rays. The farthest is infinite; inverse depths are evenly spaced.
-        plane_sweep: By what planes are compared, of `conditioning.PLANE_SWEEPS`: 'colors', or 'features' of a small CNN, from coarse to fine (`feature_sweep`).
-        image_loss: Of `losses.ViewLoss`, as the next two; by default the loss is the paper's.
-        ssim_loss_weight: Of `losses.ViewLoss`.
-        depth_loss_weight: Of `losses.ViewLoss`.
-        gradient_checkpointing: In training keep no more than a block's input, and compute the block anew for its gradients: less memory for a third more time. No part of a saved
-            config.
+        plane_sweep: What the planes compare, of `conditioning.PLANE_SWEEPS`: 'colors', or 'features' of a small CNN, from coarse to fine (`feature_sweep`).
+        image_loss: As in `losses.ViewLoss`. The default is the paper's.
+        ssim_loss_weight: As in `losses.ViewLoss`.
+        depth_loss_weight: As in `losses.ViewLoss`.
+        gradient_checkpointing: Recompute each block in the backward pass: less memory for a third more time. Not part of a saved config.
 
     Raises:
-        ValueError: For arguments out of range, and for keys that the Encoder doesn't know.
+        ValueError: For arguments out of range, and for unknown keys of the Encoder.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class LVSM(Pretrained, Module):
         depth_loss_weight: float = 0.05,
         gradient_checkpointing: bool = False,
     ):
-        # all that it takes to make the same network again, but the perceptual loss
+        # all arguments of the network except the perceptual loss
 
         config: dict[str, Any] = dict(
             dim = dim, max_image_size = max_image_size, patch_size = patch_size, depth = depth, heads = heads, dim_head = dim_head, channels = channels,
@@ -159,13 +158,13 @@ class LVSM(Pretrained, Module):
             input_rays: (b v 6 h w), Plücker rays as `geometry.plucker_rays` makes them, in any world frame common to a scene. Zeros where missing.
             target_rays: (b 6 h w) for one view, (b t 6 h w) for several, which don't attend to each other.
             target_images: (b c h w) or (b t c h w) in [0, 1], as `target_rays`.
-            num_input_images: (b), integers from 1 to v: the first so many views are valid; the others are padding, and may hold anything.
+            num_input_images: (b), integers from 1 to v: number of valid views, which come first; the others are padding with any content.
             return_loss_breakdown: With target images, return the parts of the loss too.
             return_embed: Return tokens instead.
             cameras: The (b v+t ...) cameras of inputs, then targets, as `camera_encoding` or `num_depth_planes` other than the paper's need them. The paper's network uses rays alone,
                 and its result does not depend on them.
-            depth_range: (b 2), the distances, in units of the world, between which planes are placed with plane_sweep = 'features'; far may be infinite.
-            target_distances: (b t h w), the true distances along target rays where they are known, infinite for sky: for the depth loss.
+            depth_range: (b 2), near and far distance of the planes in units of the world, with plane_sweep = 'features'; far may be infinite.
+            target_distances: (b t h w), true distances along target rays for the depth loss, infinite for sky.
 
         Returns:
             The views (b c h w) or (b t c h w) in [0, 1] without target images; with them the scalar loss, mean squared error + `perceptual_loss_weight` × perceptual loss, or (loss,
@@ -197,15 +196,15 @@ class LVSM(Pretrained, Module):
     def encode(
         self, images: Tensor, rays: Tensor, num_images: Tensor | None = None, cameras: Cameras | None = None, depth_range: Tensor | None = None, *, input_attends_target: bool | None = None,
     ) -> EncodedScene:
-        """Encodes scenes, to be rendered any number of times.
+        """Encodes scenes, for rendering any number of views.
 
         Args:
             images: (b v c h w) in [0, 1].
             rays: (b v 6 h w).
-            num_images: (b), how many views are valid.
+            num_images: (b), number of valid views.
             cameras: The (b v ...) cameras, as in `forward`.
             depth_range: (b 2), as in `forward`.
-            input_attends_target: Another mode than the model's, for this scene.
+            input_attends_target: Overrides the mode of the model.
 
         Raises:
             ValueError: For wrong shapes, types and counts.
@@ -214,13 +213,13 @@ class LVSM(Pretrained, Module):
         return self.encode_views(inputs, self.input_attends_target if input_attends_target is None else input_attends_target)
 
     def render(self, scene: EncodedScene, target_rays: Tensor, *, cameras: Cameras | None = None, chunk_size: int | None = None) -> Tensor:
-        """The views of encoded scenes, as `forward` renders them.
+        """Renders views of encoded scenes, as `forward` does.
 
         Args:
             scene: Of b scenes, from `encode`.
-            target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w need not be the inputs'.
+            target_rays: (b 6 h w) for one view, (b t 6 h w) for several; h and w may differ from those of the inputs.
             cameras: Their (b ...) or (b t ...) cameras, in the world of the scene's, as `camera_encoding` or `num_depth_planes` other than the paper's need them.
-            chunk_size: So many views of each scene at a time, which bounds the memory; all at once by default.
+            chunk_size: Views of each scene to render at once, to save memory. By default all.
 
         Returns:
             (b c h w) or (b t c h w) in [0, 1].
@@ -245,7 +244,7 @@ class LVSM(Pretrained, Module):
         if input_attends_target:
             return scene
 
-        # input tokens attend to themselves, once; targets attend to their keys and values, and nothing else of them is needed
+        # input tokens attend to each other, once; targets need their keys and values only
 
         n = tokens[0, ..., 0].numel()
         _, keys_values = self.transformer(in_sequence(tokens), valid_mask = scene.valid_mask, pose = in_sequence(pose), query_start = n, return_kv = True)

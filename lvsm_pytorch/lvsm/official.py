@@ -1,4 +1,4 @@
-"""Checkpoints of the paper's authors, read and written.
+"""Reading and writing of checkpoints of the LVSM authors.
 
 Their layout, for patches of p × p pixels: tokenizers take a patch flattened as row, column, channel, the channels being
 image (3), moment o × d (3), direction d (3); q, k and v are stacked in one matrix; the rest differs by name alone.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LICENSE = 'The LVSM authors publish their weights for non-commercial use alone (see the licence beside their checkpoints); converting them changes nothing about that.'
 
-# channels of a patch, as they stand in this library, by where they stand in the authors' layout
+# channels of a patch in this library, by their position in the authors' layout
 
 IMAGE_AND_RAY = [0, 1, 2, 6, 7, 8, 3, 4, 5]
 RAY = [3, 4, 5, 0, 1, 2]
@@ -34,7 +34,7 @@ TOP = {
     'image_token_decoder.1.weight': 'to_pixels.weight',
 }
 
-# of a block: theirs, and ours in the attention (a) or feed-forward (f) half of it
+# keys of a block: theirs, and ours in its attention (a) or feed-forward (f) half
 
 BLOCK = {
     'norm1.weight': '{a}.0.0.weight',
@@ -48,13 +48,13 @@ BLOCK = {
 
 QKV = 'attn.to_qkv.weight'
 
-# flags of the Encoder that change how it is computed or trained, and not what it computes
+# flags of the Encoder that do not change its outputs
 
 NOT_OF_THE_NETWORK = {'attn_flash', 'attn_dropout', 'ff_dropout', 'layer_dropout', 'verbose'}
 
 
 def names_of_block(index: int) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Of block `index`: their names to ours, and our names of q, k and v."""
+    """For block `index`: names from theirs to ours, and our names of q, k and v."""
     a, f = f'transformer.layers.{2 * index}', f'transformer.layers.{2 * index + 1}'
     names = {f'transformer_blocks.{index}.{theirs}': ours.format(a = a, f = f) for theirs, ours in BLOCK.items()}
     return names, tuple(f'{a}.1.to_{letter}.weight' for letter in 'qkv')
@@ -71,10 +71,10 @@ def inverse(order: list[int]) -> list[int]:
 
 
 def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `LVSM` takes for the network of an authors' checkpoint (but `max_image_size`), and its weights.
+    """Arguments of `LVSM` (except `max_image_size`) and weights of a checkpoint of the authors.
 
     Args:
-        checkpoint: Their file, read without running any code in it, or its content, or the state dict in it.
+        checkpoint: A file, which is read without running code, its content, or its state dict.
 
     Raises:
         ValueError: For a file that is missing or holds more than tensors and plain values, for the encoder-decoder network, and for keys that are missing, unknown or misshapen, which
@@ -109,7 +109,7 @@ def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[
 
 
 def official_state(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's tensors, without what belongs to their training: `loss_computer.` entries and `module.` prefixes."""
+    """The tensors of the network, without `loss_computer.` entries and `module.` prefixes of training."""
     if not isinstance(checkpoint, Mapping):
         checkpoint = read_tensors(checkpoint, argument = 'checkpoint')
 
@@ -130,7 +130,7 @@ def refuse_encoder_decoder(state: Mapping[str, Tensor]) -> None:
 
 
 def official_sizes(state: Mapping[str, Tensor], depth: int) -> dict[str, int]:
-    """dim, dim_head, patch_size and inner, the width of all heads together, by the shapes of tensors."""
+    """dim, dim_head, patch_size and inner, the width of all heads together, from the shapes of tensors."""
     sources = dict(dim = 'target_pose_tokenizer.1.weight', dim_head = 'transformer_blocks.0.attn.q_norm.weight', inner = 'transformer_blocks.0.attn.fc.weight')
     missing = [name for name in sources.values() if name not in state]
 

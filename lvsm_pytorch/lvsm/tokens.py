@@ -1,4 +1,4 @@
-"""Final tokens of views, for objectives that are built on the network."""
+"""Final tokens of views, for other objectives."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def masked_tokens(model: LVSM, views: Views, image_mask: Tensor | None) -> Tenso
         tokens = model.embed_inputs(views)
         return attend_to_all(model, tokens, pose, valid_mask = token_mask(views.valid_mask, tokens))
 
-    # nothing of a masked image is computed with, so that nothing of it leaks
+    # masked images are not used in the computation, so that nothing leaks
 
     assert views.images is not None
     image_mask = image_mask.to(views.images.device)

@@ -1,4 +1,4 @@
-"""The transformer: `x_transformers.Encoder` made the paper's, and run so that nothing is computed that is not needed."""
+"""The transformer: `x_transformers.Encoder` with the paper's options, run without unused outputs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PaperEncoder(Encoder):
         flags = dict(
             attn_flash = True,
             attn_qk_rmsnorm = True,
-            attn_project_out = True,  # or one head alone silently has no output projection
+            attn_project_out = True,  # without it, a single head has no output projection
             ff_no_bias = True,
             norm_add_unit_offset = False,
         )
@@ -82,7 +82,7 @@ class PaperEncoder(Encoder):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal with std 0.02 / sqrt(2 (i + 1)) in block i; what a flag has set to zero stays so."""
+        """Normal with std 0.02 / sqrt(2 (i + 1)) in block i; weights that a flag sets to zero stay zero."""
         block = -1
 
         for _, layer, _ in self.layers:  # pyright: ignore[reportGeneralTypeIssues]
@@ -116,12 +116,12 @@ class PaperEncoder(Encoder):
 
         Args:
             x: (b n d), tokens that attend to each other, and to the context.
-            valid_mask: (b n) bool, False for tokens that nobody attends to. Without a context.
-            mask: (b 1 n n) bool, who attends to whom, in its place.
+            valid_mask: (b n) bool, False for tokens to mask out. Without a context.
+            mask: (b 1 n n) bool, an attention mask instead of valid_mask.
             pose: (b n e), their pose encodings.
-            query_start: What becomes of tokens before it is not needed.
+            query_start: Outputs of tokens before it are not computed.
             context: Of each block, keys and values (s heads m dim_head) of s scenes with b / s entries of x each.
-            context_mask: (s m) bool, False for those of the context that nobody attends to.
+            context_mask: (s m) bool, False for tokens of the context to mask out.
 
         Returns:
             Final tokens (b n-query_start d), and with `return_kv` keys and values of x in each block (b heads n dim_head).
@@ -164,7 +164,7 @@ class PaperEncoder(Encoder):
     def run_itself(
         self, x: Tensor, valid_mask: Tensor | None, mask: Tensor | None, query_start: int, context: Sequence[KeysValues], context_mask: Tensor | None,
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
-        """The same by the Encoder as it is, with all of its flags."""
+        """The same through the Encoder's own forward, with all of its flags."""
         run: Any = super().forward
         options: dict[str, Any] = dict(self_attn_kv_mask = valid_mask, attn_mask = mask)
 

@@ -1,4 +1,4 @@
-"""Checks of a call, all of them once, at the entrance: that arguments belong together, and fit the model. What comes out are `Views`."""
+"""Checks of the arguments of a call, once, at the public entrance. Returns `Views`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lvsm_pytorch.lvsm.views import Views, mask_out, mask_out_cameras
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm.model import LVSM
 
-# rays that differ from those of their cameras by more have others: about a degree, and a fiftieth of the distance to the origin
+# tolerance between rays and cameras: about a degree, and a fiftieth of the distance to the origin
 
 RAY_TOLERANCE = 0.02
 
@@ -28,7 +28,7 @@ def validated(
     model: LVSM, input_images: Tensor, input_rays: Tensor, target_rays: Tensor, target_images: Tensor | None, num_input_images: Tensor | None, cameras: Cameras | None,
     depth_range: Tensor | None = None, target_distances: Tensor | None = None,
 ) -> tuple[Views, Views]:
-    """Inputs and targets (b t ...) of `LVSM.forward`, with its errors."""
+    """Checked inputs and targets (b t ...) of `LVSM.forward`."""
     sizes = check_images_and_rays(model, input_images = input_images, input_rays = input_rays)
     valid_mask = make_valid_mask(sizes, num_input_images = num_input_images)
     several = check_targets(target_rays, target_images, sizes)
@@ -47,7 +47,7 @@ def validated_inputs(
     model: LVSM, images: Tensor, rays: Tensor, num_images: Tensor | None, cameras: Cameras | None, depth_range: Tensor | None = None, *,
     ray_mask: Tensor | None = None, min_views: int = 1,
 ) -> Views:
-    """Views of `LVSM.encode`, `LVSM.tokens` and `MAE`, with their errors."""
+    """Checked views of `LVSM.encode`, `LVSM.tokens` and `MAE`."""
     sizes = check_images_and_rays(model, min_views = min_views, images = images, rays = rays)
     check_cameras(model, cameras, sizes['b'], sizes['v'])
     valid_mask = make_valid_mask(sizes, at_least = min_views, num_images = num_images)
@@ -58,7 +58,7 @@ def validated_inputs(
 
 
 def validated_targets(model: LVSM, scene: EncodedScene, target_rays: Tensor, cameras: Cameras | None) -> Views:
-    """Targets (b t ...) of `LVSM.render`, with its errors."""
+    """Checked targets (b t ...) of `LVSM.render`."""
     check_scene(model, scene)
     check_floating(target_rays = target_rays)
     several = target_rays.ndim == 5
@@ -76,7 +76,7 @@ def validated_targets(model: LVSM, scene: EncodedScene, target_rays: Tensor, cam
 
 
 def without_padding(views: Views) -> Views:
-    """Views with nothing of their padding."""
+    """Views with their padding masked out."""
     if views.valid_mask is None:
         return views
 
@@ -86,7 +86,7 @@ def without_padding(views: Views) -> Views:
 
 
 def check_images_and_rays(model: LVSM, *, min_views: int = 1, **images_and_rays: Tensor) -> dict[str, int]:
-    """The sizes b, v, h, w of images and rays that belong together.
+    """Checks images and rays, and returns their sizes b, v, h, w.
 
     Raises:
         ValueError: For anything else, and for sizes that the model does not take.
@@ -107,7 +107,7 @@ def check_images_and_rays(model: LVSM, *, min_views: int = 1, **images_and_rays:
 
 
 def check_size(model: LVSM, name: str, sizes: dict[str, int]) -> None:
-    """That patches cover it."""
+    """Checks that height and width are multiples of the patch size."""
     height, width = sizes['h'], sizes['w']
 
     if min(height, width) == 0 or height % model.patch_size != 0 or width % model.patch_size != 0:
@@ -128,10 +128,10 @@ def check_cameras(model: LVSM, cameras: Cameras | None, batch: int, num_views: i
 
 
 def check_targets(target_rays: Tensor, target_images: Tensor | None, sizes: dict[str, int]) -> bool:
-    """Whether there are several targets (a t axis).
+    """Checks targets, and returns whether they have a t axis.
 
     Args:
-        sizes: Those of the inputs.
+        sizes: Sizes of the inputs.
     """
     check_floating(target_rays = target_rays)
     several = target_rays.ndim == 5
@@ -151,7 +151,7 @@ def check_targets(target_rays: Tensor, target_images: Tensor | None, sizes: dict
 
 
 def checked_depth_range(depth_range: Tensor | None, batch: int) -> Tensor | None:
-    """(b 2), near below far, both above 0."""
+    """Checks a depth range (b 2): 0 < near < far."""
     if depth_range is None:
         return None
 
@@ -179,7 +179,7 @@ def check_distances(model: LVSM, distances: Tensor | None, target_rays: Tensor, 
 
 
 def check_scene(model: LVSM, scene: object) -> None:
-    """That it is one of a model of these weights, in either mode."""
+    """Checks that a scene is from `encode` of a model with the same options, in either mode."""
     if not isinstance(scene, EncodedScene) or (scene.tokens is None) == (len(scene.keys_values) == 0):
         fail('scene', 'must be from encode()', type(scene).__name__, 'Encode it with this model.')
 
@@ -196,7 +196,7 @@ def check_tokens_alone(model: LVSM) -> None:
 
 
 def check_masks(rays: Tensor, **masks: Tensor | None) -> None:
-    """Each is (b v) bool, or None.
+    """Checks that each mask is (b v) bool, or None.
 
     Args:
         rays: (b v 6 h w).
@@ -209,16 +209,16 @@ def check_masks(rays: Tensor, **masks: Tensor | None) -> None:
                 fail(name, 'must be boolean, True where something is missing', mask.dtype, 'Convert it with .bool().')
 
 
-# what is computed with, but may not be what was meant
+# warnings
 
 def warn_of_other_rays(model: LVSM, *several: Views) -> None:
-    """Warns once of rays that are not those of the cameras beside them, where a model takes both, and reading values is free."""
+    """Warns once of rays that do not belong to the cameras, for models that use both, if reading values is free."""
     if any(model.needs_cameras and has_other_rays(views) for views in several):
         warn_once(model, 'rays are not those of the cameras beside them: make both from the same poses and intrinsics, after normalisation and for this image size')
 
 
 def has_other_rays(views: Views) -> bool:
-    """Whether a few rays are far from those of the cameras, as rays of normalised poses are with cameras as they were. Views without rays have no others."""
+    """Whether some rays do not belong to the cameras, for example rays of normalised poses with the original cameras. Views without rays are ignored."""
     if views.cameras is None or not values_are_free(views.rays) or not values_are_free(views.cameras.intrinsics):
         return False
 
@@ -239,7 +239,7 @@ def has_other_rays(views: Views) -> bool:
 
 
 def warn_far_from_training(model: LVSM, sizes: dict[str, int]) -> None:
-    """Warns once, outside of training, of sizes or numbers of views more than twice or less than half of those in training."""
+    """Warns once, in eval mode, of sizes or numbers of views more than twice or less than half those of training."""
     if model.trained_for is None or model.training:
         return
 
@@ -252,7 +252,7 @@ def warn_far_from_training(model: LVSM, sizes: dict[str, int]) -> None:
 
 
 def warn_once(model: LVSM, message: str) -> None:
-    """Once a model and kind of message."""
+    """Warns once for each model and kind of message."""
     kind = message.partition(':')[0].partition(' of ')[0]
 
     if not torch.compiler.is_compiling() and kind not in model.warned_of:
@@ -266,7 +266,7 @@ def check_arguments(config: dict[str, Any], perceptual_loss: object) -> None:
     """Checks the arguments of `LVSM`.
 
     Args:
-        config: Arguments of `LVSM` by name, all of them but the perceptual loss; heads may be None.
+        config: Arguments of `LVSM` by name except the perceptual loss; heads may be None.
 
     Raises:
         ValueError: For those out of range.

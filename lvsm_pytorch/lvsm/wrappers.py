@@ -1,4 +1,4 @@
-"""The models for those who have cameras and want to hear nothing of rays."""
+"""Wrappers that take cameras instead of rays."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ class CameraWrapper(Module):
         return_loss_breakdown: bool = False,
         return_embed: bool = False,
     ) -> Any:
-        """As `LVSM.forward`, with cameras in the place of rays.
+        """As `LVSM.forward`, with cameras instead of rays.
 
         Args:
             input_intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
             input_extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
             input_translation: (b v 3), t of world to camera.
-            input_uniform_points: (b v 3 h w), homogeneous pixel coordinates; the grid of pixel centres where left out.
+            input_uniform_points: (b v 3 h w), homogeneous pixel coordinates; by default the pixel centres.
             target_intrinsic_rotation: As of the inputs, of one target view (b ...) or of several (b t ...).
             target_extrinsic_rotation: As of the inputs, likewise.
             target_translation: As of the inputs, likewise.
             target_uniform_points: As of the inputs, likewise.
-            input_images: As in `LVSM.forward`, like what follows.
-            target_images: The same.
-            num_input_images: The same. The cameras of padded views may hold anything.
-            return_loss_breakdown: The same.
-            return_embed: The same.
+            input_images: As in `LVSM.forward`.
+            target_images: As in `LVSM.forward`.
+            num_input_images: As in `LVSM.forward`. Cameras of padding may have any values.
+            return_loss_breakdown: As in `LVSM.forward`.
+            return_embed: As in `LVSM.forward`.
 
         Raises:
             ValueError: For wrong shapes, and for a K of a real view that can't be inverted.
@@ -137,15 +137,15 @@ class MAECameraWrapper(Module):
         num_images: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `MAE.forward`, with cameras in the place of rays.
+        """As `MAE.forward`, with cameras instead of rays.
 
         Args:
             intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
             extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
             translation: (b v 3), t of world to camera.
-            uniform_points: (b v 3 h w), homogeneous pixel coordinates; the grid of pixel centres where left out.
+            uniform_points: (b v 3 h w), homogeneous pixel coordinates; by default the pixel centres.
             images: As in `MAE.forward`.
-            num_images: As in `MAE.forward`. The cameras of padded views may hold anything.
+            num_images: As in `MAE.forward`. Cameras of padding may have any values.
             kwargs: Further arguments of `MAE.forward`.
 
         Raises:
@@ -166,13 +166,13 @@ class MAECameraWrapper(Module):
 
 
 def masked(keep: Tensor, tensor: Tensor, stand_in: Tensor) -> Tensor:
-    """`tensor` (b v ...) with `stand_in` (...) where `keep` (b v) is False."""
+    """Replaces `tensor` (b v ...) by `stand_in` (...) where `keep` (b v) is False."""
     return einx.where('b v, b v ..., ...', keep.to(tensor.device), tensor, stand_in)
 
 
 @in_float32
 def rays_and_cameras(leading: str, sizes: dict[str, int], valid_mask: Tensor | None, **four: Tensor | None) -> tuple[Tensor, Cameras]:
-    """Rays (... 6 h w) and cameras of K, R, t and points, in this order; identities stand in for views that are not real."""
+    """Rays (... 6 h w) and cameras of K, R, t and points, in this order; padding is replaced by identities."""
     (k_name, k), (r_name, r), (t_name, t), (p_name, points) = four.items()
     sizes = {axis: size for axis, size in sizes.items() if axis != 'c'}
 

@@ -1,4 +1,4 @@
-"""Procedural worlds to train on: nobody's photos, endless, each a function of its seed alone."""
+"""Procedural worlds to train on: without end and without photos, each a function of its seed."""
 
 from lvsm_pytorch.data.worlds.rendering import RenderedWorlds, render_worlds
 

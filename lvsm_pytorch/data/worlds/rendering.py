@@ -22,7 +22,7 @@ from lvsm_pytorch.data.worlds.tracing import Hits, trace
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry import Cameras
 
-# rays shaded at once: as many as fit a CPU's cache, or a GPU's appetite
+# rays shaded at once: as many as fit the cache of a CPU, or fill a GPU
 RAYS_AT_ONCE = 32768
 RAYS_AT_ONCE_ON_GPU = 2 ** 22
 

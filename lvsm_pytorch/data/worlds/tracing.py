@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lvsm_pytorch.data.worlds.objects import BOUNDS, QUADRICS, Primitives
 
-# rays along a side of a tile, and how many tiles are traced at once: as many as fit a CPU's cache, or a GPU's appetite
+# rays along a side of a tile, and how many tiles are traced at once: as many as fit the cache of a CPU, or fill a GPU
 TILE = 8
 TILES_AT_ONCE = 512
 TILES_AT_ONCE_ON_GPU = 65536
