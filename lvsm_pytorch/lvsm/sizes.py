@@ -18,7 +18,7 @@ SIZES: dict[str, dict[str, Any]] = {
     'paper-12-layers': dict(dim = 768, depth = 12, patch_size = 8, max_image_size = 256),
     # in the ablation 27.62 / 0.869 / 0.129
     'paper-6-layers': dict(dim = 768, depth = 6, patch_size = 8, max_image_size = 256),
-    # not the paper's: the most sample-efficient network (docs/sample-efficiency.md), in the paper's size
+    # not the paper's: the network that learned fastest in a study of small ones (docs/sample-efficiency.md), in the paper's size
     'modern-256': dict(dim = 768, depth = 24, patch_size = 8, max_image_size = 256, camera_encoding = 'prope', num_depth_planes = 32, near_plane = 1., input_attends_target = False),
     # for tests and demos
     'tiny': dict(dim = 64, depth = 2, patch_size = 8, max_image_size = 64, dim_head = 32),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,17 @@ def test_a_run_that_is_cut_off_resumes(name, tmp_path):
     assert 0 < len(rest) < len(passes)
     with counted_passes(at_most = 0):
         assert study.run(ARMS[name], 0, 6, tmp_path / 'cut', **TINY) == whole
+
+
+@pytest.mark.parametrize('folder', ['equal_steps', 'equal_time'])
+def test_kept_runs_are_of_arms_by_their_names_of_today(folder):
+    kept = Path(study.__file__).parent / folder
+    runs = {path.name for path in kept.glob('*-seed-*.json')}
+    steps = {int(re.findall(r'of-(\d+)', name)[0]) for name in runs}
+    known = {arm.path(kept, seed, count).with_suffix('.json').name for arm in ARMS.values() for seed in range(3) for count in steps}
+    assert runs
+    assert runs <= known
+    assert json.loads((kept / 'seconds.json').read_text()).keys() <= ARMS.keys()
 
 
 def test_all_arms_learn_from_the_same():
