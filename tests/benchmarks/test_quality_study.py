@@ -54,7 +54,7 @@ def test_a_run_that_is_cut_off_resumes(name, tmp_path):
 
 @pytest.mark.parametrize('folder', ['equal_steps', 'equal_time'])
 def test_kept_runs_are_of_arms_by_their_names_of_today(folder):
-    kept = Path(study.__file__).parent / folder
+    kept = Path(__file__).parents[2] / 'benchmarks' / 'quality' / folder
     runs = {path.name for path in kept.glob('*-seed-*.json')}
     steps = {int(re.findall(r'of-(\d+)', name)[0]) for name in runs}
     known = {arm.path(kept, seed, count).with_suffix('.json').name for arm in ARMS.values() for seed in range(3) for count in steps}
