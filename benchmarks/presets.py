@@ -89,7 +89,7 @@ def count(config: TrainConfig, processes: int, perceptual_loss: PerceptualLoss |
 
     def run() -> None:
         def view(views: int, channels: int) -> Tensor:
-            return torch.rand(at_once, views, channels, config.image_size, config.image_size)
+            return torch.rand(at_once, views, channels, *config.size)
 
         views = view(config.num_inputs, 3), view(config.num_inputs, 6), view(config.num_targets, 6), view(config.num_targets, 3)
         cameras = (torch.rand(at_once, config.num_inputs + config.num_targets, n, n) for n in (4, 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,8 +36,8 @@ class TrainConfig(Expanded):
     overfit_one_scene: bool = False
     """Train on the first scene only and validate on its own views. Shows within minutes whether the data and the pipeline are right."""
 
-    image_size: int = 64
-    """Height and width in pixels that images are resized and cropped to."""
+    image_size: int | tuple[int, int] = 64
+    """Height and width in pixels that images are resized and cropped to: one number for squares, or two, height first."""
     num_inputs: int = 2
     """Input views of a sample."""
     random_num_inputs: tuple[int, int] | None = None
@@ -50,7 +50,10 @@ class TrainConfig(Expanded):
     """For videos: maximum number of frames between the first and the last view of a sample."""
     pose_frame: Literal['scene', 'inputs'] | None = None
     """World frame of the rays. scene: one frame for all samples, that of the mean training camera. inputs: that of each sample's mean input
-    camera, for models of many scenes. By default scene for one scene, inputs for several."""
+    camera, for models of many scenes. By default as the weights of init_from were trained, else scene for one scene, inputs for several."""
+    scale: Literal['cameras', 'depth'] | None = None
+    """Unit of length of photos. cameras: by how far apart the cameras of a scene are. depth: by how far the scene on the input views is, which
+    also places the depth planes. By default as the weights of init_from were trained, else depth with plane_sweep features."""
     workers: int | None = None
     """Processes that load data, for each process that trains. By default 4 with a GPU, 0 on a CPU or outside Linux."""
 
@@ -64,6 +67,10 @@ class TrainConfig(Expanded):
     """Attention heads. By default dim / dim_head."""
     dim_head: int = 64
     """Width of an attention head."""
+    decoder_kwargs: dict[str, bool | int | float | str] = field(default_factory = dict)
+    """Flags of x_transformers.Encoder, over those that make it the paper's: --decoder-kwargs ff_mult 2."""
+    dropout_input_ray_prob: float = 0.
+    """Chance of an input view to lose its rays in a training step."""
     input_attends_target: bool = False
     """True: the paper's network, in which all tokens attend to each other. False: input tokens attend to input tokens only, so a scene is
     encoded once for all of its targets (key-value cache)."""
@@ -79,6 +86,9 @@ class TrainConfig(Expanded):
     """Depth of the nearest plane, in units of the world frame. One unit is 3 units of the built-in scenes, and 1.35 × the
     largest offset of a camera from the mean camera for photos."""
 
+    objective: Literal['views', 'mae'] = 'views'
+    """views: render target views. mae: reconstruct masked images and masked rays of views, a pretraining without targets, for networks without
+    depth planes."""
     steps: int = 400
     """Training steps."""
     batch_size: int = 16
@@ -129,6 +139,8 @@ class TrainConfig(Expanded):
     """Steps between two checkpoints."""
     keep_checkpoints: int = 3
     """Number of latest checkpoints to keep, beside that of the best validation."""
+    save_best: bool = False
+    """Save the model of the best validation as the model of the run, not the latest. With init_from it is never worse than the initial weights."""
     tensorboard: bool = True
     """Log to TensorBoard: tensorboard --logdir OUT."""
     wandb: bool = False
@@ -138,6 +150,11 @@ class TrainConfig(Expanded):
     device: str = 'auto'
     """cpu, cuda, mps, ...; auto takes a GPU if there is one. With several GPUs, each process has its own."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of images."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
     def check(self) -> None:
         """Checks the values. Not called by the constructor, because the command line would cut the message short.
 
@@ -145,7 +162,7 @@ class TrainConfig(Expanded):
             ValueError: For values out of range.
         """
         at_least_one = (
-            'image_size', 'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'accumulate',
+            'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'accumulate',
             'log_every', 'evaluate_every', 'save_every', 'keep_checkpoints',
         )
 
@@ -161,8 +178,9 @@ class TrainConfig(Expanded):
             if not getattr(self, name) > 0:
                 fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
 
-        if self.image_size % self.patch_size != 0:
-            fail('image_size', f'must be a multiple of patch_size {self.patch_size}', self.image_size, f'For example {max(self.image_size // self.patch_size, 1) * self.patch_size}.')
+        if not all(length >= 1 and length % self.patch_size == 0 for length in self.size):
+            fitting = ' '.join(str(max(length // self.patch_size, 1) * self.patch_size) for length in self.size[:1 if isinstance(self.image_size, int) else 2])
+            fail('image_size', f'must be a multiple of patch_size {self.patch_size}', self.image_size, f'For example {fitting}.')
 
         self.samples_at_once(processes = 1)
 
@@ -177,6 +195,12 @@ class TrainConfig(Expanded):
 
             if not 1 <= least <= most:
                 fail('random_num_inputs', 'must be at least 1, in this order', self.random_num_inputs, 'For example 2 6.')
+
+        if self.objective == 'mae' and self.num_depth_planes > 0:
+            fail('num_depth_planes', 'must be 0 with objective mae, where pixels are of tokens alone', self.num_depth_planes, 'Say --num-depth-planes 0.')
+
+        if not 0 <= self.dropout_input_ray_prob < 1:
+            fail('dropout_input_ray_prob', 'must be from 0 up to below 1', self.dropout_input_ray_prob, 'Use 0 for none.')
 
         if not 0 <= self.ema_decay < 1:
             fail('ema_decay', 'must be from 0 up to below 1', self.ema_decay, 'Use 0 for no average, 0.999 or 0.9999 for one.')

@@ -78,6 +78,9 @@ def as_type(where: str, value: Any, hint: Any) -> Any:  # noqa: RET503, since fa
         if choice is Path and isinstance(value, str):
             return Path(value)
 
+        if get_origin(choice) is dict and type(value) is dict:
+            return {key: as_type(f'{where}, {key}', each, get_args(choice)[1]) for key, each in value.items()}
+
         if get_origin(choice) is tuple and type(value) is list and len(value) == len(get_args(choice)):
             return tuple(as_type(where, each, hint) for each, hint in zip(value, get_args(choice), strict = True))
 

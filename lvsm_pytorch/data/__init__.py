@@ -10,11 +10,12 @@ from lvsm_pytorch.data.formats.colmap import read_colmap, write_colmap
 from lvsm_pytorch.data.formats.lvsm_json import read_lvsm, write_lvsm
 from lvsm_pytorch.data.formats.transforms_json import read_transforms, write_transforms
 from lvsm_pytorch.data.loading import can_have_workers, training_views
+from lvsm_pytorch.data.photo_sources import DatasetSource, SceneSource
 from lvsm_pytorch.data.pose_folder import Posed
 from lvsm_pytorch.data.posing import find_poses
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, cameras_of, hold_out
-from lvsm_pytorch.data.sources import Batch, DatasetSource, SceneSource, Source, SyntheticSource
+from lvsm_pytorch.data.sources import Batch, Source, SyntheticSource
 from lvsm_pytorch.data.synthetic import synthetic_scene, synthetic_scenes
 from lvsm_pytorch.data.world_source import WorldSource
 from lvsm_pytorch.errors import fail

@@ -22,6 +22,11 @@ from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
 SPARE = 2
 
 
+def as_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of one number, for squares, or of two."""
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
 def image_library():
     """Pillow, imported where it is needed."""
     try:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Generator, Tensor
 
-from lvsm_pytorch.data.sources import Batch, Frame, Source
+from lvsm_pytorch.data.images import as_size
+from lvsm_pytorch.data.sources import Batch, Source, middle_cameras, middle_of
+from lvsm_pytorch.data.view_sampling import draw_nearest_views, happens, log_uniform, uniform
 from lvsm_pytorch.data.worlds import RenderedWorlds, render_worlds
 from lvsm_pytorch.geometry.cameras import Cameras, pose
 from lvsm_pytorch.geometry.normalization import normalize_poses
-from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, DepthRange
+from lvsm_pytorch.geometry.scene_scale import DepthRange, SceneScale
 from lvsm_pytorch.geometry.view_selection import nearest_views
 
 # standard deviations in samples of the worst poses: of rotations in degrees, of centres as a share of the near distance, of focal lengths as a share
@@ -27,22 +30,17 @@ FOCAL_ERROR = 0.004
 NEAR_ERROR = 0.68, 1.48
 PLANE_MARGINS = 0.2, 0.8
 
-# chances: that inputs are the nearest views and not just near ones; that poses have errors; that planes reach to infinity; that channels are swapped, and that contrast changes
+# chances: that poses have errors; that planes reach to infinity; that channels are swapped, and that contrast changes
 
-NEAREST, WRONG_POSES, TO_INFINITY, SWAPPED_CHANNELS, OTHER_GAMMA = 0.5, 0.5, 0.25, 0.5, 0.3
+WRONG_POSES, TO_INFINITY, SWAPPED_CHANNELS, OTHER_GAMMA = 0.5, 0.25, 0.5, 0.3
 
 
 class WorldSource(Source):
     """Procedural worlds without end. Those of a sample come from a window of seeds that moves on with the samples, so that each is rendered once.
 
     Args:
-        num_inputs: input views of a held-out sample.
-        random_num_inputs: least and most input views of a training sample, drawn anew for each step; None for `num_inputs`.
-        samples_per_step: training samples that have equally many input views, one after the other.
-        num_targets: target views of a training sample.
-        image_size: height and width in pixels.
-        frame: of the rays.
-        seed: of all that is drawn.
+        image_size: Height and width in pixels, one number or two; what is not square is cut from the middle of a square.
+        options: Of `Source`.
     """
 
     NUM_HELD_OUT = 64
@@ -53,26 +51,22 @@ class WorldSource(Source):
     description = 'procedural worlds, without end'
     scale = 'depth'
 
-    def __init__(
-        self, *, num_inputs: int, num_targets: int, image_size: int, random_num_inputs: tuple[int, int] | None = None, samples_per_step: int = 1, frame: Frame = 'inputs', seed: int = 0,
-    ):
-        super().__init__(num_inputs = num_inputs, num_targets = num_targets, frame = frame, seed = seed)
-        self.image_size = image_size
-        self.random_num_inputs = (num_inputs, num_inputs) if random_num_inputs is None else random_num_inputs
-        self.samples_per_step = samples_per_step
-        self.num_views = max(self.NUM_VIEWS, self.random_num_inputs[1] + num_targets, num_inputs + 1)
+    def __init__(self, *, image_size: int | tuple[int, int], **options: Any):
+        super().__init__(**options)
+        self.size = as_size(image_size)
+        self.num_views = max(self.NUM_VIEWS, self.max_num_inputs + max(self.num_targets, 1))
         self.rendered = lru_cache(maxsize = 2 * self.WINDOW)(self.render)
 
     def render(self, seed: int) -> RenderedWorlds:
-        return render_worlds([seed], num_views = self.num_views, image_size = self.image_size)
+        images, cameras, distance = render_worlds([seed], num_views = self.num_views, image_size = max(self.size))
+        return RenderedWorlds(middle_of(images, self.size), middle_cameras(cameras, self.size), middle_of(distance, self.size))
 
     def sample(self, number: int) -> Batch:
         generator = self.generator(number)
         window = self.FIRST_TRAINING_SEED + self.seed * 10_000_019 + number // self.SAMPLES_PER_WORLD
         seed = window + int(torch.randint(self.WINDOW, (), generator = generator))
-        least, most = self.random_num_inputs
-        num_inputs = int(torch.randint(least, most + 1, (), generator = self.generator(-1 - number // self.samples_per_step)))
-        indices = draw_views(self.rendered(seed).cameras.camera_to_world[0], num_inputs, self.num_targets, generator)
+        num_inputs = self.draw_num_inputs(number)
+        indices = draw_nearest_views(self.rendered(seed).cameras.camera_to_world[0], num_inputs = num_inputs, num_targets = self.num_targets, generator = generator)
         return self.views(seed, indices, num_inputs, generator)
 
     def held_out(self, most: int = NUM_HELD_OUT) -> Batch:
@@ -85,19 +79,16 @@ class WorldSource(Source):
         images, distances = world.images[0, indices], world.distance[0, indices]
         camera_to_world, intrinsics = (t[0, indices] for t in world.cameras)
         found = true_range(distances[:num_inputs])
-        planes, factor = found.with_margin(), 1.
+        scale = SceneScale(found.unit, found.with_margin())
 
         if generator is not None:
-            factor = log_uniform(*NEAR_ERROR, generator)
-            planes = jittered(found, generator)
+            scale = SceneScale(found.unit * log_uniform(*NEAR_ERROR, generator), jittered_planes(found, generator))
             images = augmented(images, generator)
             camera_to_world, intrinsics = with_errors(camera_to_world.double(), intrinsics, found.near, generator)
 
-        unit = found.near / UNIT_OF_NEAR * factor
-        world_to_unit = normalize_poses(camera_to_world[:num_inputs].double(), unit = unit).similarity
+        world_to_unit = normalize_poses(camera_to_world[:num_inputs].double(), unit = scale.unit).similarity
         cameras = Cameras(camera_to_world.double(), intrinsics).transform(world_to_unit).to(torch.float32)
-        depth_range = torch.tensor([planes.near / unit, planes.far / unit])
-        return Batch(images[None], cameras[None], [name], num_inputs, depth_range[None], (distances / unit)[None])
+        return Batch(images[None], cameras[None], [name], num_inputs, scale.depth_range(scale.unit)[None], (distances / scale.unit)[None])
 
 
 def true_range(distances: Tensor) -> DepthRange:
@@ -113,29 +104,10 @@ def nearest_to_first(world: RenderedWorlds, count: int) -> list[int]:
     return [1 + index for index in nearest_views(poses[1:], poses[0], count)]
 
 
-def draw_views(camera_to_world: Tensor, num_inputs: int, num_targets: int, generator: Generator) -> list[int]:
-    """Numbers of views (n 4 4), inputs first: a target at random, inputs that are nearest to it or just near, and further targets among those next to them."""
-    n = len(camera_to_world)
-    target = int(torch.randint(n, (), generator = generator))
-    order = [index for index in nearest_views(camera_to_world, camera_to_world[target], n) if index != target]
-
-    if not happens(NEAREST, generator):
-        rank = torch.arange(len(order)) + 0.6 * len(order) * torch.rand(len(order), generator = generator)
-        order = [order[index] for index in rank.argsort()]
-
-    further = order[num_inputs:num_inputs + max(3, num_targets - 1)] or order
-    chosen = torch.randperm(len(further), generator = generator).tolist()
-    return order[:num_inputs] + [target] + [further[chosen[index % len(chosen)]] for index in range(num_targets - 1)]
-
-
-def jittered(found: DepthRange, generator: Generator) -> DepthRange:
+def jittered_planes(found: DepthRange, generator: Generator) -> DepthRange:
     """Planes about a range, as estimates of it are."""
-    near, far = 1 / found.near, 1 / found.far
-    span = near - far
-    below, above = (uniform(*PLANE_MARGINS, generator) * span for _ in range(2))
-    least = 0. if happens(TO_INFINITY, generator) else max(far - below, 0.)
-    most = near + max(above, 0.1 * (near - least))
-    return DepthRange(1 / most, 1 / least if least > 0 else math.inf)
+    far, near = (uniform(*PLANE_MARGINS, generator) for _ in range(2))
+    return found.with_margin(near, math.inf if happens(TO_INFINITY, generator) else far)
 
 
 def augmented(images: Tensor, generator: Generator) -> Tensor:
@@ -168,15 +140,3 @@ def small_rotations(axis_angle: Tensor) -> Tensor:
     x, y, z = axis_angle.unbind(dim = -1)
     zero = torch.zeros_like(x)
     return torch.matrix_exp(rearrange([zero, -z, y, z, zero, -x, -y, x, zero], '(i j) n -> n i j', i = 3))
-
-
-def happens(chance: float, generator: Generator) -> bool:
-    return float(torch.rand((), generator = generator)) < chance
-
-
-def uniform(low: float, high: float, generator: Generator) -> float:
-    return low + (high - low) * float(torch.rand((), generator = generator))
-
-
-def log_uniform(low: float, high: float, generator: Generator) -> float:
-    return math.exp(uniform(math.log(low), math.log(high), generator))

@@ -110,7 +110,7 @@ def blur_matrix(length: int, sigma: float) -> Tensor:
 
 def table(found: dict[str, float]) -> str:
     """Of figures, for people."""
-    labels = dict(model = 'model', blur = 'blurred mean of the inputs', copy = 'better input, copied', trained = 'model, of views it trained on')
+    labels = dict(model = 'model', initial = 'model before training', blur = 'blurred mean of the inputs', copy = 'better input, copied', trained = 'model, of views it trained on')
     rows = [f'{"held-out views":30} {"PSNR":>9} {"SSIM":>7}']
     rows += [f'{label:30} {found[f"{name}_psnr"]:6.2f} dB {found[f"{name}_ssim"]:7.3f}' for name, label in labels.items() if f'{name}_psnr' in found]
     return '\n'.join(rows)

@@ -15,7 +15,7 @@ from lvsm_pytorch.evaluation.index import Entry, views_of
 from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, score
 from lvsm_pytorch.geometry.cameras import Cameras, move_poses
 from lvsm_pytorch.geometry.normalization import normalize_poses
-from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, estimate_depth_range
+from lvsm_pytorch.geometry.scene_scale import rescaled, scene_scale
 from lvsm_pytorch.lvsm.model import LVSM
 
 
@@ -55,14 +55,9 @@ class Protocol(NamedTuple):
         if not by_depth and not self.model.plane_sweep.knows_distances:
             return cameras, None
 
-        found = estimate_depth_range(inputs, cameras[:len(inputs)])
-
-        if found is None:
-            return cameras, None
-
-        scale = UNIT_OF_NEAR / found.near if by_depth else 1.
-        cameras = cameras.transform(torch.diag(torch.tensor([scale, scale, scale, 1.])))
-        return cameras, torch.tensor([found.with_margin()]) * scale if self.model.plane_sweep.knows_distances else None
+        scale = scene_scale(inputs, cameras[:len(inputs)])
+        unit = scale.unit if by_depth else 1.
+        return rescaled(cameras, unit), scale.depth_range(unit)[None]
 
     def posed(self, scene: Scene, poses: Tensor, num_inputs: int) -> Tensor:
         """Poses (n 4 4), inputs first, in the world of the rays. In that of the inputs a set of photos keeps one unit, as in training."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from lvsm_pytorch.checks import check_floating, check_shape
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras, scale_intrinsics
+from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
 from lvsm_pytorch.geometry.rays import pixel_grid
 from lvsm_pytorch.geometry.view_selection import pairwise_distances
 
@@ -53,6 +54,10 @@ MARGIN_OF_PLANES = 0.5
 
 UNIT_OF_NEAR = 0.88
 
+# where photos do not tell, planes begin here, in units by the cameras, and reach to infinity: the default near_plane of a model
+
+NEAR_PLANE = 0.5
+
 
 class Matches(NamedTuple):
     """Distances of what pixels show.
@@ -70,13 +75,59 @@ class DepthRange(NamedTuple):
     near: float
     far: float
 
-    def with_margin(self) -> DepthRange:
-        """Where planes are placed: on each side, some of the inverse distances more, up to infinity."""
+    @property
+    def unit(self) -> float:
+        """The length that becomes 1 where the unit goes by how far the scene is."""
+        return self.near / UNIT_OF_NEAR
+
+    def with_margin(self, near: float = MARGIN_OF_PLANES, far: float = MARGIN_OF_PLANES) -> DepthRange:
+        """Where planes are placed: on each side so many shares of the inverse distances more, up to infinity."""
         inverse_near, inverse_far = 1 / self.near, 1 / self.far
         span = inverse_near - inverse_far
-        least = max(inverse_far - MARGIN_OF_PLANES * span, 0.)
-        most = inverse_near + max(MARGIN_OF_PLANES * span, 0.1 * (inverse_near - least))
+        least = max(inverse_far - far * span, 0.)
+        most = inverse_near + max(near * span, 0.1 * (inverse_near - least))
         return DepthRange(1 / most, 1 / least if least > 0 else math.inf)
+
+
+class SceneScale(NamedTuple):
+    """By which a world is scaled, and where planes are placed in it.
+
+    Attributes:
+        unit: The length of the world that becomes 1.
+        planes: Near and far distance of the planes of a sweep, in units of the world.
+    """
+    unit: float
+    planes: DepthRange
+
+    def depth_range(self, unit: float) -> Tensor:
+        """The planes (2), in a unit of length of the world."""
+        return torch.tensor(self.planes) / unit
+
+
+def scene_scale(images: Tensor, cameras: Cameras) -> SceneScale:
+    """The scale of a scene, by its input views: the one rule for training, rendering and evaluation.
+
+    Unit and planes go by how far the scene is (`estimate_depth_range`). Where photos do not tell, the unit is that of the cameras (`normalize_poses`), and planes reach to infinity.
+
+    Args:
+        images: (v c h w) in [0, 1], the input views.
+        cameras: Of the input views: camera_to_world (v 4 4) in any world, intrinsics (v 3 3) in pixels of `images`.
+
+    Raises:
+        ValueError: For wrong shapes.
+    """
+    found = estimate_depth_range(images, cameras)
+
+    if found is not None:
+        return SceneScale(found.unit, found.with_margin())
+
+    unit = unit_of(normalize_poses(cameras.camera_to_world.double()).similarity)
+    return SceneScale(unit, DepthRange(NEAR_PLANE * unit, math.inf))
+
+
+def rescaled(cameras: Cameras, unit: float) -> Cameras:
+    """Cameras (n ...) in a world where a length is 1."""
+    return cameras.transform(torch.diag(cameras.camera_to_world.new_tensor([1 / unit, 1 / unit, 1 / unit, 1.])))
 
 
 @torch.no_grad()

@@ -17,9 +17,9 @@ from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.execution import in_eval_mode
 from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics
-from lvsm_pytorch.geometry.normalization import normalize_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
 from lvsm_pytorch.geometry.rays import plucker_rays
-from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, estimate_depth_range
+from lvsm_pytorch.geometry.scene_scale import scene_scale
 from lvsm_pytorch.lvsm.encoded import EncodedScene
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
@@ -160,22 +160,16 @@ def encode_photos(
     frame, world = frame_of(model, pose_frame)
 
     goes_by_depth = model.trained_for is not None and model.trained_for.scale == 'depth'
-    found = estimate_depth_range(photos, cameras) if goes_by_depth or model.plane_sweep.knows_distances else None
+    scale = scene_scale(photos, cameras) if goes_by_depth or model.plane_sweep.knows_distances else None
 
     if world is None:
-        if unit is None and goes_by_depth:
-            unit = None if found is None else found.near / UNIT_OF_NEAR
-        elif unit is None and model.trained_for is not None:
-            unit = model.trained_for.unit
+        if unit is None and model.trained_for is not None:
+            unit = scale.unit if goes_by_depth and scale is not None else model.trained_for.unit
 
         world = normalize_poses(cameras.camera_to_world, unit = unit).similarity if frame == 'inputs' else torch.eye(4, dtype = torch.float64)
 
     device = next(model.parameters()).device
-    depth_range = None
-
-    if found is not None and model.plane_sweep.knows_distances:
-        depth_range = torch.tensor([found.with_margin()], dtype = torch.float32, device = device) * world[:3, 0].norm().item()
-
+    depth_range = None if scale is None else scale.depth_range(unit_of(world))[None].to(device)
     cameras, photos = cameras.transform(world).to(device, torch.float32)[None], photos.to(device, torch.float32)[None]
 
     with in_eval_mode(model):

@@ -24,6 +24,7 @@ from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import save_pretrained
 from lvsm_pytorch.training.average import averaged
 from lvsm_pytorch.training.initialization import initial_model
+from lvsm_pytorch.training.objective import model_in, network_of
 from lvsm_pytorch.training.optim import optimizer_of
 from lvsm_pytorch.training.runs import model_of
 
@@ -42,6 +43,8 @@ class Progress(NamedTuple):
         skipped: Steps that were not taken, and in a row until now.
         seconds: That it took.
         best_psnr: Of held-out views, in dB, at the validation after `best_step` steps.
+        best: All figures of that validation.
+        initial: Figures of the initial weights, where these are given.
         run_id: The same for all parts of a run.
     """
     step: int = 0
@@ -51,11 +54,18 @@ class Progress(NamedTuple):
     seconds: float = 0.
     best_psnr: float = -torch.inf
     best_step: int = 0
+    best: dict[str, float] = {}
+    initial: dict[str, float] = {}
     run_id: str = ''
 
     @classmethod
     def new(cls) -> Progress:
         return cls(run_id = uuid4().hex)
+
+    def outcome(self, config: TrainConfig, last: dict[str, float]) -> dict[str, float]:
+        """Figures of the model that is saved, the last one or the best, and of the initial weights."""
+        initial = {name.replace('model_', 'initial_'): value for name, value in self.initial.items() if name.startswith('model_')}
+        return (self.best or last if config.save_best else last) | initial
 
     def after_step(self, samples: int, *, is_taken: bool, seconds: float) -> Progress:
         return self._replace(
@@ -124,8 +134,8 @@ class Training:
     """What is trained.
 
     Args:
-        network: As accelerate has prepared them.
-        optimizer: As accelerate has prepared them.
+        network: What is trained, which has the model; as accelerate has prepared it.
+        optimizer: As accelerate has prepared it.
         average: Of the weights, or None.
         model: Of the same sizes, by which it is saved.
     """
@@ -153,7 +163,8 @@ class Training:
             average.update_parameters(model)
 
         model.to(accelerator.device)  # with its perceptual loss, which FSDP would leave where it is
-        network, optimizer = accelerator.prepare(model, optimizer_of(model, config))
+        network = network_of(model, config)
+        network, optimizer = accelerator.prepare(network, optimizer_of(network, config))
         torch.manual_seed(config.seed * 1_000_003 + accelerator.process_index)
         return cls(config, accelerator, model, network, optimizer, average)
 
@@ -164,8 +175,8 @@ class Training:
     @property
     def validated(self) -> LVSM:
         """The model that is validated and saved: the average of the weights, if there is one."""
-        model = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.module
-        return cast(LVSM, model)
+        network = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.module
+        return model_in(network)
 
     def update_average(self) -> None:
         if self.average is not None:

@@ -53,7 +53,7 @@ class Log:
         from tqdm import tqdm
 
         if self.is_main:
-            take_back(self.path, self.first_step)
+            take_back(self.path, self.first_step or -1)    # a run that begins has no record, not even of its initial weights
             self.file = open(self.path, 'a', encoding = 'utf-8')
 
         for tracker in self.trackers:
@@ -78,22 +78,12 @@ class Log:
         self.bar.update()
 
     def record(self, progress: Progress, found: dict[str, float]) -> None:
-        """Means over the steps since the last record.
+        """Means over the steps since the last record, if there were any.
 
         Args:
             found: Figures of a validation, if there was one.
         """
-        mean = self.mean()
-        values = dict(
-            loss = mean.loss,
-            psnr = psnr_of(mean.error),
-            learning_rate = self.steps[-1].learning_rate,
-            gradient_norm = self.steps[-1].gradient_norm,
-            skipped = progress.skipped,
-            views_per_second = round(self.num_targets / mean.seconds, 2),
-            seconds = round(progress.seconds, 4),
-            **found,
-        )
+        values = dict(self.of_steps(), skipped = progress.skipped, seconds = round(progress.seconds, 4), **found)
         self.steps = []
         self.held_out_psnr = found.get('model_psnr', self.held_out_psnr)
 
@@ -106,6 +96,19 @@ class Log:
 
             if found:
                 log_picture(tracker, self.config.out / 'comparison.png', progress.step)
+
+    def of_steps(self) -> dict[str, float]:
+        if not self.steps:
+            return {}
+
+        mean = self.mean()
+        return dict(
+            loss = mean.loss,
+            psnr = psnr_of(mean.error),
+            learning_rate = self.steps[-1].learning_rate,
+            gradient_norm = self.steps[-1].gradient_norm,
+            views_per_second = round(self.num_targets / mean.seconds, 2),
+        )
 
     def mean(self) -> Step:
         return Step(*(sum(each) / len(self.steps) for each in zip(*self.steps, strict = True)))

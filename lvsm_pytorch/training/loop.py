@@ -24,6 +24,7 @@ from lvsm_pytorch.files import make_folder, remove_partial_files
 from lvsm_pytorch.training.checkpoint import Checkpoints, Progress, Training
 from lvsm_pytorch.training.initialization import with_network_of_weights
 from lvsm_pytorch.training.logging import METRICS, Log, Step, check_trackers
+from lvsm_pytorch.training.objective import arguments_of, image_error
 from lvsm_pytorch.training.optim import is_step_accepted, learning_rate, set_learning_rates
 from lvsm_pytorch.training.reproducible import warm_up_mkl
 from lvsm_pytorch.training.runs import BEST, CHECKPOINTS, source_of, workers_of
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
 MOST_SKIPPED_IN_A_ROW = 100
 
 
-def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
-    """Trains a model as the config says, and returns the figures of the last validation.
+def train(config: TrainConfig, *, source: Source | None = None, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
+    """Trains a model as the config says, and returns the figures of the last validation; with `save_best`, those of the best one.
 
-    Writes into `config.out` what is listed there. Ctrl-C and SIGTERM finish the step, and save a checkpoint.
+    Writes into `config.out` what is listed there. Ctrl-C and SIGTERM finish the step, and save a checkpoint. Weights of `init_from` are validated before the first step.
 
     Args:
+        source: Samples of your own, in place of those of `config.data`. Its number of inputs and the size of its images are the config's.
         resume: Resume the run in `config.out`, if there is one.
         overwrite: Delete it and start anew.
 
@@ -66,7 +68,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
 
         accelerator.wait_for_everyone()
         problems = Problems()
-        source = source_of(config, problems)
+        source = source_of(config, problems) if source is None else checked_source(source, config)
         config = replace(config, pose_frame = source.frame, data = None if config.data is None else config.data.absolute())    # commands ask from other folders
         training = Training.begin(config, source, accelerator)
         checkpoints = Checkpoints(config.out / CHECKPOINTS, config.keep_checkpoints)
@@ -83,7 +85,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             if progress.step:
                 accelerator.print('; '.join((f'{config.out}: resumes after step {progress.step} of {config.steps}', *changed)))
 
-            found = validator.run(training) if progress.step >= config.steps else run_steps(config, training, progress, views, validator, checkpoints)
+            found = run_steps(config, training, progress, views, validator, checkpoints)
 
         for text in filter(None, (problems.summary(), table(found), validator.verdict(found), f'{config.out}/comparison.png shows the held-out views')):
             accelerator.print(text)
@@ -92,11 +94,21 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
 
 
 def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Batch], validator: Validator, checkpoints: Checkpoints) -> dict[str, float]:
-    """From where the run is to its end."""
+    """From where the run is to its end. Returns figures of the model that is saved, and of the one that it began with."""
     accelerator, network, optimizer = training.accelerator, training.network, training.optimizer
+
+    if progress.step >= config.steps:
+        found, progress = validator.run(training, progress)
+        return progress.outcome(config, found)
+
     found: dict[str, float] = {}
 
     with GracefulShutdown(once = accelerator.num_processes == 1) as shutdown, Log(config, progress, is_main = training.is_main) as log:
+        if progress.step == 0 and config.init_from is not None:
+            found, progress = validator.run(training, progress)
+            progress = progress._replace(initial = found)
+            log.record(progress, found)
+
         for step in range(progress.step, config.steps):
             started = time.monotonic()
 
@@ -108,17 +120,16 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
             for _ in range(config.accumulate):
                 batch = next(views).to(accelerator.device)
-                arguments = batch.arguments()    # rays are made here, outside of autocast
+                arguments = arguments_of(batch, config)    # rays are made here, outside of autocast
 
                 with accelerator.accumulate(network):
                     with accelerator.autocast():
-                        distances = batch.target_distances if config.depth_loss_weight > 0 else None
-                        part, breakdown = network(**arguments, target_images = batch.target_images, target_distances = distances, return_loss_breakdown = True)
+                        part, breakdown = network(**arguments, return_loss_breakdown = True)
 
                     accelerator.backward(part)
 
                 loss = loss + part.detach() / config.accumulate
-                error = error + breakdown.mse.detach() / config.accumulate
+                error = error + image_error(breakdown).detach() / config.accumulate
 
             # the step, unless it is better not taken
 
@@ -146,26 +157,35 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
             is_last = progress.step == config.steps
             is_validation = is_last or progress.step % config.evaluate_every == 0
-            is_best = False
 
             if is_validation:
-                found = validator.run(training)
-                is_best = found['model_psnr'] > progress.best_psnr
-
-            if is_best:
-                progress = progress._replace(best_psnr = found['model_psnr'], best_step = progress.step)
-                validator.keep_best(training)
+                found, progress = validator.run(training, progress)
 
             if is_validation or progress.step % config.log_every == 0:
                 log.record(progress, found if is_validation else {})
 
-            if is_best or is_last or is_stopped or progress.step % config.save_every == 0:
+            if progress.best_step == progress.step or is_last or is_stopped or progress.step % config.save_every == 0:
                 training.save(checkpoints, progress)
 
             if is_stopped and not is_last:
                 raise Stopped(f'stopped after step {progress.step} of {config.steps}, which is saved: continue with --resume', shutdown.received or signal.SIGTERM)
 
-    return found
+    return progress.outcome(config, found)
+
+
+def checked_source(source: Source, config: TrainConfig) -> Source:
+    """A source of the user's own.
+
+    Raises:
+        ValueError: For one that does not fit the config.
+    """
+    if config.data is not None:
+        fail('data', 'must be left out with a source of your own', config.data, 'The source has its own data.')
+
+    if source.num_inputs != config.num_inputs:
+        fail('source', f'must have as many input views as the config, num_inputs {config.num_inputs}', source.num_inputs, 'Set the same number in both.')
+
+    return source
 
 
 @contextmanager

@@ -34,11 +34,13 @@ def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
     """
     model = LVSM(
         config.dim,
-        max_image_size = config.image_size,
+        max_image_size = max(config.size),
         patch_size = config.patch_size,
         depth = config.depth,
         heads = config.heads,
         dim_head = config.dim_head,
+        dropout_input_ray_prob = config.dropout_input_ray_prob,
+        decoder_kwargs = config.decoder_kwargs,
         perceptual_loss = None if config.perceptual_loss is None else perceptual_loss(config.perceptual_loss),
         perceptual_loss_weight = config.perceptual_loss_weight,
         input_attends_target = config.input_attends_target,
@@ -51,8 +53,7 @@ def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
         depth_loss_weight = config.depth_loss_weight,
         gradient_checkpointing = config.gradient_checkpointing,
     )
-    size = config.image_size, config.image_size
-    model.trained_for = TrainedFor(str(config.pose_frame), size, config.num_inputs)
+    model.trained_for = TrainedFor(str(config.pose_frame), config.size, config.num_inputs)
 
     if source is not None and source.frame == 'inputs':
         model.trained_for = model.trained_for._replace(unit = source.unit, scale = source.scale)
@@ -73,19 +74,23 @@ def perceptual_loss(weights: str) -> PerceptualLoss:
 def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
     """Where the config's samples come from; what can't be used is noted in `problems`."""
     problems = Problems() if problems is None else problems
-    options: dict[str, Any] = dict(num_inputs = config.num_inputs, num_targets = config.num_targets, image_size = config.image_size, seed = config.seed)
+    options: dict[str, Any] = dict(
+        num_inputs = config.num_inputs, num_targets = config.num_targets, random_num_inputs = config.random_num_inputs, samples_per_step = config.batch_size,
+        image_size = config.image_size, seed = config.seed,
+    )
 
     if config.pose_frame is not None:
         options.update(frame = config.pose_frame)
 
+    if config.data is None and not config.overfit_one_scene:
+        return WorldSource(**options) if config.synthetic == 'worlds' else SyntheticSource(**options)
+
+    options.update(scale = config.scale or ('depth' if config.plane_sweep == 'features' and config.num_depth_planes > 0 else 'cameras'))
+
     if config.overfit_one_scene:
         return SceneSource(first_scene(config, problems), problems = problems, **options)
 
-    if config.data is None and config.synthetic == 'worlds':
-        return WorldSource(random_num_inputs = config.random_num_inputs, samples_per_step = config.batch_size, **options)
-
-    if config.data is None:
-        return SyntheticSource(**options)
+    assert config.data is not None
 
     if has_split(config.data):
         split = split_dataset(config.data, problems)
@@ -107,7 +112,7 @@ def first_scene(config: TrainConfig, problems: Problems) -> Scene:
         ValueError: Where none can.
     """
     if config.data is None:
-        return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MOST_VIEWS, image_size = config.image_size)
+        return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MOST_VIEWS, image_size = max(config.size))
 
     dataset = split_dataset(config.data, problems).training if has_split(config.data) else open_dataset(config.data, problems)
     scenes = (problems.attempt(dataset.label(index), lambda index = index: dataset[index]) for index in range(len(dataset)))

@@ -7,7 +7,7 @@ from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import Batch, SceneSource, Source
 from lvsm_pytorch.evaluation.metrics import baselines, blurred_mean, figures, score
 from lvsm_pytorch.evaluation.pictures import save_comparison
-from lvsm_pytorch.training.checkpoint import Training
+from lvsm_pytorch.training.checkpoint import Progress, Training
 from lvsm_pytorch.training.runs import BEST
 
 # dB above the blurred mean of the inputs that views of an overfitted scene must have which were trained with
@@ -34,8 +34,8 @@ class Validator:
         count = len(self.held_out.names)
         return f'{count} view{"s" if count != 1 else ""} held out. An input copied: {copy:.2f} dB. Their blurred mean: {blur:.2f} dB.'
 
-    def run(self, training: Training) -> dict[str, float]:
-        """Figures of the model and of the baselines beside it; the model is saved, and a picture."""
+    def run(self, training: Training, progress: Progress) -> tuple[dict[str, float], Progress]:
+        """Figures of the model and of the baselines beside it. The model is saved, and a picture; with `save_best` only where it is the best so far."""
         from accelerate.utils import broadcast_object_list
 
         pred = training.render(self.held_out)
@@ -44,22 +44,27 @@ class Validator:
         if self.trained is not None:
             scores.update(trained = score(training.render(self.trained), self.trained.target_images), trained_blur = self.trained_blur)
 
-        training.save_model(self.out)
-
-        if training.is_main:
-            save_comparison(self.out / 'comparison.png', self.held_out, pred)
-
         # the main process's, by which all decide whether this is the best validation: figures of unlike GPUs differ a little
 
-        found = [figures(**scores)]
-        broadcast_object_list(found)
-        return found[0]
+        shared = [figures(**scores)]
+        broadcast_object_list(shared)
+        found = shared[0]
+        is_best = found['model_psnr'] > progress.best_psnr
 
-    def keep_best(self, training: Training) -> None:
-        training.save_model(self.out / BEST)
+        if is_best:
+            progress = progress._replace(best_psnr = found['model_psnr'], best_step = progress.step, best = found)
+            training.save_model(self.out / BEST)
 
-        if training.is_main:
+        if is_best or not self.config.save_best:
+            training.save_model(self.out)
+
+        if training.is_main and is_best:
             save_config(self.out / BEST, self.config)
+
+        if training.is_main and (is_best or not self.config.save_best):
+            save_comparison(self.out / 'comparison.png', self.held_out, pred)
+
+        return found, progress
 
     def verdict(self, found: dict[str, float]) -> str:
         """Of an overfitted scene; else nothing."""

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize('config', [
     TrainConfig(),
     TrainConfig(data = Path('photos'), learning_rate = 1e-5, steps = 3, pose_frame = 'inputs', perceptual_loss = 'vgg.mat', warmup_steps = 7, workers = 2, wandb = True),
+    TrainConfig(image_size = (16, 24), random_num_inputs = (2, 4), scale = 'depth', objective = 'mae', num_depth_planes = 0, decoder_kwargs = dict(ff_mult = 2, ff_glu = True), save_best = True),
 ])
 def test_a_config_round_trips(config):
     assert config_from_yaml(config_to_yaml(config)) == config
@@ -75,6 +76,9 @@ def test_what_is_wrong_in_a_file_is_named(text, message):
 @pytest.mark.parametrize('values, message', [
     (dict(image_size = 60), 'image_size: must be a multiple of patch_size 8, but got 60. For example 56'),
     (dict(batch_size = 8, accumulate = 3), 'batch_size: must be a multiple of 1 processes × 3 parts, but got 8. For example 6'),
+    (dict(image_size = (64, 60)), r'image_size: must be a multiple of patch_size 8, but got \(64, 60\). For example 64 56'),
+    (dict(image_size = 0), 'image_size: must be a multiple of patch_size 8, but got 0'),
+    (dict(dropout_input_ray_prob = 1.), 'dropout_input_ray_prob: must be from 0 up to below 1'),
     (dict(learning_rate = 0.), 'learning_rate: must be above 0'),
     (dict(learning_rate = float('nan')), 'learning_rate: must be above 0, but got nan'),
     (dict(warmup_steps = -1), 'warmup_steps: must be at least 0'),
@@ -99,7 +103,7 @@ def test_a_steps_samples_are_shared_out():
 # presets
 
 def test_presets_are_those_that_are_promised():
-    assert presets() == ['demo', 'modern', 'one-gpu', 'paper', 'photos-128', 'solids-128', 'two-gpus']
+    assert presets() == ['demo', 'finetune', 'modern', 'one-gpu', 'paper', 'photos-128', 'solids-128', 'two-gpus']
 
 
 @pytest.mark.parametrize('name, processes', [('demo', 1), ('solids-128', 1), ('one-gpu', 1), ('two-gpus', 2), ('paper', 64), ('modern', 64)])
@@ -142,7 +146,7 @@ def test_the_modern_preset_is_the_papers_run_but_for_network_and_optimizer():
 
 
 def test_a_config_that_is_none_is_named(tmp_path):
-    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'modern', 'one-gpu', 'paper', 'photos-128', 'solids-128', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
+    with pytest.raises(ValueError, match = r"config: must be one of \['demo', 'finetune', 'modern', 'one-gpu', 'paper', 'photos-128', 'solids-128', 'two-gpus'\] or a YAML file, but got 'dmeo'"):
         load_config('dmeo')
     (tmp_path / 'mine.yaml').write_text('stepps: 3')
     with pytest.raises(ValueError, match = 'mine.yaml: must have known keys alone, but got stepps. Did you mean steps'):
@@ -174,6 +178,14 @@ def test_the_command_computes_with_no_denormal_numbers(monkeypatch):
     assert order == [True, 'train']    # before threads are made, which have it from the one that makes them
 
 
+def test_options_of_several_words(told):
+    assert told('--image-size', 64)[0].image_size == 64
+    config, _ = told('--image-size', 96, 128, '--decoder-kwargs', 'ff_mult', 2, 'ff_glu', 'True', '--random-num-inputs', 2, 4)
+    assert (config.image_size, config.size) == ((96, 128), (96, 128))
+    assert config.decoder_kwargs == dict(ff_mult = 2, ff_glu = True)
+    assert config.random_num_inputs == (2, 4)
+
+
 def test_options_change_the_config_that_is_named(told, tmp_path):
     (tmp_path / 'mine.yaml').write_text('steps: 7\ndim: 128')
     assert told() == (load_config('demo'), dict(resume = False, overwrite = False))
@@ -186,6 +198,7 @@ def test_every_field_is_an_option(told):
         data = 'photos', out = 'run', perceptual_loss = 'vgg.mat', pose_frame = 'inputs', device = 'cpu', camera_encoding = 'plucker', optimizer = 'adamw', muon_learning_rate = '0.25',
         learning_rate = '0.25', weight_decay = '0.25', max_grad_norm = '0.25', skip_grad_norm = '0.25', near_plane = '0.25', perceptual_loss_weight = '0.25', ema_decay = '0.25',
         synthetic = 'worlds', init_from = 'weights', random_num_inputs = '2 6', plane_sweep = 'features', image_loss = 'rmse', ssim_loss_weight = '0.25', depth_loss_weight = '0.25',
+        scale = 'depth', objective = 'mae', dropout_input_ray_prob = '0.25', decoder_kwargs = 'ff_mult 2',
     )
     base = load_config('demo')
     arguments = []
@@ -200,6 +213,7 @@ def test_every_field_is_an_option(told):
     for field in fields(TrainConfig):
         value = getattr(config, field.name)
         assert value != getattr(base, field.name), field.name
+        value = sum(value.items(), ()) if isinstance(value, dict) else value
         assert isinstance(value, bool) or ' '.join(map(str, value if isinstance(value, tuple) else [value])) == words.get(field.name, '48')
 
 

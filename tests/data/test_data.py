@@ -345,7 +345,7 @@ def test_held_out_views_have_their_nearest_neighbours_as_inputs_and_are_never_tr
         assert targets.shape == (8, 3)
         assert not torch.isin(torch.cat((inputs, targets), dim = 1), torch.tensor([0, 8, 16])).any()
         assert not (inputs.unsqueeze(2) == targets.unsqueeze(1)).any()
-        assert (inputs - targets[:, :1]).abs().max() <= 8
+        assert (inputs - targets[:, :1]).abs().max() <= 10
 
 
 def test_some_samples_of_a_batch_are_all_of_theirs():
@@ -370,7 +370,7 @@ def test_a_batch_is_a_function_of_its_step():
 
 
 def rays_of(source, views):
-    return source.collate([source.views(torch.tensor(views))])
+    return source.collate([source.views(views, 2)])
 
 
 def test_targets_do_not_move_the_inputs():

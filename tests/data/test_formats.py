@@ -38,7 +38,7 @@ from lvsm_pytorch.data.formats.chunks import jpeg_of
 from lvsm_pytorch.data.formats.colmap import load_undistorted, undistorted
 from lvsm_pytorch.data.formats.undistort import Distortion, undistort, undistorted_intrinsics
 from lvsm_pytorch.data.images import load_image, save_image
-from lvsm_pytorch.data.sources import draw_views
+from lvsm_pytorch.data.view_sampling import draw_nearest_views, draw_video_views
 from lvsm_pytorch.geometry.conventions import opencv_to_opengl
 from lvsm_pytorch.geometry.normalization import normalize_poses
 
@@ -559,7 +559,7 @@ def test_the_unit_is_that_of_a_videos_inputs_and_of_all_photos_of_a_set(tmp_path
     write_lvsm(scenes(2), tmp_path)
     source = source_of(tmp_path)
     for scene, defining in ((video, [2, 5]), (replace(video, is_video = False), list(range(8)))):
-        poses = source.poses(scene, [2, 5, 4])
+        poses = source.poses(scene, [2, 5, 4], 2)
         expected, _, _ = normalize_poses(torch.stack([scene.views[index].camera_to_world for index in defining]))
         assert torch.allclose(poses[:2], expected[[defining.index(2), defining.index(5)]], atol = 1e-6)
 
@@ -576,11 +576,10 @@ def test_a_broken_photo_of_the_only_scene_is_left_out(tmp_path):
 
 @pytest.mark.parametrize('num_inputs', [1, 2, 4])
 def test_views_of_a_video_are_drawn_from_a_stretch_of_it(num_inputs):
-    scene = replace(synthetic_scene(0, num_views = 60, image_size = 8), is_video = True)
     generator = torch.Generator().manual_seed(0)
     lengths, starts, as_inputs = set(), set(), 0
     for _ in range(300):
-        views = draw_views(scene, num_inputs = num_inputs, num_targets = 3, frame_distances = (10, 20), generator = generator)
+        views = draw_video_views(60, num_inputs = num_inputs, num_targets = 3, frame_distances = (10, 20), generator = generator)
         inputs, targets = views[:num_inputs], views[num_inputs:]
         assert len(targets) == len(set(targets)) == 3
         assert inputs == sorted(set(inputs))
@@ -602,7 +601,7 @@ def test_inputs_are_the_nearest_photos():
     poses = torch.stack([view.camera_to_world for view in scene.views])
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
-        *inputs, target, other = draw_views(scene, num_inputs = 3, num_targets = 2, frame_distances = (25, 192), generator = generator)
+        *inputs, target, other = draw_nearest_views(poses, num_inputs = 3, num_targets = 2, generator = generator)
         assert len({*inputs, target, other}) == 5
         distance = (poses[:, :3, 3] - poses[target, :3, 3]).norm(dim = -1)
         assert distance[inputs].mean() < distance.mean()

@@ -31,7 +31,7 @@ from lvsm_pytorch.data import (
 )
 from lvsm_pytorch.data.images import load_image, save_image
 from lvsm_pytorch.data.scene import unit_of_set
-from lvsm_pytorch.data.sources import draw_views
+from lvsm_pytorch.data.view_sampling import draw_nearest_views
 from lvsm_pytorch.evaluation.inspection import angles_across, inspect
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.normalization import normalize_poses
@@ -214,7 +214,7 @@ def test_a_world_far_away_trains_with_the_same_samples(tmp_path):
     assert (a.training_batch(0, 8).input_rays - b.training_batch(0, 8).input_rays).abs().max() < 1e-4
     assert (a.held_out().target_rays - b.held_out().target_rays).abs().max() < 1e-4
     generators = [torch.Generator().manual_seed(3) for _ in range(2)]
-    drawn = [draw_views(scene, num_inputs = 2, num_targets = 1, frame_distances = (1, 2), generator = generator) for scene, generator in zip((near, far(near)), generators, strict = True)]
+    drawn = [draw_nearest_views(cameras_of(scene.views).camera_to_world, num_inputs = 2, num_targets = 1, generator = generator) for scene, generator in zip((near, far(near)), generators, strict = True)]
     assert drawn[0] == drawn[1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lvsm_pytorch.data.world_source import WorldSource, jittered, small_rotations
+from lvsm_pytorch.data.world_source import WorldSource, jittered_planes, small_rotations
 from lvsm_pytorch.geometry import plucker_rays
 from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, DepthRange
 
@@ -85,7 +85,7 @@ def test_training_and_held_out_worlds_are_others(source):
 
 def test_planes_hold_the_range_that_they_are_jittered_about():
     generator = torch.Generator().manual_seed(0)
-    drawn = [jittered(DepthRange(2., 3.), generator) for _ in range(50)]
+    drawn = [jittered_planes(DepthRange(2., 3.), generator) for _ in range(50)]
     assert all(planes.near < 2 and planes.far > 3 for planes in drawn)
     assert len({planes.near for planes in drawn}) > 30
     assert 5 < sum(planes.far == float('inf') for planes in drawn) < 30

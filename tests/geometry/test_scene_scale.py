@@ -6,7 +6,7 @@ import torch
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 from lvsm_pytorch.geometry import Cameras
 from lvsm_pytorch.geometry.cameras import move_poses
-from lvsm_pytorch.geometry.scene_scale import MARGIN_OF_PLANES, DepthRange, estimate_depth_range, match_distances
+from lvsm_pytorch.geometry.scene_scale import MARGIN_OF_PLANES, UNIT_OF_NEAR, DepthRange, estimate_depth_range, match_distances, rescaled, scene_scale
 
 
 @pytest.fixture(scope = 'module')
@@ -87,3 +87,28 @@ def test_planes_reach_beyond_the_range_on_both_sides():
     scene = DepthRange(1., 50.).with_margin()
     assert 1 / scene.near == pytest.approx(1 + MARGIN_OF_PLANES * (1 - 1 / 50))
     assert scene.far == float('inf')
+
+
+def test_in_the_unit_of_a_scene_what_is_near_is_where_it_is_in_every_scene(scene):
+    images, cameras = scene
+    scale = scene_scale(images, cameras)
+    unit = rescaled(cameras, scale.unit)
+    assert estimate_depth_range(images, unit).near == pytest.approx(UNIT_OF_NEAR, rel = 1e-3)
+    torch.testing.assert_close(scene_scale(images, unit).depth_range(1.), scale.depth_range(scale.unit), rtol = 1e-3, atol = 0)
+    assert scale.planes == estimate_depth_range(images, cameras).with_margin()
+    torch.testing.assert_close(unit.camera_to_world[:, :3, :3], cameras.camera_to_world[:, :3, :3])
+    assert unit.intrinsics is cameras.intrinsics
+
+
+def test_the_scale_of_photos_that_do_not_tell_is_that_of_their_cameras(scene):
+    images, cameras = scene
+    scale, larger = (scene_scale(torch.full_like(images, 0.5), each) for each in (cameras, rescaled(cameras, 1 / 7)))
+    assert larger.unit == pytest.approx(7 * scale.unit, rel = 1e-4)
+    assert scale.depth_range(scale.unit).tolist() == [0.5, float('inf')]
+
+
+def test_margins_of_planes():
+    found = DepthRange(2., 4.)
+    assert found.with_margin(near = 1., far = 0.5) == pytest.approx((1 / (1 / 2 + 1 / 4), 1 / (1 / 4 - 1 / 8)))
+    assert found.with_margin(far = float('inf')).far == float('inf')
+    assert found.with_margin(far = 1.).far == float('inf')

@@ -116,7 +116,7 @@ def test_a_model_of_one_scene_renders_in_the_world_of_its_dataset(tmp_path):
     scene = {view.name: view for view in read_scene(tmp_path / 'photos').views}
     source = source_of(config)
     for index, name in enumerate(batch.names):
-        inputs = [scene[source.names[number]] for number in source.nearest[source.names.index(name), :2].tolist()]
+        inputs = [scene[source.names[number]] for number in source.nearest(source.names.index(name))]
         asked = cameras_of([scene[name]])
         asked = replace(asked, intrinsics = scale_intrinsics(asked.intrinsics, (24, 24), (16, 16)))
         view = synthesize(model, [view.load() for view in inputs], cameras_of(inputs), asked, (16, 16))

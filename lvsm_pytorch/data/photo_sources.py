@@ -1,0 +1,228 @@
+"""Posed photos and videos as training samples: of one scene, or of a dataset of many."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable
+from functools import lru_cache, partial
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
+from lvsm_pytorch.data.images import as_size
+from lvsm_pytorch.data.problems import BadView, Problems
+from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
+from lvsm_pytorch.data.sources import Batch, Frame, Source
+from lvsm_pytorch.data.view_sampling import draw_nearest_views, draw_video_views
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.geometry.cameras import Cameras, move_poses
+from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
+from lvsm_pytorch.geometry.scene_scale import SceneScale, rescaled, scene_scale
+from lvsm_pytorch.geometry.view_selection import nearest_views
+from lvsm_pytorch.seeds import seed_of
+
+
+class PhotoSource(Source):
+    """What samples of photos have in common.
+
+    Args:
+        image_size: Height and width in pixels, one number or two, cut from the middle.
+        scale: 'cameras' takes the unit of length from the cameras of a scene; 'depth' from how far the scene on a sample's inputs is (`scene_scale`), which also places the planes of
+            a sweep. In the frame 'scene' the unit is always that of the cameras.
+        options: Of `Source`.
+    """
+
+    KEPT = 4096  # scales by input views: an estimate takes a tenth of a CPU second
+
+    def __init__(self, *, image_size: int | tuple[int, int], scale: Literal['cameras', 'depth'] = 'cameras', **options: Any):
+        super().__init__(**options)
+        self.size = as_size(image_size)
+        self.scale = scale
+        self.scales: dict[Hashable, SceneScale] = {}
+
+    def scaled(self, inputs: Hashable, images: Tensor, cameras: Cameras) -> tuple[Cameras, Tensor | None]:
+        """Cameras in the unit of a sample, and its planes, (1 2), where the scale goes by depth.
+
+        Args:
+            inputs: What the input views are called; their scale is kept.
+            images: (v 3 h w), the input views.
+            cameras: (n ...), inputs first.
+        """
+        if self.scale != 'depth':
+            return cameras, None
+
+        if inputs not in self.scales:
+            if len(self.scales) >= self.KEPT:
+                del self.scales[next(iter(self.scales))]
+
+            self.scales[inputs] = scene_scale(images, cameras[:len(images)])
+
+        scale = self.scales[inputs]
+        unit = scale.unit if self.frame == 'inputs' else 1.
+        return rescaled(cameras, unit), scale.depth_range(unit)[None]
+
+
+class SceneSource(PhotoSource):
+    """One scene: a target drawn at random, and inputs that are nearest to it or just near.
+
+    Args:
+        scene: All its views; every eighth by name is held out, and neither a target nor an input in training.
+        problems: Where to note photos that can't be read.
+        frame: Of the rays. The scene's own is that of its mean training camera.
+        options: Of `PhotoSource`.
+    """
+
+    def __init__(self, scene: Scene, *, problems: Problems | None = None, frame: Frame = 'scene', **options: Any):
+        super().__init__(frame = frame, **options)
+        problems = Problems() if problems is None else problems
+
+        # one photo after the other, each made small before the next is read
+
+        fitted = {view.name: problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted, self.size)) for view in scene.views}
+        training, held_out = hold_out(scene.only([index for index, view in enumerate(scene.views) if fitted[view.name] is not None]))
+
+        if len(training.views) <= self.max_num_inputs:
+            fail('num_inputs', f'must be below the number of training views {len(training.views)}', self.max_num_inputs, 'Ask for fewer inputs or add photos.')
+
+        self.num_training = len(training.views)
+        self.description = f'{scene.name}: {len(training.views)} views to train with, {len(held_out.views)} held out'
+
+        views = (*training.views, *held_out.views)
+        self.names = [view.name for view in views]
+        images, intrinsics = zip(*(each for view in views if (each := fitted.pop(view.name)) is not None), strict = True)
+        self.images = torch.stack(images)
+
+        # in float64: the scene may be far from the origin of its world
+
+        poses = cameras_of(views).camera_to_world
+        self.world = normalize_poses(poses[:self.num_training]).similarity
+        self.unit = None if self.scale == 'depth' else unit_of(self.world)
+        self.cameras = Cameras(poses, torch.stack(intrinsics)).transform(self.world).to(torch.float32)
+
+    def sample(self, number: int) -> Batch:
+        num_inputs = self.draw_num_inputs(number)
+        poses = self.cameras.camera_to_world[:self.num_training]
+        return self.views(draw_nearest_views(poses, num_inputs = num_inputs, num_targets = self.num_targets, generator = self.generator(number)), num_inputs)
+
+    def held_out(self) -> Batch:
+        """Each held-out view as the target, with the training views nearest to it as inputs."""
+        return self.from_nearest(range(self.num_training, len(self.names)))
+
+    def trained_with(self) -> Batch:
+        """Each training view as the target, with those nearest to it as inputs: what a model should have overfitted to."""
+        return self.from_nearest(range(self.num_training))
+
+    def from_nearest(self, targets: range) -> Batch:
+        return self.collate([self.views([*self.nearest(target), target], self.num_inputs) for target in targets])
+
+    def nearest(self, target: int) -> list[int]:
+        """Numbers of the `num_inputs` training views that are nearest to a view, itself left out."""
+        poses = self.cameras.camera_to_world
+        return [index for index in nearest_views(poses[:self.num_training], poses[target], self.num_inputs + 1) if index != target][:self.num_inputs]
+
+    def views(self, indices: list[int], num_inputs: int) -> Batch:
+        """Views by number, inputs first."""
+        images, cameras = self.images[indices], self.cameras[indices]
+        cameras, depth_range = self.scaled(tuple(indices[:num_inputs]), images[:num_inputs], cameras)
+        return Batch(images[None], cameras[None], [self.names[indices[num_inputs]]], num_inputs, depth_range)
+
+
+class DatasetSource(PhotoSource):
+    """Many scenes, each sample of another one: every scene once an epoch, in a shuffled order.
+
+    What can't be used is skipped and noted in the dataset's `problems`: in place of a scene the next one is taken, in place of an image
+    the scene's views are drawn again. So a sample is a function of its number alone, whatever was met before.
+
+    Args:
+        split: Scenes to train with, and those held out.
+        frame_distances: Of videos, least and most frames between the first and the last view of a sample.
+        options: Of `PhotoSource`.
+    """
+
+    def __init__(self, split: Split, *, frame_distances: tuple[int, int] = (25, 192), **options: Any):
+        super().__init__(**options)
+        self.split = split
+        self.description = f'{split.training.format}: {len(split.training)} scenes to train with, {len(split.held_out)} held out'
+        self.frame_distances = frame_distances
+        self.order = lru_cache(maxsize = 2)(lambda epoch: shuffled_order(split.training, epoch, self.seed))
+        self.training_scene = lru_cache(maxsize = 64)(partial(self.read, split.training))
+
+    def sample(self, number: int) -> Batch:
+        """Views of a sample.
+
+        Raises:
+            ValueError: Where no scene can be used.
+        """
+        epoch, position = divmod(number, len(self.split.training))
+        order = self.order(epoch)
+        generator, num_inputs = self.generator(number), self.draw_num_inputs(number)
+
+        scenes = (self.training_scene(index) for index in (*order[position:], *order[:position]))
+        samples = (self.draw(self.split.training, scene, num_inputs, self.num_targets, generator) for scene in scenes if scene is not None)
+        sample = next((sample for sample in samples if sample is not None), None)
+
+        if sample is None:
+            fail('data', 'must have at least one scene that can be used', f'none of {len(order)}', self.split.training.problems.summary(most = 5))
+
+        return sample
+
+    def held_out(self) -> Batch:
+        """Of each held-out scene views that are always the same, and one target."""
+        held_out = self.split.held_out
+        scenes = [self.read(held_out, index) for index in range(len(held_out))]
+        samples = [self.draw(held_out, scene, self.num_inputs, 1, Generator().manual_seed(seed_of(scene.name))) for scene in scenes if scene is not None]
+        samples = [sample for sample in samples if sample is not None]
+
+        if not samples:
+            fail('data', 'must have at least one held-out scene that can be used', f'none of {len(held_out)}', held_out.problems.summary(most = 5))
+
+        return self.collate(samples)
+
+    def read(self, dataset: Dataset, index: int) -> Scene | None:
+        def long_enough() -> Scene:
+            scene = dataset[index]
+
+            if len(scene.views) <= self.max_num_inputs:
+                fail(scene.name, f'must have more views than the {self.max_num_inputs} inputs of a sample', len(scene.views), 'Ask for fewer inputs.', BadView)
+
+            if scene.is_video and len(scene.views) <= self.frame_distances[0]:
+                warn_short(self.frame_distances[0])
+
+            return scene
+
+        return dataset.problems.attempt(dataset.label(index), long_enough)
+
+    def draw(self, dataset: Dataset, scene: Scene, num_inputs: int, num_targets: int, generator: Generator) -> Batch | None:
+        """None where no draw of views has readable images."""
+        counts = dict(num_inputs = num_inputs, num_targets = num_targets)
+
+        for _ in range(10):
+            if scene.is_video:
+                indices = draw_video_views(len(scene.views), frame_distances = self.frame_distances, generator = generator, **counts)
+            else:
+                indices = draw_nearest_views(cameras_of(scene.views).camera_to_world, generator = generator, **counts)
+
+            views = [scene.views[index] for index in indices]
+            fitted = [dataset.problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted, self.size)) for view in views]
+
+            if None not in fitted:
+                images, intrinsics = (torch.stack(each) for each in zip(*(each for each in fitted if each is not None), strict = True))
+                inputs = scene.name, *indices[:num_inputs]
+                cameras, depth_range = self.scaled(inputs, images[:num_inputs], Cameras(self.poses(scene, indices, num_inputs), intrinsics))
+                return Batch(images[None], cameras[None], [f'{scene.name}/{views[num_inputs].name}'], num_inputs, depth_range)
+
+        dataset.problems.skip(scene.name, 'its images can not be read')
+        return None
+
+    def poses(self, scene: Scene, indices: list[int], num_inputs: int) -> Tensor:
+        """In the mean camera and the unit of the scene; of a video, in those of the inputs, since it may go on for long."""
+        poses = cameras_of(scene.views).camera_to_world
+        inputs = poses[indices[:num_inputs]] if scene.is_video else poses
+        return move_poses(normalize_poses(inputs).similarity, poses[indices]).float()
+
+
+def warn_short(least: int) -> None:
+    """Python shows a warning from one place once."""
+    warnings.warn(f'some videos have fewer than {least} frames: their views are drawn from all that there are', stacklevel = 2)

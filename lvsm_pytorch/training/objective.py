@@ -1,0 +1,38 @@
+"""What is minimised: the error of target views, or of what is masked of posed images."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lvsm_pytorch.configs.train import TrainConfig
+from lvsm_pytorch.data import Batch
+from lvsm_pytorch.lvsm.losses import LossBreakdown
+from lvsm_pytorch.lvsm.mae import MAE, MAELossBreakdown
+from lvsm_pytorch.lvsm.model import LVSM
+
+
+def network_of(model: LVSM, config: TrainConfig) -> nn.Module:
+    """What is trained: the model itself, or for masked autoencoding the model in `MAE`."""
+    return MAE(model) if config.objective == 'mae' else model
+
+
+def model_in(network: nn.Module) -> LVSM:
+    """The model of `network_of`."""
+    return network.lvsm if isinstance(network, MAE) else cast(LVSM, network)
+
+
+def arguments_of(batch: Batch, config: TrainConfig) -> dict[str, Any]:
+    """Of the network, for its loss on a batch."""
+    if config.objective == 'mae':
+        return dict(images = batch.images, rays = torch.cat((batch.input_rays, batch.target_rays), dim = 1), cameras = batch.cameras)
+
+    distances = batch.target_distances if config.depth_loss_weight > 0 else None
+    return dict(batch.arguments(), target_images = batch.target_images, target_distances = distances)
+
+
+def image_error(breakdown: LossBreakdown | MAELossBreakdown) -> Tensor:
+    """The mean squared error of images, a scalar."""
+    return breakdown.image if isinstance(breakdown, MAELossBreakdown) else breakdown.mse
