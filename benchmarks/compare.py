@@ -4,9 +4,10 @@ python benchmarks/compare.py OUT            # all parts, about 40 minutes on two
 python benchmarks/compare.py OUT --parts peers modes
 
 parts: peers (training and rendering against the others), modes (the cacheable against the paper's by number of inputs), flags (what
-checkpointing, compile, bfloat16 and flash attention give), growth (with inputs, targets, resolution and depth).
-Every part writes its JSON, and its picture or table, into OUT when it is done, so that an interrupted run resumes. 0.1.6 is installed from
-PyPI into OUT/seed, beside ours. Needs the extra `train`, for matplotlib.
+checkpointing, compile, bfloat16 and flash attention give), growth (with inputs, targets, resolution and depth). With --bfloat16 peers,
+modes and growth run under autocast to bfloat16, 0.1.6 too.
+Every part writes its JSON, with the conditions, and its picture or table, into OUT when it is done, so that an interrupted run resumes. 0.1.6
+is installed from PyPI into OUT/seed, beside ours. Needs the extra `train`, for matplotlib.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from case import Implementation, Work
+from conditions import conditions, in_words
 from pictures import draw_growth, draw_ratios
 from products import flops, forward_products
 from seed import install_seed
@@ -65,15 +67,15 @@ GROWTH = {
 }
 
 
-def peers(machine: Machine, rounds: int) -> Results:
-    return {name: in_turn(name, work, implementations, machine, rounds) for name, (work, implementations) in PEERS.items()}
+def peers(machine: Machine, rounds: int, bfloat16: bool) -> Results:
+    return {name: in_turn(name, work, in_precision(implementations, bfloat16), machine, rounds) for name, (work, implementations) in PEERS.items()}
 
 
-def modes(machine: Machine, rounds: int) -> Results:
-    return {name: in_turn(name, work, implementations, machine, 2 * rounds) for name, (work, implementations) in MODES.items()}
+def modes(machine: Machine, rounds: int, bfloat16: bool) -> Results:
+    return {name: in_turn(name, work, in_precision(implementations, bfloat16), machine, 2 * rounds) for name, (work, implementations) in MODES.items()}
 
 
-def flags(machine: Machine, rounds: int) -> Results:
+def flags(machine: Machine, rounds: int, bfloat16: bool) -> Results:
     results = {}
 
     for mode, targets in (('paper', 1), ('cacheable', 6)):
@@ -84,7 +86,7 @@ def flags(machine: Machine, rounds: int) -> Results:
     return results
 
 
-def growth(machine: Machine, rounds: int) -> Results:
+def growth(machine: Machine, rounds: int, bfloat16: bool) -> Results:
     results: Results = {}
 
     for job in ('train', 'render'):
@@ -96,9 +98,13 @@ def growth(machine: Machine, rounds: int) -> Results:
                 if axis == 'depth' and job == 'train':
                     lines.append(Implementation('ours, checkpointing', checkpointing = True))
 
-                results[f'{job} {axis} {value}'] = in_turn(f'{job}, {axis} {value}', work, lines, machine, rounds)
+                results[f'{job} {axis} {value}'] = in_turn(f'{job}, {axis} {value}', work, in_precision(lines, bfloat16), machine, rounds)
 
     return results
+
+
+def in_precision(implementations: list[Implementation], bfloat16: bool) -> list[Implementation]:
+    return [replace(each, bfloat16 = bfloat16) for each in implementations]
 
 
 def in_turn(name: str, work: Work, implementations: list[Implementation], machine: Machine, rounds: int) -> dict[str, dict]:
@@ -138,6 +144,7 @@ def main() -> None:
     parser.add_argument('--parts', nargs = '+', choices = list(PARTS), default = list(PARTS))
     parser.add_argument('--rounds', type = int, default = 9)
     parser.add_argument('--device', default = 'cpu')
+    parser.add_argument('--bfloat16', action = 'store_true')
     parser.add_argument('--again', action = 'store_true', help = 'measure anew what is there already')
     arguments = parser.parse_args()
 
@@ -146,18 +153,20 @@ def main() -> None:
     install_seed(out / 'seed')
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
     machine = Machine(arguments.device, cores, (out / 'seed').resolve())
-    print(f'{platform.processor() or platform.machine()}, {len(cores) or os.cpu_count()} cores, {arguments.device}')
-
     for part in arguments.parts:
-        written = out / f'{part}.json'
+        precision = ['float32', 'bfloat16'] if part == 'flags' else ['bfloat16'] if arguments.bfloat16 else ['float32']
+        written = out / f'{part}{"-bfloat16" if precision == ["bfloat16"] else ""}.json'
 
         if not written.exists() or arguments.again:
-            results = PARTS[part](machine, arguments.rounds)
-            written.write_text(json.dumps(results, indent = 1), encoding = 'utf-8')
+            measured_on = conditions(torch.device(arguments.device), threads = machine.threads, precision = precision)
+            print(in_words(measured_on), flush = True)
+            results = PARTS[part](machine, arguments.rounds, arguments.bfloat16)
+            written.write_text(json.dumps(dict(conditions = measured_on, results = results), indent = 1), encoding = 'utf-8')
 
         if part in PICTURES:
-            PICTURES[part](json.loads(written.read_text(encoding = 'utf-8')), out / f'{part}.png')
-            print(f'{out / part}.png is drawn')
+            content = json.loads(written.read_text(encoding = 'utf-8'))
+            PICTURES[part](content['results'], written.with_suffix('.png'), in_words(content['conditions']))
+            print(f'{written.with_suffix(".png")} is drawn')
 
 
 if __name__ == '__main__':

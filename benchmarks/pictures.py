@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 Results = dict[str, dict[str, dict]]
 
 
-def draw_ratios(results: Results, path: Path) -> None:
+def draw_ratios(results: Results, path: Path, conditions: str) -> None:
     """Bars: how many times as fast as lvsm-pytorch 0.1.6, the spread as a line; a panel for each piece of work."""
     figure = Figure(figsize = (9, 1.2 + sum(0.5 + 0.3 * len(each) for each in results.values())), layout = 'constrained')
     panels = figure.subplots(len(results), 1, gridspec_kw = dict(height_ratios = [len(each) for each in results.values()]))
@@ -30,11 +30,11 @@ def draw_ratios(results: Results, path: Path) -> None:
         for row, ratio in enumerate(ratios):
             panel.text(max(ratio + spread[1][row], 0), row, f'  {ratio:.2f}', va = 'center', fontsize = 8)
 
-    figure.supxlabel('times as fast as lvsm-pytorch 0.1.6 (grey: other code, and the matrix products alone)', fontsize = 9)
+    figure.supxlabel(f'times as fast as lvsm-pytorch 0.1.6 (grey: other code, and the matrix products alone)\n{conditions}', fontsize = 9)
     figure.savefig(path, dpi = 110)
 
 
-def draw_growth(results: Results, path: Path) -> None:
+def draw_growth(results: Results, path: Path, conditions: str) -> None:
     """Log-log: seconds and memory against inputs, targets, size and depth, for training and rendering."""
     axes = list(dict.fromkeys(name.split()[1] for name in results))
     rows = [(job, figure) for job in ('train', 'render') for figure in ('median', 'bytes')]
@@ -62,4 +62,43 @@ def draw_growth(results: Results, path: Path) -> None:
             if row == 0:
                 panel.legend(fontsize = 8)
 
+    figure.supxlabel(conditions, fontsize = 9)
+    figure.savefig(path, dpi = 90)
+
+
+def draw_gpu(content: dict[str, dict], path: Path, conditions: str) -> None:
+    """Bars of the share of the matrix product rate; time and memory against inputs, targets and size; images a second against workers."""
+    speed, growth, loader = (content.get(part, {}) for part in ('speed', 'growth', 'loader'))
+    axes = list(dict.fromkeys(name.split()[1] for name in growth))
+    columns = max(len(axes), 2)
+    figure = Figure(figsize = (5 * columns, 4.5 + 3 * 4 * bool(axes)), layout = 'constrained')
+    panels = figure.subplots(1 + 4 * bool(axes), columns, squeeze = False)
+
+    bars = [(f'{title}: {name}', each['mfu']) for title, of in speed.items() for name, each in of.items() if 'mfu' in each][::-1]
+    panels[0][0].barh([name for name, _ in bars], [100 * share for _, share in bars], color = ['C7' if 'products' in name else 'C0' for name, _ in bars])
+    panels[0][0].set_xlabel('% of the rate of one large matrix product')
+    panels[0][0].tick_params(labelsize = 7)
+
+    panels[0][1].plot(list(loader), [each['images_per_second'] for each in loader.values()], 'o-')
+    panels[0][1].set_xlabel('processes that read images')
+    panels[0][1].set_ylabel('images/s')
+
+    for panel in panels[0][2:]:
+        panel.set_axis_off()
+
+    for row, (job, what, scale, unit) in enumerate([(job, *figures) for job in ('train', 'render') for figures in (('median', 1e-3, 'ms'), ('bytes', 2 ** 20, 'MiB'))][:4 * bool(axes)], 1):
+        for panel, axis in zip(panels[row], axes, strict = False):
+            points = {int(name.split()[2]): each for name, each in growth.items() if name.split()[:2] == [job, axis]}
+
+            for name in dict.fromkeys(name for each in points.values() for name in each):
+                measured = [(value, each[name][what] / scale) for value, each in points.items() if what in each[name]]
+                panel.plot([value for value, _ in measured], [figure for _, figure in measured], 'o-', label = name)
+
+            panel.set_xlabel({'size': 'height and width, pixels', 'inputs': 'input views', 'targets': 'target views'}[axis])
+            panel.set_ylabel(f'{job}: {"time" if what == "median" else "memory"}, {unit}')
+            panel.set_ylim(bottom = 0)
+            panel.grid(alpha = 0.3)
+            panel.legend(fontsize = 7)
+
+    figure.supxlabel(conditions, fontsize = 9)
     figure.savefig(path, dpi = 90)

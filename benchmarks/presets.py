@@ -9,15 +9,13 @@ allocator leaves between tensors, and workspaces of its kernels.
 from __future__ import annotations
 
 import argparse
-import weakref
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from memory import PeakMemory
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lvsm_pytorch import LVSM, PerceptualLoss
@@ -38,30 +36,6 @@ class Takes(NamedTuple):
     weights: int
     flops: int
     memory: int
-
-
-class PeakMemory(TorchDispatchMode):
-    """As a context: the most bytes of tensors that were made in it and lived at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self.alive: Any = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-
-        for storage in [leaf.untyped_storage() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]:
-            if storage not in self.alive:
-                self.alive.add(storage)
-                self.change(storage.nbytes())
-                weakref.finalize(storage, self.change, -storage.nbytes())
-
-        return out
-
-    def change(self, by: int) -> None:
-        self.now += by
-        self.peak = max(self.peak, self.now)
 
 
 class Step(nn.Module):

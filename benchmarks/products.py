@@ -64,6 +64,12 @@ def flops(products: list[Product]) -> int:
     return sum(2 * product.batch * product.m * product.k * product.n for product in products)
 
 
+def step_flops(work: Work, *, cacheable: bool, depth: int) -> int:
+    """Of all products of the work: in training with those of the gradients of both factors, but of what comes in."""
+    products = forward_products(work, cacheable = cacheable, depth = depth)
+    return flops(products) if work.job == 'render' else 3 * flops(products) - flops([product for product in products if not product.wants_input])
+
+
 def all_products(work: Work, *, cacheable: bool, depth: int, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
     """A function that computes them, into memory that is there already; with those of the gradients for a training step.
 

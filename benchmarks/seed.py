@@ -1,4 +1,7 @@
-"""lvsm-pytorch 0.1.6, beside which ours is measured."""
+"""lvsm-pytorch 0.1.6, beside which ours is measured.
+
+python benchmarks/seed.py FOLDER    # installs it there, from PyPI
+"""
 
 from __future__ import annotations
 
@@ -11,3 +14,7 @@ def install_seed(folder: Path) -> None:
     """lvsm-pytorch 0.1.6 and what it imports beyond what ours has; without torchvision, whose part of it is switched off."""
     if not (folder / 'lvsm_pytorch').is_dir():
         subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', str(folder), 'lvsm-pytorch==0.1.6', 'jaxtyping', 'wadler-lindig'], check = True)
+
+
+if __name__ == '__main__':
+    install_seed(Path(sys.argv[1]))

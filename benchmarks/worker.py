@@ -5,15 +5,11 @@ A line of JSON in says what to do, at the start and then `memory`, or how often 
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -34,13 +30,14 @@ def main() -> None:
         os.sched_setaffinity(0, told['cores'])
 
     import torch
+    from memory import ProcessMemory
 
     torch.set_num_threads(told['threads'])
     torch.manual_seed(0)
     device = torch.device(told['device'])
     work, implementation = Work(**told['work']), Implementation(**told['implementation'])
     step, parameters = prepare(work, implementation, device, Path(told['seed_folder']))
-    memory = Memory(device)
+    memory = ProcessMemory(device)
     answer(parameters = parameters, torch = torch.__version__, device = str(device))
 
     for line in sys.stdin:
@@ -50,53 +47,22 @@ def main() -> None:
             answer(bytes = memory.peak())
             continue
 
-        start = time.perf_counter()
-
-        for _ in range(asked):
-            step()
-
-        if device.type == 'cuda':
-            torch.cuda.synchronize()
-
-        answer(seconds = (time.perf_counter() - start) / asked)
+        answer(seconds = seconds_of(step, asked, device))
 
 
-class Memory:
-    """The most memory that steps have needed beside what was there before them: model, data, and the library itself."""
+def seconds_of(step: Callable[[], object], times: int, device) -> float:
+    """Of one step, in the mean of so many."""
+    start = time.perf_counter()
 
-    def __init__(self, device):
+    for _ in range(times):
+        step()
+
+    if device.type == 'cuda':
         import torch
 
-        self.device = device
+        torch.cuda.synchronize(device)
 
-        if device.type == 'cuda':
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
-        else:
-            give_back_freed_memory()
-            self.before = self.of_process('VmRSS')
-
-    def peak(self) -> int:
-        import torch
-
-        peak = torch.cuda.max_memory_allocated() if self.device.type == 'cuda' else self.of_process('VmHWM')
-        return peak - self.before
-
-    def of_process(self, name: str) -> int:
-        try:
-            lines = Path('/proc/self/status').read_text(encoding = 'utf-8').splitlines()
-        except OSError:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-
-def give_back_freed_memory() -> None:
-    """What glibc has kept of the preparations would hide as much of what steps need."""
-    gc.collect()
-
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL('libc.so.6').malloc_trim(0)
+    return (time.perf_counter() - start) / times
 
 
 def prepare(work: Work, implementation: Implementation, device, seed_folder: Path) -> tuple[Callable[[], object], int]:
@@ -115,13 +81,15 @@ def prepare(work: Work, implementation: Implementation, device, seed_folder: Pat
         return all_products(work, cacheable = implementation.cacheable, depth = depth, dtype = dtype, device = device), 0
 
     if implementation.kind == 'plain':
-        return plain(work, images, rays, target_images, target_rays), 0
+        return plain(work, implementation, images, rays, target_images, target_rays), 0
 
     if implementation.kind == 'seed':
-        model = seed_library(seed_folder).LVSM(
-            work.dim, max_image_size = side, patch_size = work.patch_size, depth = depth,
-            heads = work.heads, dim_head = work.dim_head, perceptual_loss_weight = 0,
-        ).to(device)
+        with device:
+            model = seed_library(seed_folder).LVSM(
+                work.dim, max_image_size = side, patch_size = work.patch_size, depth = depth,
+                heads = work.heads, dim_head = work.dim_head, perceptual_loss_weight = 0,
+            )
+
         # it has one target a scene: a scene with several is several scenes
 
         images, rays = (each.repeat_interleave(t, dim = 0) for each in (images, rays))
@@ -130,11 +98,12 @@ def prepare(work: Work, implementation: Implementation, device, seed_folder: Pat
         sys.path.insert(0, str(ROOT))
         from lvsm_pytorch import LVSM
 
-        model = LVSM(
-            work.dim, max_image_size = side, patch_size = work.patch_size, depth = depth,
-            heads = work.heads, dim_head = work.dim_head, input_attends_target = not implementation.cacheable,
-            gradient_checkpointing = implementation.checkpointing, decoder_kwargs = {} if implementation.flash else dict(attn_flash = False),
-        ).to(device)
+        with device:
+            model = LVSM(
+                work.dim, max_image_size = side, patch_size = work.patch_size, depth = depth,
+                heads = work.heads, dim_head = work.dim_head, input_attends_target = not implementation.cacheable,
+                gradient_checkpointing = implementation.checkpointing, decoder_kwargs = {} if implementation.flash else dict(attn_flash = False),
+            )
 
     parameters = sum(p.numel() for p in model.parameters())
     model.train(work.job == 'train')
@@ -188,7 +157,7 @@ def seed_library(folder: Path) -> ModuleType:
     return lvsm_pytorch
 
 
-def plain(work: Work, images, rays, target_images, target_rays) -> Callable[[], None]:
+def plain(work: Work, implementation: Implementation, images, rays, target_images, target_rays) -> Callable[[], None]:
     import torch
 
     sys.path.insert(0, str(ROOT / 'tests'))
@@ -203,7 +172,7 @@ def plain(work: Work, images, rays, target_images, target_rays) -> Callable[[], 
         return plain_lvsm(weights, images[scene], [origin_and_direction(each) for each in rays[scene]], origin_and_direction(target_rays[scene, target]), work.patch_size)
 
     def run() -> None:
-        with torch.set_grad_enabled(work.job == 'train'):
+        with torch.set_grad_enabled(work.job == 'train'), torch.autocast(images.device.type, torch.bfloat16, enabled = implementation.bfloat16):
             for weight in weights.values():
                 weight.grad = None
                 weight.requires_grad_(work.job == 'train')

@@ -24,7 +24,8 @@ BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 sys.path.insert(0, str(BENCHMARKS))
 
 from case import Implementation, Work  # noqa: E402
-from presets import PeakMemory, count  # noqa: E402
+from memory import PeakMemory  # noqa: E402
+from presets import count  # noqa: E402
 from products import all_products, flops, forward_products  # noqa: E402
 from turns import Machine, take_turns  # noqa: E402
 
