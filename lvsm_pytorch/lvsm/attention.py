@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import Module
 
 from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding
+from lvsm_pytorch.lvsm.shared_context import attend_with_context, can_share_context
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -75,8 +76,7 @@ class ViewAttention(Module):
         q = self.encoding.transform_q(self.q_rmsnorm(self.split(self.to_q(x[:, layout.query_start:]))), pose_q)
         k, v = self.encoding.transform_kv(self.k_rmsnorm(self.split(self.to_k(x))), self.split(self.to_v(x)), layout.pose)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        attended_k, attended_v = (k, v) if context is None else (after_context(*each) for each in zip(context, (k, v), strict = True))
-        out = attention(q, attended_k, attended_v, layout.mask)
+        out = attention(q, k, v, layout.mask) if context is None else context_attention(q, k, v, context, layout.mask)
         out = self.encoding.transform_out(out.transpose(1, 2), pose_q)
         return self.to_out(out.flatten(2)), k, v
 
@@ -91,18 +91,33 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if q.shape[2] == 0:
         return q
 
-    # in bfloat16 on CPUs the product, softmax and product take half of the time of torch's fused attention, as long as the scores stay in the cache
+    return plain_attention(q, k, v) if is_plain_faster(q, k.shape[2], mask) else F.scaled_dot_product_attention(q, k, v, attn_mask = mask)
 
-    if q.dtype == torch.bfloat16 and q.device.type == 'cpu' and mask is None and q.shape[2] * k.shape[2] <= MAX_PLAIN_SCORES:
-        return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim = -1) @ v
 
-    return F.scaled_dot_product_attention(q, k, v, attn_mask = mask)
+def context_attention(q: Tensor, k: Tensor, v: Tensor, context: KeysValues, mask: Tensor | None) -> Tensor:
+    """The same of tokens that attend to the context of their scene too, (s heads m d), to whose keys and their own the mask belongs."""
+    context_k, context_v = (each.to(k.dtype) for each in context)
+
+    if mask is None and can_share_context(q, context_k) and not is_plain_faster(q, context_k.shape[2] + k.shape[2], mask):
+        return attend_with_context(q, k, v, context_k, context_v)
+
+    return attention(q, after_context(context_k, k), after_context(context_v, v), mask)
+
+
+def is_plain_faster(q: Tensor, num_keys: int, mask: Tensor | None) -> bool:
+    """In bfloat16 on CPUs, as long as the scores stay in the cache: `benchmarks/attention.py`."""
+    return q.dtype == torch.bfloat16 and q.device.type == 'cpu' and mask is None and q.shape[2] * num_keys <= MAX_PLAIN_SCORES
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """With the scores (b heads n m) in memory."""
+    return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim = -1) @ v
 
 
 def after_context(context: Tensor, own: Tensor) -> Tensor:
     """Context (s heads m d), for each of its b / s entries, and then their own (b heads n d): (b heads m+n d)."""
     own = own.unflatten(0, (len(context), -1))
-    return torch.cat((context.to(own.dtype).unsqueeze(1).expand(-1, own.shape[1], -1, -1, -1), own), dim = 3).flatten(0, 1)
+    return torch.cat((context.unsqueeze(1).expand(-1, own.shape[1], -1, -1, -1), own), dim = 3).flatten(0, 1)
 
 
 def token_mask(view_mask: Tensor | None, like: Tensor) -> Tensor | None:

@@ -1,0 +1,93 @@
+"""Attention to a context that several sequences share, without a copy of it for each of them.
+
+The keys of a sequence are its own and those of the context. With o₁ and ℓ₁ what softmax attention to the context alone gives and the logarithm of
+its sum of exponentials, and o₂ and ℓ₂ those of its own keys, attention to both is
+
+    o = e^(ℓ₁ - ℓ) o₁ + e^(ℓ₂ - ℓ) o₂,    ℓ = log(e^ℓ₁ + e^ℓ₂).
+
+In the first call the queries of all sequences of a scene are those of one. Gradients are those of the two calls, each given o and ℓ, as in ring
+attention (Liu et al. 2023, "Ring Attention with Blockwise Transformers for Near-Infinite Context").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def can_share_context(q: Tensor, context_keys: Tensor) -> bool:
+    """Whether queries (b heads n d) can attend to a context (s heads m d) by `attend_with_context`, and have anything of it."""
+    if torch.compiler.is_exporting() or not torch.backends.cuda.flash_sdp_enabled():  # ONNX knows attention as one operation; benchmarks count its products
+        return False
+
+    return len(q) > len(context_keys) > 0 and q.shape[2] > 0 and context_keys.shape[2] > 0 and has_kernel(q)
+
+
+def has_kernel(q: Tensor) -> bool:
+    """Of fused attention that gives ℓ too. On GPUs flash attention does, in half precision; compiled code there keeps a copy of the context."""
+    if q.device.type == 'cpu':
+        return True
+
+    if q.device.type != 'cuda' or torch.version.hip is not None or torch.compiler.is_compiling():
+        return False
+
+    is_half = q.dtype in (torch.bfloat16, torch.float16)
+    return is_half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256 and torch.cuda.get_device_capability(q.device)[0] >= 8
+
+
+def attend_with_context(q: Tensor, k: Tensor, v: Tensor, context_keys: Tensor, context_values: Tensor) -> Tensor:
+    """Of queries, keys and values (b heads n d), with the context (s heads m d) of their scenes, which have b / s entries each: (b heads n d)."""
+    return WithContext.apply(q, k, v, context_keys, context_values)
+
+
+class WithContext(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, context_keys: Tensor, context_values: Tensor) -> Tensor:
+        scenes = len(context_keys)
+        of_context, log_sum, *ctx.rest_of_context = fused(together(q, scenes), context_keys, context_values)
+        own, own_log_sum, *ctx.rest_of_own = fused(q, k, v)
+        of_context, log_sum = apart(of_context, q), apart(log_sum, q)
+        both = torch.logaddexp(log_sum, own_log_sum)
+        out = own.lerp(of_context, (log_sum - both).exp().unsqueeze(-1).to(own.dtype))
+        ctx.save_for_backward(q, k, v, context_keys, context_values, out, both)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        q, k, v, context_keys, context_values, out, both = ctx.saved_tensors
+        at_once = [together(each, len(context_keys)) for each in (gradient, q, out, both)]
+        of_context, *of_keys_and_values = fused_backward(at_once[0], at_once[1], context_keys, context_values, *at_once[2:], ctx.rest_of_context)
+        own, of_k, of_v = fused_backward(gradient, q, k, v, out, both, ctx.rest_of_own)
+        return apart(of_context, q) + own, of_k, of_v, *of_keys_and_values
+
+
+def together(x: Tensor, scenes: int) -> Tensor:
+    """(s·t heads n ...) -> (s heads t·n ...)"""
+    return x.unflatten(0, (scenes, -1)).transpose(1, 2).flatten(2, 3)
+
+
+def apart(x: Tensor, like: Tensor) -> Tensor:
+    """(s heads t·n ...) -> (s·t heads n ...), `like` (s·t heads n d)."""
+    return x.unflatten(2, (-1, like.shape[2])).transpose(1, 2).flatten(0, 1)
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+    """softmax(q kᵀ / √d) v and ℓ (b heads n), and on GPUs what its gradients need beside them."""
+    if q.device.type == 'cpu':
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+
+    out, log_sum, starts_q, starts_k, most_q, most_k, seed, offset, _ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)
+    return out, log_sum, starts_q, starts_k, most_q, most_k, seed, offset
+
+
+def fused_backward(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, log_sum: Tensor, rest: list[Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v, where `out` and `log_sum` are of more keys than these."""
+    if q.device.type == 'cpu':
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(gradient, q, k, v, out, log_sum, 0., False)
+
+    starts_q, starts_k, most_q, most_k, seed, offset = rest
+    return torch.ops.aten._scaled_dot_product_flash_attention_backward(gradient, q, k, v, out, log_sum, starts_q, starts_k, most_q, most_k, 0., False, seed, offset)
