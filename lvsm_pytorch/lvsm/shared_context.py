@@ -20,18 +20,20 @@ from torch.autograd.function import once_differentiable
 
 def can_share_context(q: Tensor, context_keys: Tensor) -> bool:
     """Whether queries (b heads n d) can attend to a context (s heads m d) by `attend_with_context`, and have anything of it."""
-    if torch.compiler.is_exporting() or not torch.backends.cuda.flash_sdp_enabled():  # ONNX knows attention as one operation; benchmarks count its products
+    # graphs have attention as one operation; and with flash attention off, as benchmarks have it to count products, none is called
+
+    if torch.compiler.is_compiling() or not torch.backends.cuda.flash_sdp_enabled():
         return False
 
     return len(q) > len(context_keys) > 0 and q.shape[2] > 0 and context_keys.shape[2] > 0 and has_kernel(q)
 
 
 def has_kernel(q: Tensor) -> bool:
-    """Of fused attention that gives ℓ too. On GPUs flash attention does, in half precision; compiled code there keeps a copy of the context."""
+    """Of fused attention that gives ℓ too. On GPUs flash attention does, in half precision."""
     if q.device.type == 'cpu':
         return True
 
-    if q.device.type != 'cuda' or torch.version.hip is not None or torch.compiler.is_compiling():
+    if q.device.type != 'cuda' or torch.version.hip is not None:
         return False
 
     is_half = q.dtype in (torch.bfloat16, torch.float16)
