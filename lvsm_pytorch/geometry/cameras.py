@@ -80,7 +80,7 @@ def checked_size(**named: tuple[int, int]) -> tuple[int, int]:
 def pose(rotation: Tensor, centre: Tensor) -> Tensor:
     """Camera to world (... 4 4) from a rotation (... 3 3) and a camera centre (... 3)."""
     top = torch.cat((rotation, rearrange(centre, '... i -> ... i 1')), dim = -1)
-    bottom = top.new_tensor([0., 0., 0., 1.]).expand(*top.shape[:-2], 1, 4)
+    bottom = torch.eye(4, dtype = top.dtype, device = top.device)[3:].expand(*top.shape[:-2], 1, 4)
     return torch.cat((top, bottom), dim = -2)
 
 

@@ -165,6 +165,9 @@ class PerceptualLoss(Module):
         std: Of the network's input, which is (x - mean) / std for images x in [0, 1].
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: Weights, *, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         check_weights(weights)
@@ -176,7 +179,8 @@ class PerceptualLoss(Module):
             layer.load_state_dict(dict(zip(('weight', 'bias'), weights[name], strict = True)))
             self.layers[name] = layer
 
-        self.mean, self.std = mean, std
+        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent = False)
+        self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent = False)
         self.feature_scale = 255 * sum(std) / 3
 
         self.requires_grad_(False)
@@ -294,8 +298,7 @@ class PerceptualLoss(Module):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Features of the compared layers for images (b 3 h w) in [0, 1], by the convolution's name, after its ReLU."""
-        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        x = (images - mean) / std
+        x = (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
         block, features = '1', {}
 
         for name, layer in self.layers.items():

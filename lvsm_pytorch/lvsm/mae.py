@@ -118,8 +118,8 @@ class MAE(Module):
             ValueError: As in `LVSM.tokens`, and for fewer than two views.
         """
         views = validated_inputs(self.lvsm, images, rays, num_images, cameras, min_views = 2)
-        valid_mask = torch.ones(images.shape[:2], dtype = torch.bool) if views.valid_mask is None else views.valid_mask
-        image_mask, ray_mask = self.draw_masks(valid_mask.to(images.device), generator)
+        valid_mask = torch.ones(images.shape[:2], dtype = torch.bool, device = images.device) if views.valid_mask is None else views.valid_mask
+        image_mask, ray_mask = self.draw_masks(valid_mask, generator)
         tokens = masked_tokens(self.lvsm, views.without_rays(ray_mask), image_mask)
 
         pred_images = self.lvsm.decode(tokens)

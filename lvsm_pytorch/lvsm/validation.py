@@ -30,7 +30,7 @@ def validated(
 ) -> tuple[Views, Views]:
     """Checked inputs and targets (b t ...) of `LVSM.forward`."""
     sizes = check_images_and_rays(model, input_images = input_images, input_rays = input_rays)
-    valid_mask = make_valid_mask(sizes, num_input_images = num_input_images)
+    valid_mask = on_device(make_valid_mask(sizes, num_input_images = num_input_images), input_images.device)
     several = check_targets(target_rays, target_images, sizes)
     target_rays = target_rays if several else target_rays.unsqueeze(1)
 
@@ -50,9 +50,9 @@ def validated_inputs(
     """Checked views of `LVSM.encode`, `LVSM.tokens` and `MAE`."""
     sizes = check_images_and_rays(model, min_views = min_views, images = images, rays = rays)
     check_cameras(model, cameras, sizes['b'], sizes['v'])
-    valid_mask = make_valid_mask(sizes, at_least = min_views, num_images = num_images)
+    valid_mask = on_device(make_valid_mask(sizes, at_least = min_views, num_images = num_images), images.device)
     inputs = without_padding(Views(rays, images, cameras, valid_mask, checked_depth_range(depth_range, sizes['b'])))
-    inputs = inputs if ray_mask is None else inputs.without_rays(ray_mask)
+    inputs = inputs if ray_mask is None else inputs.without_rays(on_device(ray_mask, images.device))
     warn_of_other_rays(model, inputs)
     return inputs
 
@@ -73,6 +73,11 @@ def validated_targets(model: LVSM, scene: EncodedScene, target_rays: Tensor, cam
     targets = Views(target_rays, cameras = cameras)
     warn_of_other_rays(model, targets)
     return targets
+
+
+def on_device(mask: Tensor | None, device: torch.device) -> Any:
+    """A mask, moved once for all that use it. Nothing waits for a copy to a device; one to the CPU would be read before it is there."""
+    return None if mask is None else mask.to(device, non_blocking = device.type != 'cpu')
 
 
 def without_padding(views: Views) -> Views:

@@ -89,7 +89,14 @@ class NoPlaneSweep(Module):
         raise NotImplementedError
 
 
-# for encodings by relative poses
+# what subclasses share. No constant is made on the host, since copying it to a GPU would wait for all that runs there
+
+def unit_intrinsics(intrinsics: Tensor, image_size: tuple[int, int], *, side: float) -> Tensor:
+    """Intrinsics (... 3 3) onto an image of this side around 0, of those in pixels of an image of (height, width)."""
+    height, width = image_size
+    x, y, z = intrinsics.unbind(dim = -2)
+    return torch.stack((x * (side / width) - z * (side / 2), y * (side / height) - z * (side / 2), z), dim = -2)
+
 
 def first_pose(camera_to_world: Tensor, has_rays: Tensor) -> Tensor:
     """The first of poses (b v 4 4) of views that have rays, (b v) bool; the world's where none has. By it, a world far from its origin costs no digits."""

@@ -157,7 +157,8 @@ class FeatureSweep(NoPlaneSweep):
         mean = (images * is_visible).sum(dim = 1) / is_visible.sum(dim = 1).clamp(min = 1)
         project, centers = projections(inputs.cameras.camera_to_world, inputs.cameras.intrinsics, (images.shape[-2], images.shape[-1]))
 
-        depth_range = project.new_tensor([self.near_plane, torch.inf]).expand(b, 2) if inputs.depth_range is None else inputs.depth_range.to(project)
+        near_and_far = torch.cat((project.new_full((b, 1), self.near_plane), project.new_full((b, 1), torch.inf)), dim = 1)
+        depth_range = near_and_far if inputs.depth_range is None else inputs.depth_range.to(project)
 
         return dict(coarse = coarse, fine = fine, project = project, centers = centers, inverse_range = 1 / depth_range.flip(-1), blurred = F.adaptive_avg_pool2d(mean, BLURRED))
 

@@ -22,7 +22,7 @@ from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lvsm_pytorch.lvsm.conditioning.base import NoPlaneSweep
+from lvsm_pytorch.lvsm.conditioning.base import NoPlaneSweep, unit_intrinsics
 from lvsm_pytorch.lvsm.views import Views
 from lvsm_pytorch.precision import Float32Linear, in_float32
 
@@ -140,15 +140,14 @@ def sweep_volume(
     # a fourth channel is the share of a pixel within the image: samples fall to zero at its border, so that nothing jumps as cameras move
 
     images = torch.cat((images, torch.ones_like(images[:, :, :1])), dim = 2) * rearrange(weight, 'b v -> b v 1 1 1')
-    project = intrinsics @ camera_to_world[..., :3, :3].mT
-    size = images.new_tensor((images.shape[-1], images.shape[-2]))
+    project = unit_intrinsics(intrinsics, (images.shape[-2], images.shape[-1]), side = 2) @ camera_to_world[..., :3, :3].mT
     total = total_squared = share = images.new_zeros(())
 
     for view in range(v):
         far = einsum(project[:, view], directions, 'b i j, b t j h w -> b t i h w').flatten(-2)
         nearer = einsum(project[:, view], away[:, :, view], inverse_depth, 'b i j, b t j, e -> b t e i')
         pixel = rearrange(far.unsqueeze(2) + nearer.unsqueeze(-1), 'b t e i n -> b (t e) n i')
-        place = (pixel[..., :2] / pixel[..., 2:].clamp(min = BEHIND) / size * 2 - 1).clamp(-OUTSIDE, OUTSIDE)
+        place = (pixel[..., :2] / pixel[..., 2:].clamp(min = BEHIND)).clamp(-OUTSIDE, OUTSIDE)
         place = torch.where(pixel[..., 2:] > BEHIND, place, OUTSIDE)
 
         color, inside = F.grid_sample(images[:, view], place, align_corners = False).split((c, 1), dim = 1)

@@ -14,7 +14,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, camera_rays, first_pose, relative_poses
+from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, camera_rays, first_pose, relative_poses, unit_intrinsics
 from lvsm_pytorch.lvsm.conditioning.rotary import apply_rotary, cos_and_sin
 from lvsm_pytorch.lvsm.views import Views
 from lvsm_pytorch.precision import at_least_float32, in_float32, without_autocast
@@ -74,17 +74,15 @@ def poses_of(views: Views) -> Tensor:
 @in_float32
 def projections(camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """P and P⁻¹ (b v 4 4): from the reference (b 4 4) to cameras (b v 4 4), and by their intrinsics into an image of side 1 around 0."""
-    height, width = image_size
     rotation, centre = relative_poses(camera_to_world, reference)
     centre = rearrange(centre, 'b v i -> b v i 1')
 
-    to_unit = intrinsics.new_tensor([[1 / width, 0., -0.5], [0., 1 / height, -0.5], [0., 0., 1.]])
-    intrinsics = to_unit @ intrinsics
+    intrinsics = unit_intrinsics(intrinsics, image_size, side = 1)
     inverse, _ = torch.linalg.inv_ex(intrinsics)
 
     project = torch.cat((intrinsics @ rotation.mT, -intrinsics @ rotation.mT @ centre), dim = -1)
     unproject = torch.cat((rotation @ inverse, centre), dim = -1)
-    last = project.new_tensor([0., 0., 0., 1.]).expand(*project.shape[:2], 1, 4)
+    last = torch.eye(4, dtype = project.dtype, device = project.device)[3:].expand(*project.shape[:2], 1, 4)
     return torch.cat((project, last), dim = -2), torch.cat((unproject, last), dim = -2)
 
 

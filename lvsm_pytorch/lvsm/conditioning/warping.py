@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor
 
+from lvsm_pytorch.lvsm.conditioning.base import unit_intrinsics
 from lvsm_pytorch.precision import in_float32
 
 # what is nearer to the plane of a camera, in pixels of depth 1, is behind it; what lies beside an image is looked up there, in units of half of it
@@ -47,9 +48,7 @@ class Projections(NamedTuple):
 @in_float32
 def projections(camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Projections:
     """Of cameras (b v 4 4), (b v 3 3) in pixels of images of `size`, (height, width)."""
-    height, width = size
-    to_unit = intrinsics.new_tensor([[2 / width, 0., -1.], [0., 2 / height, -1.], [0., 0., 1.]])
-    return Projections(to_unit @ intrinsics @ camera_to_world[..., :3, :3].mT, camera_to_world[..., :3, 3])
+    return Projections(unit_intrinsics(intrinsics, size, side = 2) @ camera_to_world[..., :3, :3].mT, camera_to_world[..., :3, 3])
 
 
 def warp(maps: Tensor, views: Projections, rays: Rays, inverse_distance: Tensor) -> tuple[Tensor, Tensor]:
