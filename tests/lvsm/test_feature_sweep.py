@@ -105,6 +105,15 @@ def test_samples_of_a_certain_distance_lie_around_its_plane():
     assert (position - 5).abs().max() <= 0.5
 
 
+def test_weights_of_a_run_that_has_diverged_give_a_loss_that_is_no_number(views):
+    """And no error: the training loop skips such a step, and says so."""
+    images, cameras = views
+    model = make_model()
+    torch.nn.init.constant_(model.to_target_tokens.weight, torch.nan)
+    rays = rays_of(cameras)
+    assert model(images, rays[:, :3], rays[:, 3:], images[:, :2], cameras = cameras).isnan()
+
+
 def test_planes_are_even_in_inverse_distance():
     inverse = inverse_distance(torch.tensor([[0., 2.], [0.5, 1.]]), torch.linspace(0, 1, 3))
     torch.testing.assert_close(inverse, torch.tensor([[0., 1., 2.], [0.5, 0.75, 1.]]))

@@ -99,4 +99,4 @@ def quantiles(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
     mass, reached = p.gather(-1, plane), reached.gather(-1, plane)
     position = plane + ((shares - reached + mass) / mass.clamp(min = 1e-6)).clamp(0, 1) - 0.5
     position = rearrange(position.clamp(0, p.shape[-1] - 1), 'n h w s -> n s h w')
-    return position, position.round().long()
+    return position, position.nan_to_num().round().long()    # weights of a run that has diverged
