@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvsm_pytorch.configs.common import Expanded
+from lvsm_pytorch.errors import fail
 
 
 @dataclass(frozen = True)
@@ -23,8 +24,22 @@ class ViewConfig(Expanded):
     out: Path | None = None
     """Folder for recorded videos. By default MODEL/view, or photos-128-view in the working directory."""
     host: str = '127.0.0.1'
-    """Address to serve on. The default is reachable from this machine only; 0.0.0.0 from every machine that can connect to it."""
+    """Address to serve on. The default is reachable from this machine only; 0.0.0.0 from every machine that can connect to it, for those who have the printed URL with its random token."""
     port: int = 8080
     """Port to serve on, or the next free one."""
+    max_visitors: int = 8
+    """Maximum number of open pages."""
+    max_films: int = 100
+    """Maximum number of films that are rendered, by all visitors together."""
     device: str = 'auto'
     """cpu, cuda, mps, ...; auto takes a GPU if there is one."""
+
+    def check(self) -> None:
+        """Checks values, not in the constructor: the command line would cut the message short.
+
+        Raises:
+            ValueError: For values out of range.
+        """
+        for name, least in dict(max_visitors = 1, max_films = 0).items():
+            if getattr(self, name) < least:
+                fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.data.scene import cameras_of
+from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.view_selection import nearest_views
 from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
@@ -38,27 +40,41 @@ class NearestPhotos:
         num_inputs: Photos that a view is rendered from.
         fade: Frames before and after a change of photos over which they fade.
         unit: As of `encode_photos`.
+        input_attends_target: As of `encode_photos`.
     """
 
     KEPT = 8  # encoded sets
 
-    def __init__(self, model: LVSM, photos: FittedViews, num_inputs: int, *, fade: int = 4, unit: float | None = None):
+    def __init__(self, model: LVSM, photos: FittedViews, num_inputs: int, *, fade: int = 4, unit: float | None = None, input_attends_target: bool | None = None):
         self.model = model
         self.photos = photos
         self.fade = fade
         self.unit = unit
+        self.input_attends_target = input_attends_target
         self.poses = cameras_of(photos.scene.views).camera_to_world
         self.num_inputs = min(num_inputs, len(self.poses))
         self.encoded = lru_cache(maxsize = self.KEPT)(self.encode)
 
     def encode(self, inputs: tuple[int, ...]) -> EncodedPhotos:
-        return encode_photos(self.model, *self.photos.of(inputs), input_size = self.photos.size, unit = self.unit)
+        return encode_photos(self.model, *self.photos.of(inputs), input_size = self.photos.size, unit = self.unit, input_attends_target = self.input_attends_target)
 
-    def inputs_for(self, camera_to_world: Tensor) -> tuple[int, ...]:
-        """Numbers of the photos for a camera (4 4), rising: of the nearest ones those that can be read."""
+    def inputs_for(self, camera_to_world: Tensor, *, read: bool = True) -> tuple[int, ...]:
+        """Numbers of the photos for a camera (4 4), rising: of the nearest ones those that can be read.
+
+        Args:
+            read: Find out which can be read; else those are left out that are known not to be.
+
+        Raises:
+            BadView: Where none can be read.
+        """
         nearest = nearest_views(self.poses, camera_to_world, len(self.poses))
-        readable = (number for number in nearest if self.photos.read(number) is not None)
-        return tuple(sorted(number for number, _ in zip(readable, range(self.num_inputs), strict = False)))
+        usable = (number for number in nearest if number not in self.photos.bad and (not read or self.photos.read(number) is not None))
+        chosen = [number for number, _ in zip(usable, range(self.num_inputs), strict = False)]
+
+        if not chosen:
+            fail(self.photos.scene.name, 'must have a photo that can be read', f'none of {len(self.poses)}', self.photos.problems.summary(most = 5), BadView)
+
+        return tuple(sorted(chosen))
 
     def weighted_inputs(self, camera_to_world: Tensor) -> list[WeightedInputs]:
         """For each camera of a path (n 4 4): the photos of the frames around it, by how many of them have these."""
@@ -81,5 +97,16 @@ class NearestPhotos:
 
         for frame in range(len(of_path)) if frames is None else frames:
             inputs, weights = of_path[frame]
-            views = [next(self.encoded(each).render(cameras[frame:frame + 1], size))[0] for each in inputs]
-            yield torch.stack([weight * view for weight, view in zip(weights, views, strict = True)]).sum(dim = 0)
+            yield weighted_view([self.encoded(each) for each in inputs], weights, cameras[frame], size)
+
+
+def weighted_view(encoded: Sequence[EncodedPhotos], weights: Sequence[float], camera: Cameras, size: tuple[int, int]) -> Tensor:
+    """The mean (3 h w) of one camera's views from several sets of photos.
+
+    Args:
+        weights: Of the sets, together 1.
+        camera: (4 4) and (3 3), in the world of the photos, intrinsics in pixels of `size`.
+        size: (height, width) in pixels.
+    """
+    views = (weight * next(each.render(camera[None], size))[0] for each, weight in zip(encoded, weights, strict = True))
+    return torch.stack(list(views)).sum(dim = 0)

@@ -70,11 +70,17 @@ class FittedViews:
         self.scene = scene
         self.size = size
         self.problems = Problems() if problems is None else problems
+        self.bad: set[int] = set()    # numbers of those that were found not to be readable
         self.read = lru_cache(maxsize = self.KEPT)(self.read_anew)
 
     def read_anew(self, number: int) -> tuple[Tensor, Tensor] | None:
         view = self.scene.views[number]
-        return self.problems.attempt(f'{self.scene.name}/{view.name}', partial(view.fitted, self.size))
+        found = self.problems.attempt(f'{self.scene.name}/{view.name}', partial(view.fitted, self.size))
+
+        if found is None:
+            self.bad.add(number)
+
+        return found
 
     def of(self, numbers: Sequence[int]) -> tuple[list[Tensor], Cameras]:
         """Images (3 h w), and their cameras.

@@ -18,12 +18,12 @@ from lvsm_pytorch.cli import main
 from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.data import synthetic_scene, write_transforms
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
-from lvsm_pytorch.viewer import server as view_module
+from lvsm_pytorch.viewer import visit as visit_module
 from lvsm_pytorch.viewer.server import Viewer, view
 
 # what viser and its server of websockets leave to the garbage collector
 
-pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning', 'ignore::pytest.PytestUnhandledThreadExceptionWarning', 'ignore::DeprecationWarning', 'ignore:these weights are used far')
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning', 'ignore::pytest.PytestUnhandledThreadExceptionWarning', 'ignore::DeprecationWarning', 'ignore:these weights are used far', 'ignore:skipped')
 
 WINDOW = dict(width = 1000, height = 600)
 
@@ -82,11 +82,12 @@ def opened(browser, viewer):
     """A page, its visit, and when the first view is there."""
     before = set(viewer.visits)
     page = browser.new_page()
-    page.goto(f'http://127.0.0.1:{viewer.port}')
+    page.goto(viewer.address.replace(viewer.config.host, '127.0.0.1'))
     until(lambda: set(viewer.visits) - before)
     number, = set(viewer.visits) - before
     visit = viewer.visits[number]
-    until(lambda: ' ms' in visit.status.content)
+    begins = [3., 3., 3.]    # where viser's camera is before it hears of ours
+    until(lambda: ' ms' in visit.status.content and abs(visit.camera().camera_to_world[:3, 3] - torch.tensor(begins)).max() > 0.1)
     return page, visit
 
 
@@ -133,9 +134,9 @@ def test_two_visitors_do_not_disturb_each_other_and_a_reload_is_a_new_visit(brow
     before = other.camera()
     drag(first)
     visit.count.value = 5
-    visit.mode.value = next(name for name, attends in view_module.MODES.items() if attends)
+    visit.mode.value = next(name for name, attends in visit_module.MODES.items() if attends)
     visit.asked.set()
-    until(lambda: viewer.stage(0).read.cache_info().currsize >= 2)
+    until(lambda: any(len(key.inputs) == 5 and key.input_attends_target for key in viewer.stage(0).sets.values))
     assert other.count.value == 2
     assert (other.camera().camera_to_world - before.camera_to_world).abs().max() < 1e-6
     assert picture(first).shape == picture(second).shape
@@ -157,7 +158,7 @@ def test_closing_the_page_ends_its_work(browser, viewer):
 
 
 def test_a_film_goes_through_the_recorded_cameras(browser, viewer, run, monkeypatch):
-    monkeypatch.setattr(view_module, 'FRAMES_A_LEG', 3)
+    monkeypatch.setattr(visit_module, 'FRAMES_A_LEG', 3)
     page, visit = opened(browser, viewer)
     page.get_by_role('button', name = 'Add this camera').click()
     until(lambda: len(visit.recorded) == 1)
@@ -189,19 +190,88 @@ def test_a_camera_that_looks_away_from_everything_is_fine(browser, viewer):
     until(lambda: ' ms' in visit.status.content)
 
 
-def test_what_can_not_be_rendered_is_shown_and_does_not_end_the_visit(browser, viewer, run):
+def test_what_fails_is_shown_until_it_succeeds(browser, viewer, monkeypatch):
     _, visit = opened(browser, viewer)
-    number, = set(visit.stage.inputs(3)) - set(visit.stage.inputs(2))
-    photo = sorted((run / 'photos' / 'images').iterdir())[number]
-    whole = photo.read_bytes()
-    photo.write_bytes(whole[:200])
-    visit.count.value = 3
+    with monkeypatch.context() as patch:
+        patch.setattr(type(visit.stage), 'render', lambda *_: 1 / 0)
+        visit.asked.set()
+        until(lambda: 'ZeroDivisionError' in visit.status.content)
+        visit.attempt('cameras', visit.draw_frusta)    # that something else succeeds takes nothing away
+        assert 'ZeroDivisionError' in visit.status.content
     visit.asked.set()
-    until(lambda: photo.name in visit.status.content)
+    until(lambda: 'ZeroDivisionError' not in visit.status.content and ' ms' in visit.status.content)
+    assert visit.thread.is_alive()
 
-    photo.write_bytes(whole)
+
+def test_a_set_that_can_not_be_encoded_is_shown_and_tried_again(browser, viewer, monkeypatch):
+    _, visit = opened(browser, viewer)
+    with monkeypatch.context() as patch:
+        patch.setattr(visit.stage.sets, 'compute', lambda key: 1 / 0)
+        visit.count.value = 4
+        visit.asked.set()
+        until(lambda: 'ZeroDivisionError' in visit.status.content)
     visit.asked.set()
-    until(lambda: ' ms' in visit.status.content)
+    until(lambda: 'ZeroDivisionError' not in visit.status.content and ' ms' in visit.status.content)
+    until(lambda: len(visit.highlighted) == 4)
+
+
+def test_the_view_goes_on_while_photos_are_encoded_and_then_fades_to_them(browser, viewer, monkeypatch):
+    _, visit = opened(browser, viewer)
+    stage, go_on, rendered = visit.stage, threading.Event(), []
+    encode, render = stage.sets.compute, stage.render
+    monkeypatch.setattr(stage.sets, 'compute', lambda key: go_on.wait(60) and encode(key))
+    monkeypatch.setattr(stage, 'render', lambda camera, size, sets: (rendered.append([(part.key.inputs, part.weight) for part in sets]), render(camera, size, sets))[1])
+    old = visit.highlighted
+    there = next(pose for number, pose in enumerate(stage.shown) if number not in old)
+    visit.go_to(there)
+    until(lambda: (visit.camera().camera_to_world[:3, 3] - there[:3, 3]).norm() < 1e-3)
+    for _ in range(2):
+        rendered.clear()
+        visit.asked.set()
+        until(lambda: rendered)
+    assert rendered[-1] == [(old, 1.)]
+    go_on.set()
+    until(lambda: visit.highlighted != old and not visit.fade.is_fading)
+    assert any(len(each) == 2 for each in rendered)
+    new = stage.inputs_for(visit.camera(), 2, False).inputs
+    until(lambda: rendered[-1] == [(new, 1.)])
+    assert visit.highlighted == new
+    for number, frustum in visit.frusta.items():
+        assert (frustum.color == visit_module.INPUT) == (number in new)
+        assert (frustum.image is not None) == (number in new)
+
+
+def test_a_drag_turns_around_the_subject_also_after_moves(browser, viewer):
+    page, visit = opened(browser, viewer)
+    stage = visit.stage
+
+    def pivot():
+        return torch.tensor(visit.client.camera.look_at, dtype = torch.float32)
+
+    def is_at_the_subject():
+        camera = visit.camera().camera_to_world
+        return abs(float((pivot() - camera[:3, 3]).norm()) / stage.subject_distance(camera) - 1) < visit_module.PIVOT_TOLERANCE - 1 + 0.01
+
+    def settled():
+        until(lambda: not visit.asked.is_set() and is_at_the_subject())
+
+    settled()
+    visit.go_to(stage.shown[5])    # what a click on a frustum does
+    until(lambda: (visit.camera().camera_to_world[:3, 3] - stage.shown[5, :3, 3]).norm() < 1e-3)
+    settled()
+    before, there = pivot(), visit.camera().camera_to_world
+    picture(page)
+    drag(page)
+    until(lambda: (visit.camera().camera_to_world - there).abs().max() > 0.05)
+    settled()
+    assert (pivot() - before).norm() < 0.2 * (there[:3, 3] - before).norm()
+
+    camera = visit.camera().camera_to_world    # a walk sideways and forward takes the point along, which then goes back to the subject
+    visit.client.camera.look_at = (camera[:3, 3] + 0.2 * stage.subject_distance(camera) * camera[:3, 2]).numpy()
+    until(lambda: not is_at_the_subject())
+    visit.asked.set()
+    settled()
+    assert (visit.camera().camera_to_world - camera).abs().max() < 1e-2
 
 
 def test_other_scenes_are_entered(browser, run):
@@ -214,17 +284,17 @@ def test_other_scenes_are_entered(browser, run):
     viewer.stop()
 
 
-@pytest.mark.filterwarnings('ignore:skipped')
-def test_a_photo_that_can_not_be_read_is_skipped_and_named(browser, run):
-    with_all = Viewer(config(run))
-    broken = sorted((run / 'photos' / 'images').iterdir())[with_all.stage(0).inputs(2)[0]]
-    with_all.stop()
-    broken.write_bytes(broken.read_bytes()[:200])
-
+def test_a_photo_that_can_not_be_read_is_named_and_left_out(browser, run):
     viewer = Viewer(config(run))
+    number = next(number for number in range(7) if number not in viewer.stage(0).middle_inputs)
+    broken = sorted((run / 'photos' / 'images').iterdir())[number]
+    broken.write_bytes(broken.read_bytes()[:200])
     _, visit = opened(browser, viewer)
-    assert broken.name in visit.status.content
-    assert broken.name not in {visit.stage.scene.views[number].name for number in visit.stage.inputs(2)}
+    visit.go_to(visit.stage.shown[number])
+    until(lambda: broken.name in visit.status.content and ' ms' in visit.status.content)
+    until(lambda: visit.highlighted == visit.stage.inputs_for(visit.camera(), 2, False).inputs)
+    assert number not in visit.highlighted
+    assert broken.name in visit.status.content    # it stays there
     viewer.stop()
 
 
@@ -243,26 +313,60 @@ def test_a_scene_may_have_more_photos_than_the_one_before(browser, run):
 
 
 def test_a_film_is_of_the_scene_that_it_was_begun_in_and_one_at_a_time(browser, run, monkeypatch):
-    monkeypatch.setattr(view_module, 'FRAMES_A_LEG', 3)
+    monkeypatch.setattr(visit_module, 'FRAMES_A_LEG', 3)
     viewer = Viewer(config(run, data = None))
     _, visit = opened(browser, viewer)
     first, films, rendered = visit.stage, [], []
-    monkeypatch.setattr(view_module, 'write_video', lambda frames, film, fps: (films.append(film), film.write_bytes(b'film')))
+    monkeypatch.setattr(visit_module, 'write_video', lambda frames, film, fps: (films.append(film), film.write_bytes(b'film')))
 
-    def render(stage, *told):
-        rendered.append(stage)
-        if len(rendered) == 1:
-            visit.stage = viewer.stage(1)
-            visit.render_film()    # another click, while this one goes on
-        return torch.zeros(3, 8, 8)
+    def film(stage, cameras, *told):
+        for _ in range(len(cameras)):
+            rendered.append(stage)
+            if len(rendered) == 1:
+                visit.stage = viewer.stage(1)
+                visit.attempt('another click', visit.render_film)    # while this one goes on
+            yield torch.zeros(3, 8, 8)
 
-    monkeypatch.setattr(type(first), 'render_camera', render)
+    monkeypatch.setattr(type(first), 'film', film)
     visit.recorded += [visit.camera(), visit.camera()]
     visit.render_film()
     assert len(films) == 1
-    assert rendered.count(first) == len(rendered) - sum(stage is not first for stage in rendered) >= 4
+    assert rendered == [first] * 4
+    assert 'must wait for the one that is rendered now' in visit.errors['another click']
     visit.render_film()
     assert len(films) == 2
+    viewer.stop()
+
+
+def test_a_viewer_has_so_many_films(run):
+    viewer = Viewer(config(run, max_films = 1))
+    with viewer.film_turn():
+        pass
+    with pytest.raises(ValueError, match = r'film: must be one of at most 1 of a viewer \(--max-films\)'), viewer.film_turn():
+        pass
+    viewer.stop()
+
+
+def test_a_film_has_so_many_cameras(browser, viewer):
+    _, visit = opened(browser, viewer)
+    visit.recorded += [visit.camera()] * visit_module.MOST_CAMERAS
+    visit.attempt(visit_module.FILM, visit.record)
+    assert f'at most {visit_module.MOST_CAMERAS} cameras' in visit.status.content
+    visit.attempt(visit_module.FILM, visit.forget)
+    assert 'cameras' not in visit.status.content
+
+
+def test_a_viewer_has_so_many_visitors(browser, run):
+    viewer = Viewer(config(run, max_visitors = 1))
+    page, _ = opened(browser, viewer)
+    second = browser.new_page()
+    second.goto(f'http://127.0.0.1:{viewer.port}')
+    second.get_by_text('This viewer has 1 visitors').wait_for(timeout = 60000)
+    assert len(viewer.visits) == 1
+    page.close()
+    until(lambda: not viewer.visits)
+    second.reload()
+    until(lambda: len(viewer.visits) == 1)
     viewer.stop()
 
 
@@ -278,6 +382,7 @@ def test_it_serves_this_machine_alone_by_default(run):
     assert ViewConfig().host == '127.0.0.1'
     viewer = Viewer(config(run))
     assert viewer.server.get_host() == '127.0.0.1'
+    assert viewer.address == f'http://localhost:{viewer.port}'
     second = Viewer(config(run))
     assert second.port != viewer.port
     viewer.stop()
