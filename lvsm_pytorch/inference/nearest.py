@@ -15,6 +15,7 @@ from lvsm_pytorch.data.scene import cameras_of
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.view_selection import nearest_views
+from lvsm_pytorch.inference.large_views import render_view
 from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
 from lvsm_pytorch.inference.scenes import FittedViews
 from lvsm_pytorch.lvsm.model import LVSM
@@ -108,5 +109,5 @@ def weighted_view(encoded: Sequence[EncodedPhotos], weights: Sequence[float], ca
         camera: (4 4) and (3 3), in the world of the photos, intrinsics in pixels of `size`.
         size: (height, width) in pixels.
     """
-    views = (weight * next(each.render(camera[None], size))[0] for each, weight in zip(encoded, weights, strict = True))
+    views = (weight * render_view(each, camera, size) for each, weight in zip(encoded, weights, strict = True))
     return torch.stack(list(views)).sum(dim = 0)

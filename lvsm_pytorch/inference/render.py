@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,10 @@ from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import check_free
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation, orbit
+from lvsm_pytorch.inference.large_views import input_size_for, render_view, what_to_expect
 from lvsm_pytorch.inference.nearest import NearestPhotos
 from lvsm_pytorch.inference.paths import Path3D, read_path
-from lvsm_pytorch.inference.pipeline import encode_photos
+from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
 from lvsm_pytorch.inference.scenes import FittedViews, data_of, inputs_of, scene_of, scenes_of, unit_for
 from lvsm_pytorch.inference.video import write_video
 from lvsm_pytorch.lvsm.model import LVSM
@@ -99,16 +101,33 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
         model = model.to(pick_device(config.device))
         left = [number for number, file in enumerate(files) if not is_there(file)]
         unit = unit_for(model, scene)
+        expected = what_to_expect(model, path.size)
+
+        if expected is not None:
+            print(expected, flush = True)
+            input_size = input_size_for(model, path.size)
+            photos = FittedViews(scene, input_size, scenes.problems)
 
         if uses_nearest:
             views = NearestPhotos(model, photos, config.num_inputs or num_inputs_of(model), unit = unit).render(path.cameras, path.size, left)
         else:
-            encoded = encode_photos(model, *photos.of(numbers), input_size = input_size, unit = unit)
-            views = (view for chunk in encoded.render(path.cameras[left], path.size, chunk_size = config.chunk_size) for view in chunk)
+            views = frames_from(partial(encode_photos, model, *photos.of(numbers), input_size = input_size, unit = unit), path.cameras[left], path.size, config.chunk_size)
 
         write_frames(views, left, files)
 
     return Film(files, path.fps, inputs)
+
+
+def frames_from(encode: Callable[[], EncodedPhotos], cameras: Cameras, size: tuple[int, int], chunk_size: int) -> Iterator[Tensor]:
+    """Views of all cameras from the same photos, which are encoded for the first one; those that are larger than in training one at a time."""
+    encoded = encode()
+
+    if what_to_expect(encoded.model, size) is None:
+        for chunk in encoded.render(cameras, size, chunk_size = chunk_size):
+            yield from chunk
+    else:
+        for number in range(len(cameras)):
+            yield render_view(encoded, cameras[number], size)
 
 
 def is_there(frame: Path) -> bool:

@@ -11,7 +11,7 @@ import torch
 from conftest import counted_passes, times_of, tiny_model
 from PIL import Image, ImageSequence
 
-from lvsm_pytorch import LVSM, synthesize
+from lvsm_pytorch import synthesize
 from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
@@ -19,6 +19,7 @@ from lvsm_pytorch.data import cameras_of, synthetic_scene, write_chunks, write_t
 from lvsm_pytorch.data.images import load_image, resize_and_crop
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.trajectories import interpolation
+from lvsm_pytorch.inference.pipeline import encode_photos
 from lvsm_pytorch.inference.render import FRAMES, render
 from lvsm_pytorch.inference.scenes import FittedViews, inputs_of
 from lvsm_pytorch.inference.video import write_video
@@ -182,22 +183,53 @@ def test_a_path_of_another_size_is_rendered(here):
         assert load_image(frame).shape == (3, 42, 80)
 
 
-def test_larger_frames_do_not_change_how_photos_are_encoded(here):
-    tiny_model(max_image_size = 32).save_pretrained(here / 'bare')
-    with pytest.warns(UserWarning, match = 'target_rays of 48 × 48'):
-        frame, = render(config(here, model = here / 'bare', inputs = (0, 5), height = 48, width = 48, frames = 1))
-    scene = synthetic_scene(1, num_views = 9, image_size = 24)
-    seen = [scene.views[number] for number in (0, 5)]
+@pytest.mark.filterwarnings('ignore:.*more pixels than those of max_image_size')
+@pytest.mark.parametrize('plane_sweep, best', [('colors', 32), ('features', 48)])
+def test_larger_frames_are_rendered_as_is_best(here, plane_sweep, best):
+    """With a plane sweep of features, photos are encoded and frames rendered at 48 × 48; with others as in training, and enlarged."""
+    model = tiny_model(num_depth_planes = 4, plane_sweep = plane_sweep, max_image_size = 32)
+    model.save_pretrained(here / 'bare')
+    frame, = render(config(here, model = here / 'bare', inputs = (0, 5), height = 48, width = 48, frames = 1))
+    seen = [synthetic_scene(1, num_views = 9, image_size = 24).views[number] for number in (0, 5)]
     photos, images = cameras_of(seen), [view.load() for view in seen]
-    _, intrinsics = resize_and_crop(images[0], seen[0].intrinsics, (48, 48))
-    camera = Cameras(photos.camera_to_world[0], intrinsics)
 
-    def by(input_size):
-        larger = LVSM.from_pretrained(here / 'bare', max_image_size = 64)
-        return synthesize(larger, images, photos, camera, (48, 48), input_size = input_size)
+    def by(size):
+        _, intrinsics = resize_and_crop(images[0], seen[0].intrinsics, (size, size))
+        view = synthesize(model.eval(), images, photos, Cameras(photos.camera_to_world[0], intrinsics), (size, size), input_size = (size, size))
+        return torch.nn.functional.interpolate(view.unsqueeze(0), (48, 48), mode = 'bicubic').clamp(0, 1)[0]
 
-    assert (load_image(frame) - by((32, 32))).abs().max() < 0.02
-    assert (load_image(frame) - by((48, 48))).abs().max() > 0.05
+    assert (load_image(frame) - by(best)).abs().max() < 0.02
+    assert (load_image(frame) - by(80 - best)).abs().max() > 0.05
+
+
+@pytest.mark.filterwarnings('ignore:.*more pixels than those of max_image_size')
+@pytest.mark.parametrize('inputs', [None, (0, 5)])
+def test_large_frames_say_what_to_expect_and_come_one_by_one(here, capsys, monkeypatch, inputs):
+    """The line is there before photos are encoded, a bar from the beginning, and the first frame before the second is begun."""
+    out, seen = here / 'out', []
+    from lvsm_pytorch.inference import large_views, nearest
+    from lvsm_pytorch.inference import render as render_module
+
+    def counted(*arguments):
+        seen.append(sorted(path.name for path in (out / FRAMES).glob('*.png')))
+        return large_views.render_view(*arguments)
+
+    def encoded(*arguments, **options):
+        printed = capsys.readouterr()
+        seen.append(('210 × 120 is larger than in training (24 × 16)' in printed.out, '0/3' in printed.err))
+        return encode_photos(*arguments, **options)
+
+    for module in (nearest, render_module):
+        monkeypatch.setattr(module, 'render_view', counted)
+        monkeypatch.setattr(module, 'encode_photos', encoded)
+
+    files = render(config(here, height = 120, width = 210, frames = 3, inputs = inputs))
+    assert [load_image(file).shape for file in files] == [(3, 120, 210)] * 3
+    assert seen[0] == (True, True)
+    frames = [each for each in seen if isinstance(each, list)]
+    assert frames[0] == []
+    assert [len(each) for each in frames] == sorted(len(each) for each in frames)
+    assert len(frames[-1]) == 2
 
 
 def test_a_path_of_nerfstudio_lies_in_the_world_of_the_runs_own_data(here):

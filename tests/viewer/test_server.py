@@ -23,7 +23,7 @@ from lvsm_pytorch.viewer.server import Viewer, view
 
 # what viser and its server of websockets leave to the garbage collector
 
-pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning', 'ignore::pytest.PytestUnhandledThreadExceptionWarning', 'ignore::DeprecationWarning', 'ignore:these weights are used far', 'ignore:skipped')
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning', 'ignore::pytest.PytestUnhandledThreadExceptionWarning', 'ignore::DeprecationWarning', 'ignore:these weights are used far', 'ignore:skipped', 'ignore:.*more pixels than those of max_image_size')
 
 WINDOW = dict(width = 1000, height = 600)
 
@@ -70,11 +70,11 @@ def viewer(run):
     viewer.stop()
 
 
-def until(condition, seconds = 60.):
+def until(condition, seconds = 120., state = lambda: ''):
     ends = time.monotonic() + seconds
 
     while not condition():
-        assert time.monotonic() < ends, 'waited too long'
+        assert time.monotonic() < ends, f'waited too long: {state()}'
         time.sleep(0.05)
 
 
@@ -87,7 +87,10 @@ def opened(browser, viewer):
     number, = set(viewer.visits) - before
     visit = viewer.visits[number]
     begins = [3., 3., 3.]    # where viser's camera is before it hears of ours
-    until(lambda: ' ms' in visit.status.content and abs(visit.camera().camera_to_world[:3, 3] - torch.tensor(begins)).max() > 0.1)
+    until(
+        lambda: ' ms' in visit.status.content and abs(visit.camera().camera_to_world[:3, 3] - torch.tensor(begins)).max() > 0.1,
+        state = lambda: f'{visit.status.content}, {visit.camera()}, {visit.thread}, asked {visit.asked.is_set()}',
+    )
     return page, visit
 
 
