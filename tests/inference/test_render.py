@@ -11,7 +11,7 @@ import torch
 from conftest import counted_passes, times_of, tiny_model
 from PIL import Image, ImageSequence
 
-from lvsm_pytorch import synthesize
+from lvsm_pytorch import LVSM, synthesize
 from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import save_config
@@ -187,7 +187,7 @@ def test_a_path_of_another_size_is_rendered(here):
 @pytest.mark.parametrize('plane_sweep, best', [('colors', 32), ('features', 48)])
 def test_larger_frames_are_rendered_as_is_best(here, plane_sweep, best):
     """With a plane sweep of features, photos are encoded and frames rendered at 48 × 48; with others as in training, and enlarged."""
-    model = tiny_model(num_depth_planes = 4, plane_sweep = plane_sweep, max_image_size = 32)
+    model = LVSM(32, max_image_size = 32, patch_size = 8, depth = 1, dim_head = 16, num_depth_planes = 4, plane_sweep = plane_sweep)
     model.save_pretrained(here / 'bare')
     frame, = render(config(here, model = here / 'bare', inputs = (0, 5), height = 48, width = 48, frames = 1))
     seen = [synthetic_scene(1, num_views = 9, image_size = 24).views[number] for number in (0, 5)]
@@ -199,7 +199,7 @@ def test_larger_frames_are_rendered_as_is_best(here, plane_sweep, best):
         return torch.nn.functional.interpolate(view.unsqueeze(0), (48, 48), mode = 'bicubic').clamp(0, 1)[0]
 
     assert (load_image(frame) - by(best)).abs().max() < 0.02
-    assert (load_image(frame) - by(80 - best)).abs().max() > 0.05
+    assert (load_image(frame) - by(80 - best)).abs().max() > 0.04
 
 
 @pytest.mark.filterwarnings('ignore:.*more pixels than those of max_image_size')
