@@ -1,43 +1,22 @@
-"""Datasets: scenes by number, in any format, which is detected from the files."""
+"""Datasets: scenes by number, whole or in part."""
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from shlex import quote
+from functools import cached_property, partial
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-import torch
-from torch import Generator
-
-from lvsm_pytorch.data.formats.chunks import Chunks
-from lvsm_pytorch.data.formats.colmap import model_folder, read_colmap
-from lvsm_pytorch.data.formats.lvsm_json import lvsm_files, read_lvsm
-from lvsm_pytorch.data.formats.transforms_json import read_transforms, transforms_files
-from lvsm_pytorch.data.photo_files import describe_unposed, posed_folder
+from lvsm_pytorch.data.order import LANES, Complement, shuffled
 from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.scene import EVERY, Scene
 from lvsm_pytorch.data.synthetic import synthetic_scene
 from lvsm_pytorch.errors import fail
 
-KNOWN = 'a transforms.json (nerfstudio, instant-ngp, Blender, DL3DV), a COLMAP model, RealEstate10K chunks (.torch), or the LVSM authors\' JSON files; or a folder of such folders'
-
 # of a dataset, scenes that are held out at most
 
 MOST_HELD_OUT = 64
-
-TRANSFORMS, COLMAP, LVSM_JSON = 'transforms.json', 'COLMAP model', 'LVSM authors\' JSON'
-
-# how far below a folder scenes are looked for; folders of images alone; and folders, in order of preference, in which datasets have the same photos
-# of one scene in several ways: DL3DV's benchmark, ScanNet++, workspaces of COLMAP and gaussian splatting
-
-DEPTH = 3
-IMAGES = r'(images|input|depths?|masks?|frames)(_\d+)?'
-COPIES = ('nerfstudio', 'dslr', 'gaussian_splat', 'dense', 'undistorted', 'colmap', 'sparse', 'distorted', 'iphone')
 
 
 class Dataset(Protocol):
@@ -60,12 +39,13 @@ class Dataset(Protocol):
         """
         ...
 
-    def group(self, index: int) -> str:
-        """Scenes of one group are read faster one after the other."""
+    @property
+    def starts(self) -> Sequence[int]:
+        """Number of the first scene of each file, ascending from 0: scenes of one file are read faster one after the other. A range where each has its own."""
         ...
 
     def name(self, index: int) -> str:
-        """Of a scene, whether it can be used or not."""
+        """Of a scene, whether it can be used or not; its images are not read."""
         ...
 
     def label(self, index: int) -> str:
@@ -80,11 +60,11 @@ class Scenes:
         format: In words.
         readers: One for each scene.
         problems: Where what can't be used is noted.
-        names: Of the scenes, where they are known without reading.
+        names: Of the scenes, or a function of a scene's number that reads no more than its name. Left out, the scene is read for it.
         labels: Where each is, for messages.
     """
 
-    def __init__(self, format: str, readers: Sequence[Callable[[], Scene]], problems: Problems, names: Sequence[str] | None = None, labels: Sequence[str] | None = None):
+    def __init__(self, format: str, readers: Sequence[Callable[[], Scene]], problems: Problems, names: Sequence[str] | Callable[[int], str] | None = None, labels: Sequence[str] | None = None):
         self.format = format
         self.readers = readers
         self.problems = problems
@@ -97,10 +77,14 @@ class Scenes:
     def __getitem__(self, index: int) -> Scene:
         return self.readers[index]()
 
-    def group(self, index: int) -> str:
-        return ''
+    @property
+    def starts(self) -> Sequence[int]:
+        return range(len(self))
 
     def name(self, index: int) -> str:
+        if callable(self.names):
+            return self.problems.attempt(self.label(index), partial(self.names, index)) or ''
+
         if self.names is not None:
             return self.names[index]
 
@@ -131,8 +115,13 @@ class Subset:
     def __getitem__(self, index: int) -> Scene:
         return self.whole[self.indices[index]]
 
-    def group(self, index: int) -> str:
-        return self.whole.group(self.indices[index])
+    @cached_property
+    def starts(self) -> Sequence[int]:
+        if len(self.whole.starts) == len(self.whole):
+            return range(len(self))
+
+        files = [bisect_right(self.whole.starts, index) for index in self.indices]
+        return [position for position, file in enumerate(files) if position == 0 or file != files[position - 1]]
 
     def name(self, index: int) -> str:
         return self.whole.name(self.indices[index])
@@ -147,167 +136,45 @@ class Concat:
     def __init__(self, datasets: Sequence[Dataset], problems: Problems):
         self.format = ', '.join(dict.fromkeys(dataset.format for dataset in datasets))
         self.problems = problems
-        self.places = [(number, dataset, index) for number, dataset in enumerate(datasets) for index in range(len(dataset))]
+        self.datasets = datasets
+        self.ends = list(accumulate(map(len, datasets)))
 
     def __len__(self) -> int:
-        return len(self.places)
+        return self.ends[-1]
 
     def __getitem__(self, index: int) -> Scene:
-        _, dataset, inner = self.places[index]
+        dataset, inner = self.place(index)
         return dataset[inner]
 
-    def group(self, index: int) -> str:
-        number, dataset, inner = self.places[index]
-        group = dataset.group(inner)
-        return group and f'{number}/{group}'
+    def place(self, index: int) -> tuple[Dataset, int]:
+        """The dataset of a scene, and the scene's number in it."""
+        index = range(len(self))[index]
+        number = bisect_right(self.ends, index)
+        return self.datasets[number], index - self.first(number)
+
+    def first(self, number: int) -> int:
+        """Number of the first scene of a dataset."""
+        return self.ends[number - 1] if number > 0 else 0
+
+    @cached_property
+    def starts(self) -> Sequence[int]:
+        if all(len(dataset.starts) == len(dataset) for dataset in self.datasets):
+            return range(len(self))
+
+        return [self.first(number) + start for number, dataset in enumerate(self.datasets) for start in dataset.starts]
 
     def name(self, index: int) -> str:
-        _, dataset, inner = self.places[index]
+        dataset, inner = self.place(index)
         return dataset.name(inner)
 
     def label(self, index: int) -> str:
-        _, dataset, inner = self.places[index]
+        dataset, inner = self.place(index)
         return dataset.label(inner)
-
-
-def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
-    """The dataset in a folder (or of a file) in any format that this library reads. No scene is read yet.
-
-    What lies in the folder of a scene is no scene of its own. A scene is called as its folder is, and where several are called so, by its path.
-
-    Raises:
-        ValueError: For what is in none of them; for photos or a video without poses it says how to find these.
-    """
-    path = Path(path).expanduser()
-    found = find_dataset(path, Problems() if problems is None else problems)
-
-    if found is None and (loose := describe_unposed(path)) is not None:
-        command = f'lvsm pose --data {quote(str(path))} --out {quote(str(posed_folder(path)))}'
-        fail('data', 'must have poses', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
-
-    if found is None:
-        there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'
-        fail('data', f'must be {KNOWN}', f'{path}: {there}', 'Is it the folder above, or below?')
-
-    return found
-
-
-def find_dataset(path: Path, problems: Problems) -> Dataset | None:
-    """As `open_dataset`, with None for what is no dataset."""
-    found = recognised(path, problems)
-
-    if found is None and path.is_dir():
-        folders = scene_folders(path)
-        names = unique_names(path, folders)
-        inner = [each for folder, name in zip(folders, names, strict = True) if (each := recognised(folder, problems, name)) is not None]
-        found = Concat(inner, problems) if inner else None
-
-    return found
-
-
-def format_of(path: Path) -> str | None:
-    """Cheap checks: the files in a folder tell its format."""
-    if transforms_files(path) and not lvsm_files(path):
-        return TRANSFORMS
-
-    if path.is_dir() and next(path.glob('*.torch'), None) is not None:
-        return Chunks.format
-
-    if path.is_dir() and model_folder(path) is not None:
-        return COLMAP
-
-    return LVSM_JSON if lvsm_files(path) else None
-
-
-def recognised(path: Path, problems: Problems, name: str | None = None) -> Dataset | None:
-    """The dataset of a folder, or of a file.
-
-    Args:
-        name: Of the scene, where there is one; left out, its folder's.
-    """
-    format = format_of(path)
-    folder = path if path.is_dir() else path.parent
-    name = name or folder.resolve().name
-
-    if format == TRANSFORMS:
-        return Scenes(format, [partial(read_transforms, path, problems, name)], problems, [name], [str(path)])
-
-    if format == COLMAP:
-        return Scenes(format, [partial(read_colmap, path, problems, name)], problems, [name], [str(path)])
-
-    if format == LVSM_JSON:
-        files = lvsm_files(path)
-        return Scenes(format, [partial(read_lvsm, file, folder, problems) for file in files], problems, labels = [str(file) for file in files])
-
-    return Chunks(path, problems) if format == Chunks.format else None
-
-
-def scene_folders(path: Path, depth: int = DEPTH) -> list[Path]:
-    """Folders of scenes below a folder, sorted: DL3DV has its scenes two below. Those below a scene, and other copies of its photos, are left out."""
-    found: dict[Path, Path] = {}  # by where they are, links followed
-    left_out: list[Path] = []
-
-    def search(folder: Path, depth: int) -> None:
-        inner = [each for each in sorted(entry for entry in folder.iterdir() if entry.is_dir()) if not each.name.startswith('.') and not re.fullmatch(IMAGES, each.name)]
-        scenes = [each for each in inner if format_of(each) is not None]
-        copies = sorted((each for each in scenes if each.name in COPIES), key = lambda each: COPIES.index(each.name))[1:]
-        left_out.extend(copies)
-
-        for each in inner:
-            if each in scenes and each not in copies:
-                found.setdefault(each.resolve(), each)
-            elif each not in scenes and depth > 1:
-                search(each, depth - 1)
-
-    search(path, depth)
-
-    if left_out:
-        warnings.warn(f'{len(left_out)} folders are left out, since they hold the photos of a folder beside them, such as {left_out[0]}', stacklevel = 3)
-
-    return list(found.values())
-
-
-def unique_names(root: Path, folders: Sequence[Path]) -> list[str]:
-    """Names of folders, and where several have one, their paths below the root."""
-    count = Counter(folder.name for folder in folders)
-    return [folder.name if count[folder.name] == 1 else folder.relative_to(root).as_posix() for folder in folders]
 
 
 class Split(NamedTuple):
     training: Dataset
     held_out: Dataset
-
-
-def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
-    """Scenes to train with, and those held out: of a folder with `train` and `test`, these; else every eighth scene, up to 64.
-
-    Raises:
-        ValueError: For what is no dataset, and for one with fewer than two scenes.
-    """
-    path = Path(path).expanduser()
-    problems = Problems() if problems is None else problems
-
-    if has_split(path):
-        test = open_dataset(path / 'test', problems)
-        return Split(open_dataset(path / 'train', problems), Subset(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
-
-    return split_scenes(open_dataset(path, problems))
-
-
-def open_test(path: str | Path, problems: Problems | None = None) -> Dataset:
-    """What there is to test with: of a folder with `train` and `test`, the latter; else all.
-
-    Raises:
-        ValueError: As `open_dataset`.
-    """
-    path = Path(path).expanduser()
-    return open_dataset(path / 'test' if has_split(path) else path, problems)
-
-
-def has_split(path: Path) -> bool:
-    """Whether a folder is one of `train` and `test`."""
-    path = path.expanduser()
-    return (path / 'train').is_dir() and (path / 'test').is_dir() and recognised(path, Problems()) is None
 
 
 def split_scenes(dataset: Dataset) -> Split:
@@ -319,24 +186,17 @@ def split_scenes(dataset: Dataset) -> Split:
     if len(dataset) < 2:
         fail('data', 'must have at least two scenes for some of them to be held out', len(dataset), 'Of a single scene, views are held out: `hold_out`.')
 
-    held_out = list(range(0, len(dataset), EVERY))[:MOST_HELD_OUT]
-    return Split(Subset(dataset, sorted(set(range(len(dataset))) - set(held_out))), Subset(dataset, held_out))
+    held_out = range(0, len(dataset), EVERY)[:MOST_HELD_OUT]
+    return Split(Subset(dataset, Complement(len(dataset), held_out)), Subset(dataset, held_out))
 
 
-def shuffled_order(dataset: Dataset, epoch: int, seed: int, *, together: int = 8) -> list[int]:
-    """Every scene of the dataset once, in an order that seed and epoch alone decide.
+def shuffled_order(dataset: Dataset, epoch: int, seed: int, *, lanes: int = LANES) -> Sequence[int]:
+    """Every scene of the dataset once, in an order that seed and epoch alone decide; an entry costs the same however many there are.
 
-    Files are shuffled, and the scenes of so many of them `together`, so that few are open at a time and neighbours are not of one file.
+    Args:
+        dataset: The scenes.
+        epoch: Its number.
+        seed: Of the order.
+        lanes: Files that are read in turns, each to its end: neighbours are of different files, and few are open at a time.
     """
-    generator = Generator().manual_seed((seed * 1_000_003 + epoch) % 2 ** 63)
-
-    def shuffle(items: list) -> list:
-        return [items[index] for index in torch.randperm(len(items), generator = generator).tolist()]
-
-    groups: dict[str, list[int]] = {}
-
-    for index in range(len(dataset)):
-        groups.setdefault(dataset.group(index), []).append(index)
-
-    files = shuffle(list(groups.values()))
-    return [index for start in range(0, len(files), together) for index in shuffle([index for file in files[start:start + together] for index in file])]
+    return shuffled(dataset.starts, len(dataset), seed = seed, epoch = epoch, lanes = lanes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class ImageFile(LazyImage):
         expected: (height, width) that the camera belongs to. A file of another size and the same proportions is resized to it. None: the size of the file.
         where: Name in errors.
     """
-    source: Path | Tensor
+    source: Any
     expected: tuple[int, int] | None = None
     where: str = ''
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
-from lvsm_pytorch.data.images import as_size
+from lvsm_pytorch.data.images import as_size, in_unit
 from lvsm_pytorch.data.problems import BadView, Problems
+from lvsm_pytorch.data.recent import Recent
 from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
 from lvsm_pytorch.data.sources import Batch, Frame, Source
 from lvsm_pytorch.data.view_sampling import draw_nearest_views, draw_video_views
@@ -80,7 +81,7 @@ class SceneSource(PhotoSource):
 
         # one photo after the other, each made small before the next is read
 
-        fitted = {view.name: problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted, self.size)) for view in scene.views}
+        fitted = {view.name: problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted_bytes, self.size)) for view in scene.views}
         training, held_out = hold_out(scene.only([index for index, view in enumerate(scene.views) if fitted[view.name] is not None]))
 
         if len(training.views) <= self.max_num_inputs:
@@ -125,7 +126,7 @@ class SceneSource(PhotoSource):
     def views(self, indices: list[int], num_inputs: int) -> Batch:
         """Views by number, inputs first."""
         images, cameras = self.images[indices], self.cameras[indices]
-        cameras, depth_range = self.scaled(tuple(indices[:num_inputs]), images[:num_inputs], cameras)
+        cameras, depth_range = self.scaled(tuple(indices[:num_inputs]), in_unit(images[:num_inputs]), cameras)
         return Batch(images[None], cameras[None], [self.names[indices[num_inputs]]], num_inputs, depth_range)
 
 
@@ -146,8 +147,8 @@ class DatasetSource(PhotoSource):
         self.split = split
         self.description = f'{split.training.format}: {len(split.training)} scenes to train with, {len(split.held_out)} held out'
         self.frame_distances = frame_distances
-        self.order = lru_cache(maxsize = 2)(lambda epoch: shuffled_order(split.training, epoch, self.seed))
-        self.training_scene = lru_cache(maxsize = 64)(partial(self.read, split.training))
+        self.order = Recent(partial(shuffled_order, split.training, seed = self.seed), 2)
+        self.training_scene = Recent(partial(self.read, split.training), 64)
 
     def sample(self, number: int) -> Batch:
         """Views of a sample.
@@ -159,7 +160,7 @@ class DatasetSource(PhotoSource):
         order = self.order(epoch)
         generator, num_inputs = self.generator(number), self.draw_num_inputs(number)
 
-        scenes = (self.training_scene(index) for index in (*order[position:], *order[:position]))
+        scenes = (self.training_scene(order[(position + further) % len(order)]) for further in range(len(order)))
         samples = (self.draw(self.split.training, scene, num_inputs, self.num_targets, generator) for scene in scenes if scene is not None)
         sample = next((sample for sample in samples if sample is not None), None)
 
@@ -205,12 +206,12 @@ class DatasetSource(PhotoSource):
                 indices = draw_nearest_views(cameras_of(scene.views).camera_to_world, generator = generator, **counts)
 
             views = [scene.views[index] for index in indices]
-            fitted = [dataset.problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted, self.size)) for view in views]
+            fitted = [dataset.problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted_bytes, self.size)) for view in views]
 
             if None not in fitted:
                 images, intrinsics = (torch.stack(each) for each in zip(*(each for each in fitted if each is not None), strict = True))
                 inputs = scene.name, *indices[:num_inputs]
-                cameras, depth_range = self.scaled(inputs, images[:num_inputs], Cameras(self.poses(scene, indices, num_inputs), intrinsics))
+                cameras, depth_range = self.scaled(inputs, in_unit(images[:num_inputs]), Cameras(self.poses(scene, indices, num_inputs), intrinsics))
                 return Batch(images[None], cameras[None], [f'{scene.name}/{views[num_inputs].name}'], num_inputs, depth_range)
 
         dataset.problems.skip(scene.name, 'its images can not be read')

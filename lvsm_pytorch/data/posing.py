@@ -18,7 +18,7 @@ from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.view import ViewConfig
 from lvsm_pytorch.data import structure_from_motion as sfm
-from lvsm_pytorch.data.dataset import find_dataset
+from lvsm_pytorch.data.discovery import find_dataset
 from lvsm_pytorch.data.images import image_size
 from lvsm_pytorch.data.photo_files import VIDEOS, list_photos, list_videos, posed_folder, prepare_photo
 from lvsm_pytorch.data.pose_folder import ADVICE, RESULT, UNDISTORTED, WORK, Posed, check_place, claim, one_at_a_time, read_result

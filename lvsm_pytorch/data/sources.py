@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from lvsm_pytorch.data.images import as_size
+from lvsm_pytorch.data.images import as_size, in_unit
+from lvsm_pytorch.data.recent import Recent
 from lvsm_pytorch.data.synthetic import synthetic_scenes
 from lvsm_pytorch.geometry.cameras import Cameras, crop_intrinsics
 from lvsm_pytorch.geometry.normalization import normalize_poses
@@ -21,7 +22,7 @@ class Batch(NamedTuple):
     """Input views and target views, with their cameras: rays are computed where a model takes them, and not carried there.
 
     Attributes:
-        images: (b v+t 3 h w) in [0, 1], inputs first.
+        images: (b v+t 3 h w) in [0, 1], or in bytes, a quarter of it to carry; inputs first.
         cameras: (b v+t ...), inputs first, in the frame of the rays.
         names: Of the targets, one for each of b.
         num_inputs: v.
@@ -37,13 +38,13 @@ class Batch(NamedTuple):
 
     @property
     def input_images(self) -> Tensor:
-        """(b v 3 h w)."""
-        return self.images[:, :self.num_inputs]
+        """(b v 3 h w) in [0, 1]."""
+        return in_unit(self.images[:, :self.num_inputs])
 
     @property
     def target_images(self) -> Tensor:
-        """(b t 3 h w)."""
-        return self.images[:, self.num_inputs:]
+        """(b t 3 h w) in [0, 1]."""
+        return in_unit(self.images[:, self.num_inputs:])
 
     @property
     def input_rays(self) -> Tensor:
@@ -122,6 +123,9 @@ class Source(ABC):
     def held_out(self) -> Batch:
         """What is never trained with, one target each, in the frame of the rays."""
 
+    def share(self, folder: Path | None) -> None:  # noqa: B027, since most sources compute nothing that takes long
+        """Lets processes that read samples share what each would compute anew, through files in a folder; None ends it."""
+
     def collate(self, samples: Sequence[Batch]) -> Batch:
         """Samples as one batch, in the frame of the rays."""
         cameras, num_inputs = Cameras.cat([sample.cameras for sample in samples]), samples[0].num_inputs
@@ -174,7 +178,7 @@ class SyntheticSource(Source):
         super().__init__(**options)
         self.size = as_size(image_size)
         self.num_views = max(6, self.max_num_inputs + self.num_targets)
-        self.scene = lru_cache(maxsize = 2 * self.WINDOW)(self.render_scene)
+        self.scene = Recent(self.render_scene, 2 * self.WINDOW)
 
     def render_scene(self, seed: int) -> tuple[Tensor, Cameras]:
         images, cameras = synthetic_scenes([seed], num_views = self.num_views, image_size = max(self.size))

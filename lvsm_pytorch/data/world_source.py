@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Generator, Tensor
 
 from lvsm_pytorch.data.images import as_size
+from lvsm_pytorch.data.shared_results import SharedResults
 from lvsm_pytorch.data.sources import Batch, Source, middle_cameras, middle_of
 from lvsm_pytorch.data.view_sampling import draw_nearest_views, happens, log_uniform, uniform
 from lvsm_pytorch.data.worlds import RenderedWorlds, render_worlds
@@ -55,11 +56,20 @@ class WorldSource(Source):
         super().__init__(**options)
         self.size = as_size(image_size)
         self.num_views = max(self.NUM_VIEWS, self.max_num_inputs + max(self.num_targets, 1))
-        self.rendered = lru_cache(maxsize = 2 * self.WINDOW)(self.render)
+        self.renders = SharedResults(self.render, 2 * self.WINDOW)
 
-    def render(self, seed: int) -> RenderedWorlds:
+    def render(self, seed: int) -> dict[str, Tensor]:
         images, cameras, distance = render_worlds([seed], num_views = self.num_views, image_size = max(self.size))
-        return RenderedWorlds(middle_of(images, self.size), middle_cameras(cameras, self.size), middle_of(distance, self.size))
+        camera_to_world, intrinsics = middle_cameras(cameras, self.size)
+        return dict(images = middle_of(images, self.size).contiguous(), distance = middle_of(distance, self.size).contiguous(), camera_to_world = camera_to_world, intrinsics = intrinsics)
+
+    def rendered(self, seed: int) -> RenderedWorlds:
+        """A world, which workers render once for all of them."""
+        parts = self.renders(seed)
+        return RenderedWorlds(parts['images'], Cameras(parts['camera_to_world'], parts['intrinsics']), parts['distance'])
+
+    def share(self, folder: Path | None) -> None:
+        self.renders.folder = folder
 
     def sample(self, number: int) -> Batch:
         generator = self.generator(number)

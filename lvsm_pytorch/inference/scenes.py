@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.configs.yaml import data_beside
-from lvsm_pytorch.data.dataset import Dataset, open_test, synthetic_dataset
+from lvsm_pytorch.data.dataset import Dataset, synthetic_dataset
+from lvsm_pytorch.data.discovery import open_test
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, cameras_of, unit_of_set
 from lvsm_pytorch.data.sources import SyntheticSource

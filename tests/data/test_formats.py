@@ -381,17 +381,19 @@ def test_every_scene_comes_once_an_epoch_over_any_number_of_processes(tmp_path):
     for processes in (2, 3, 5):
         assert sorted(index for rank in range(processes) for index in first[rank::processes]) == list(range(24))
 
-    # files are shuffled, and scenes in them; few files are open at a time
+    # files are shuffled, and scenes in them; files are read in turns, each to its end
 
-    assert first != sorted(first)
-    one_by_one = [dataset.group(index) for index in shuffled_order(dataset, 0, seed = 3, together = 1)]
-    assert len(set(one_by_one[:4])) == 1
-    assert one_by_one != sorted(one_by_one)
-    assert shuffled_order(dataset, 0, seed = 3, together = 1)[:4] != sorted(shuffled_order(dataset, 0, seed = 3, together = 1)[:4])
+    def files(order):
+        return [dataset.place(index)[0].name for index in order]
 
-    order = shuffled_order(dataset, 0, seed = 3, together = 2)
-    groups = [dataset.group(index) for index in order]
-    assert len(set(groups[:8])) == 2
+    one_by_one = shuffled_order(dataset, 0, seed = 3, lanes = 1)
+    assert [len(set(files(one_by_one[start:start + 4]))) for start in range(0, 24, 4)] == [1] * 6
+    assert files(one_by_one) != sorted(files(one_by_one))
+    assert one_by_one[:4] != sorted(one_by_one[:4])
+
+    in_turns = shuffled_order(dataset, 0, seed = 3, lanes = 2)
+    assert all(len(set(files(in_turns[start:start + 2]))) == 2 for start in range(0, 24, 2))
+    assert all(len(set(files(in_turns[start:start + 8:2]))) == 1 for lane in range(2) for start in range(lane, 24, 8))
 
 
 def test_views_that_are_not_used_are_not_decoded(tmp_path):
@@ -639,6 +641,7 @@ def test_folders_of_chunks_keep_their_files_together(tmp_path):
         write_chunks([replace(scene, name = f'{name}-{scene.name}') for scene in scenes(4)], tmp_path / name, scenes_per_file = 2)
     dataset = open_dataset(tmp_path)
     assert len(dataset) == 8
-    assert [dataset.group(index) for index in range(8)] == [group for group in ('0/000000.torch', '0/000001.torch', '1/000000.torch', '1/000001.torch') for _ in range(2)]
+    assert list(dataset.starts) == [0, 2, 4, 6]
+    assert list(split_scenes(dataset).training.starts) == [0, 1, 3, 5]
     assert [dataset.name(index) for index in range(8)] == [dataset[index].name for index in range(8)]
     assert dataset.format == 'RealEstate10K chunks'

@@ -1,16 +1,19 @@
 """RealEstate10K and ACID in pixelSplat's format: `.torch` files of some dozens of scenes, and an `index.json` from scenes to files.
 
 A file is a list of dicts: `key`, `timestamps` (v), `cameras` (v 18: fx fy cx cy as fractions of width and height, two unused, and world
-to camera 3 × 4, OpenCV axes) and `images`, the bytes of JPEGs. Files are memory-mapped: only the images that are used are read and decoded.
+to camera 3 × 4, OpenCV axes) and `images`, the encoded bytes of a JPEG each. Files are mapped into memory: of a scene, the images that are
+used are read and decoded, and no others; of the other scenes of a file, nothing.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections import OrderedDict
+from bisect import bisect_right
+from collections import Counter
 from functools import partial
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,14 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.data.formats.common import WIDEST_VIEW, check_intrinsics, check_resolution
+from lvsm_pytorch.data.formats.torch_file import StoredTensor, materialized, open_tensors
 from lvsm_pytorch.data.images import image_library, image_size, to_pixels
 from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.data.problems import BadView, Problems
+from lvsm_pytorch.data.recent import Recent
 from lvsm_pytorch.data.scene import Scene, View, check_pose, is_rigid
 from lvsm_pytorch.errors import fail
-from lvsm_pytorch.files import read_tensors, write_json, write_whole
+from lvsm_pytorch.files import write_json, write_whole
 
 INDEX = 'index.json'
 FAR = 1000.
@@ -43,27 +48,31 @@ class Chunks:
 
     def __init__(self, folder: Path, problems: Problems):
         self.problems = problems
-        self.open: OrderedDict[Path, list[dict[str, Any]]] = OrderedDict()
+        self.open = Recent(read_file, self.KEPT_OPEN)
         counts = self.counts(folder)
-        self.places = [(path, position) for path, count in counts.items() for position in range(count)]
+        self.files = list(counts)
+        self.ends = list(accumulate(counts.values()))
+        self.starts = [end - count for end, count in zip(self.ends, counts.values(), strict = True)]
 
-        if not self.places:
+        if not self.files:
             fail('data', 'must have at least one scene in its .torch files', folder, problems.summary(most = 5) or 'They are empty.')
 
     def __len__(self) -> int:
-        return len(self.places)
+        return self.ends[-1]
 
-    def group(self, index: int) -> str:
-        """File of a scene. Reading scenes of one file in a row is faster."""
-        return self.places[index][0].name
+    def place(self, index: int) -> tuple[Path, int]:
+        """The file of a scene, and its number in the file."""
+        index = range(len(self))[index]
+        file = bisect_right(self.ends, index)
+        return self.files[file], index - self.starts[file]
 
     def name(self, index: int) -> str:
-        path, position = self.places[index]
-        content = self.problems.attempt(str(path), partial(self.content, path)) or []
+        path, position = self.place(index)
+        content = self.problems.attempt(str(path), partial(self.open, path)) or []
         return str(content[position].get('key')) if position < len(content) else ''
 
     def label(self, index: int) -> str:
-        path, position = self.places[index]
+        path, position = self.place(index)
         return f'{path}, scene {position}'
 
     def __getitem__(self, index: int) -> Scene:
@@ -72,9 +81,9 @@ class Chunks:
         Raises:
             BadView: For an invalid scene.
         """
-        path, position = self.places[index]
+        path, position = self.place(index)
         where = self.label(index)
-        content = self.content(path)
+        content = self.open(path)
 
         if position >= len(content):
             fail(where, f'must exist, because {INDEX} lists it', f'{len(content)} scenes', 'Write the index again.', BadView)
@@ -82,47 +91,49 @@ class Chunks:
         return read_example(where, content[position], self.problems)
 
     def counts(self, folder: Path) -> dict[Path, int]:
+        """Scenes of each file that has some."""
         files = sorted(folder.glob('*.torch'))
 
         if not (folder / INDEX).is_file():
-            contents = {path: self.problems.attempt(str(path), partial(self.content, path)) for path in files}
-            return {path: len(content) for path, content in contents.items() if content is not None}
+            contents = {path: self.problems.attempt(str(path), partial(read_file, path)) for path in files}
+            return {path: len(content) for path, content in contents.items() if content}
 
         try:
             index = json.loads((folder / INDEX).read_text(encoding = 'utf-8-sig'))
-            names = list(index.values())
+            names = Counter(map(str, index.values()))
         except (OSError, ValueError, AttributeError) as error:
             raise ValueError(f'{folder / INDEX}: must be a JSON object of scenes and their files, but got {error}. Write it again, or remove it.') from error
 
-        missing = sorted(set(map(str, names)) - {path.name for path in files})
+        missing = sorted(set(names) - {path.name for path in files})
 
         if missing:
             fail(str(folder / INDEX), 'must list files in its folder', missing[:3], 'Copy them there, or remove the index.')
 
-        return {path: count for path in files if (count := names.count(path.name))}
+        return {path: names[path.name] for path in files if names[path.name]}
 
-    def content(self, path: Path) -> list[dict[str, Any]]:
-        if path not in self.open:
-            try:
-                content = read_tensors(path, argument = 'data', mmap = True)
-            except ValueError as error:
-                raise BadView(str(error)) from error
 
-            if not isinstance(content, list) or not all(isinstance(example, dict) for example in content):
-                fail(str(path), 'must be a list of scenes', type(content).__name__, 'pixelSplat\'s conversion of RealEstate10K writes it.', BadView)
+def read_file(path: Path) -> list[dict[str, Any]]:
+    """The scenes of a file, whose tensors stay in it until they are used.
 
-            self.open[path] = content
+    Raises:
+        BadView: For what is no such file.
+    """
+    try:
+        content = open_tensors(path)
+    except ValueError as error:
+        raise BadView(str(error)) from error
 
-        self.open.move_to_end(path)
+    if not isinstance(content, list) or not all(isinstance(example, dict) for example in content):
+        fail(str(path), 'must be a list of scenes', type(content).__name__, 'pixelSplat\'s conversion of RealEstate10K writes it.', BadView)
 
-        while len(self.open) > self.KEPT_OPEN:
-            self.open.popitem(last = False)
-
-        return self.open[path]
+    return content
 
 
 def read_example(where: str, example: dict[str, Any], problems: Problems) -> Scene:
-    key, cameras, images, timestamps = (example.get(name) for name in ('key', 'cameras', 'images', 'timestamps'))
+    try:
+        key, cameras, images, timestamps = (materialized(example.get(name)) for name in ('key', 'cameras', 'images', 'timestamps'))
+    except (ValueError, KeyError) as error:
+        raise BadView(f'{where}: must be whole, but got {error}') from error
 
     if not isinstance(key, str) or not isinstance(images, list) or not isinstance(cameras, Tensor) or cameras.shape != (len(images), 18):
         fail(where, 'must have a `key`, `images` and `cameras` (v 18)', sorted(map(str, example)), 'pixelSplat\'s conversion of RealEstate10K writes them.', BadView)
@@ -205,6 +216,10 @@ def size_of(image: Any) -> tuple[int, int] | None:
 
 
 def bytes_of(image: Any) -> bytes:
+    """Of an image file, which is stored in a tensor of bytes."""
+    if isinstance(image, StoredTensor) and image.is_bytes:
+        return image.content()
+
     if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 1:
         raise BadView('image: must be bytes in a uint8 tensor')
 
@@ -212,7 +227,7 @@ def bytes_of(image: Any) -> bytes:
 
 
 class ChunkImage(ImageFile):
-    """An image file as bytes in a memory-mapped tensor."""
+    """The bytes of an image file, in a tensor of a chunk's file."""
 
     def content(self) -> bytes:
         return bytes_of(self.source)

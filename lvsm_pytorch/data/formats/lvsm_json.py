@@ -24,16 +24,31 @@ from lvsm_pytorch.files import check_free, read_json, write_json, write_whole
 LIST = 'full_list.txt'
 
 
+def is_lvsm(path: Path) -> bool:
+    """Whether a list file, a file of a scene, or a folder is of this format: by its list, or by the first of its JSON files."""
+    if (path.is_file() and path.suffix == '.txt') or (path / LIST).is_file():
+        return True
+
+    first = path if path.is_file() else first_of(path) or first_of(path / 'metadata')
+    return first is not None and is_scene(first)
+
+
+def first_of(folder: Path) -> Path | None:
+    return min(folder.glob('*.json'), default = None)
+
+
 def lvsm_files(path: Path) -> list[Path]:
     """The scenes' files: those in a list file, or in a folder with such a list, or in a folder or its `metadata` itself; none where this is another format."""
-    if path.is_file() and path.suffix == '.txt':
-        return listed(path)
+    if not is_lvsm(path):
+        return []
+
+    if path.is_file():
+        return listed(path) if path.suffix == '.txt' else [path]
 
     if (path / LIST).is_file():
         return listed(path / LIST)
 
-    files = [path] if path.is_file() else sorted(path.glob('*.json')) or sorted((path / 'metadata').glob('*.json'))
-    return files if files and is_scene(files[0]) else []
+    return sorted(path.glob('*.json')) or sorted((path / 'metadata').glob('*.json'))
 
 
 def listed(path: Path) -> list[Path]:
@@ -76,16 +91,30 @@ def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = 
     """
     problems = Problems() if problems is None else problems
     root = path.parent if root is None else root
-    content = read_json(path, BadView)
-
-    if not isinstance(content, dict) or not isinstance(content.get('frames'), list) or not isinstance(content.get('scene_name'), str):
-        fail(str(path), 'must be a JSON object with `scene_name` and a list `frames`', type(content).__name__, 'The LVSM authors\' processing writes it.', BadView)
-
+    content = read_content(path)
     sizes = StoredSizes()
     places = {f'{path}, frame {index}': index for index in range(len(content['frames']))}
     views = usable(str(path), problems, {where: partial(read_frame, where, index, root, content['frames'][index], sizes) for where, index in places.items()})
     check_resolution(str(path), torch.stack([view.intrinsics for view in views.values()]), [view.size for view in views.values()])
     return Scene(content['scene_name'], tuple(views.values()), is_video = True, numbers = tuple(places[where] for where in views))
+
+
+def read_name(path: Path) -> str:
+    """The scene's name in a file; of its frames nothing is read.
+
+    Raises:
+        BadView: For what is no such file.
+    """
+    return read_content(path)['scene_name']
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    content = read_json(path, BadView)
+
+    if not isinstance(content, dict) or not isinstance(content.get('frames'), list) or not isinstance(content.get('scene_name'), str):
+        fail(str(path), 'must be a JSON object with `scene_name` and a list `frames`', type(content).__name__, 'The LVSM authors\' processing writes it.', BadView)
+
+    return content
 
 
 def read_frame(where: str, index: int, root: Path, frame: Any, sizes: StoredSizes) -> View:

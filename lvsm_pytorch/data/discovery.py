@@ -1,0 +1,216 @@
+"""Datasets in folders, in any format, which is detected from the files."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from shlex import quote
+
+from lvsm_pytorch.data.dataset import MOST_HELD_OUT, Concat, Dataset, Scenes, Split, Subset, split_scenes
+from lvsm_pytorch.data.formats.chunks import Chunks
+from lvsm_pytorch.data.formats.colmap import model_folder, read_colmap
+from lvsm_pytorch.data.formats.lvsm_json import LIST, is_lvsm, lvsm_files, read_lvsm, read_name
+from lvsm_pytorch.data.formats.transforms_json import FILE, SPLITS, read_transforms, transforms_files
+from lvsm_pytorch.data.photo_files import describe_unposed, posed_folder
+from lvsm_pytorch.data.problems import Problems
+from lvsm_pytorch.data.scene import Scene
+from lvsm_pytorch.errors import fail
+
+KNOWN = 'a transforms.json (nerfstudio, instant-ngp, Blender, DL3DV), a COLMAP model, RealEstate10K chunks (.torch), or the LVSM authors\' JSON files; or a folder of such folders'
+
+TRANSFORMS, COLMAP, LVSM_JSON = 'transforms.json', 'COLMAP model', 'LVSM authors\' JSON'
+
+# formats of one scene a folder, and names in such folders
+
+READERS: dict[str | None, Callable[[Path, Problems, str], Scene]] = {TRANSFORMS: read_transforms, COLMAP: read_colmap}
+TRANSFORMS_FILES = FILE, *SPLITS
+IN_COLMAP_FOLDERS = 'cameras.bin', 'cameras.txt', 'sparse', 'colmap'
+
+# how far below a folder scenes are looked for; folders of images alone; and folders, in order of preference, in which datasets have the same photos
+# of one scene in several ways: DL3DV's benchmark, ScanNet++, workspaces of COLMAP and gaussian splatting
+
+DEPTH = 3
+IMAGES = r'(images|input|depths?|masks?|frames)(_\d+)?'
+COPIES = ('nerfstudio', 'dslr', 'gaussian_splat', 'dense', 'undistorted', 'colmap', 'sparse', 'distorted', 'iphone')
+
+
+def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
+    """The dataset in a folder (or of a file) in any format that this library reads. No scene is read yet.
+
+    What lies in the folder of a scene is no scene of its own. A scene is called as its folder is, and where several are called so, by its path.
+
+    Raises:
+        ValueError: For what is in none of them; for photos or a video without poses it says how to find these.
+    """
+    path = Path(path).expanduser()
+    found = find_dataset(path, Problems() if problems is None else problems)
+
+    if found is None and (loose := describe_unposed(path)) is not None:
+        command = f'lvsm pose --data {quote(str(path))} --out {quote(str(posed_folder(path)))}'
+        fail('data', 'must have poses', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
+
+    if found is None:
+        there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'
+        fail('data', f'must be {KNOWN}', f'{path}: {there}', 'Is it the folder above, or below?')
+
+    return found
+
+
+def find_dataset(path: Path, problems: Problems) -> Dataset | None:
+    """As `open_dataset`, with None for what is no dataset."""
+    found = recognised(path, problems)
+
+    if found is None and path.is_dir():
+        formats = scene_folders(path)
+        names = dict(zip(formats, unique_names(path, list(formats)), strict = True))
+        inner: list[Dataset] = []
+
+        for is_one_scene, folders in groupby(formats, key = lambda folder: formats[folder] in READERS):
+            if is_one_scene:
+                inner.append(single_scenes({folder: formats[folder] for folder in folders}, names, problems))
+            else:
+                inner.extend(each for folder in folders if (each := recognised(folder, problems)) is not None)
+
+        found = Concat(inner, problems) if inner else None
+
+    return found
+
+
+def single_scenes(formats: dict[Path, str], names: dict[Path, str], problems: Problems) -> Scenes:
+    """Folders, or files, of one scene each.
+
+    Args:
+        formats: Of them, by path.
+        names: Of the scenes, by path.
+    """
+    readers = [partial(READERS[format], path, problems, names[path]) for path, format in formats.items()]
+    return Scenes(', '.join(dict.fromkeys(formats.values())), readers, problems, [names[path] for path in formats], [str(path) for path in formats])
+
+
+def format_of(path: Path) -> str | None:
+    """The files in a folder tell its format. A folder is listed once, and a file is read where its name does not say what it is."""
+    if path.is_file():
+        return LVSM_JSON if is_lvsm(path) else TRANSFORMS if transforms_files(path) else None
+
+    try:
+        names = set(os.listdir(path))
+    except OSError:
+        return None
+
+    json_files = sorted(name for name in names if name.endswith('.json'))
+
+    if not names.isdisjoint(TRANSFORMS_FILES) and LIST not in names and (json_files[0] in TRANSFORMS_FILES or not is_lvsm(path)):
+        return TRANSFORMS
+
+    if any(name.endswith('.torch') for name in names):
+        return Chunks.format
+
+    if not names.isdisjoint(IN_COLMAP_FOLDERS) and model_folder(path) is not None:
+        return COLMAP
+
+    return LVSM_JSON if (json_files or not names.isdisjoint((LIST, 'metadata'))) and is_lvsm(path) else None
+
+
+def recognised(path: Path, problems: Problems) -> Dataset | None:
+    """The dataset of a folder, or of a file. A scene is called as its folder is."""
+    format = format_of(path)
+    folder = path if path.is_dir() else path.parent
+
+    if format in READERS:
+        return single_scenes({path: format}, {path: folder.resolve().name}, problems)
+
+    if format == LVSM_JSON:
+        files = lvsm_files(path)
+        readers = [partial(read_lvsm, file, folder, problems) for file in files]
+        return Scenes(format, readers, problems, NamesInside(files), [str(file) for file in files]) if files else None
+
+    return Chunks(path, problems) if format == Chunks.format else None
+
+
+class NamesInside:
+    """Names of scenes by number, which only their files say."""
+
+    def __init__(self, files: Sequence[Path]):
+        self.files = files
+
+    def __call__(self, index: int) -> str:
+        return read_name(self.files[index])
+
+
+def scene_folders(path: Path) -> dict[Path, str]:
+    """Formats of the folders of scenes below a folder, sorted: DL3DV has its scenes two below. Those below a scene, and other copies of its photos, are left out."""
+    found: dict[Path, str] = {}
+    places: set[tuple[int, int]] = set()  # where they are, links followed
+    left_out: list[Path] = []
+
+    def search(folder: Path, depth: int) -> None:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith('.') and not re.fullmatch(IMAGES, entry.name) and entry.is_dir())
+
+        formats = {name: format_of(folder / name) for name in names}
+        copies = sorted((name for name, format in formats.items() if format is not None and name in COPIES), key = COPIES.index)[1:]
+        left_out.extend(folder / name for name in copies)
+
+        for name, format in formats.items():
+            if format is None and depth > 1:
+                search(folder / name, depth - 1)
+            elif format is not None and name not in copies:
+                about = (folder / name).stat()
+                place = about.st_dev, about.st_ino
+
+                if place not in places:
+                    places.add(place)
+                    found[folder / name] = format
+
+    search(path, DEPTH)
+
+    if left_out:
+        warnings.warn(f'{len(left_out)} folders are left out, since they hold the photos of a folder beside them, such as {left_out[0]}', stacklevel = 3)
+
+    return found
+
+
+def unique_names(root: Path, folders: Sequence[Path]) -> list[str]:
+    """Names of folders, and where several have one, their paths below the root."""
+    count = Counter(folder.name for folder in folders)
+    return [folder.name if count[folder.name] == 1 else folder.relative_to(root).as_posix() for folder in folders]
+
+
+def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
+    """Scenes to train with, and those held out: of a folder with `train` and `test`, these; else every eighth scene, up to 64.
+
+    Raises:
+        ValueError: For what is no dataset, and for one with fewer than two scenes.
+    """
+    path = Path(path).expanduser()
+    problems = Problems() if problems is None else problems
+
+    if has_split(path):
+        test = open_dataset(path / 'test', problems)
+        return Split(open_dataset(path / 'train', problems), Subset(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
+
+    return split_scenes(open_dataset(path, problems))
+
+
+def open_test(path: str | Path, problems: Problems | None = None) -> Dataset:
+    """What there is to test with: of a folder with `train` and `test`, the latter; else all.
+
+    Raises:
+        ValueError: As `open_dataset`.
+    """
+    path = Path(path).expanduser()
+    return open_dataset(path / 'test' if has_split(path) else path, problems)
+
+
+def has_split(path: Path) -> bool:
+    """Whether a folder is one of `train` and `test`."""
+    path = path.expanduser()
+    return (path / 'train').is_dir() and (path / 'test').is_dir() and recognised(path, Problems()) is None
+
+
