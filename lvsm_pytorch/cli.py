@@ -168,7 +168,7 @@ def train_command(base: TrainConfig) -> Callable[..., Callable[[], object]]:
             # gradients of small attention weights are below 1e-38 (denormal), which CPUs compute many times slower; threads started later inherit this
 
             torch.set_flush_denormal(True)
-            return train(training, resume = options.resume, overwrite = options.overwrite)
+            return train(training, resume = options.resume, overwrite = options.overwrite, handle_signals = True)
 
         return run
 
@@ -232,7 +232,12 @@ def main() -> None:
 
         base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
         commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'pose': pose_photos, 'inspect': inspect_cameras, 'import-official': import_official}
-        subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'Novel view synthesis from posed images.', config = (OmitArgPrefixes,))()
+        run = subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'Novel view synthesis from posed images.', config = (OmitArgPrefixes,))
+
+        from lvsm_pytorch.allocator import tune_malloc
+
+        tune_malloc()
+        run()
     except ImportError as error:
         has_advice = 'pip install' in str(error)
         sys.exit(f'lvsm: {error}' if has_advice else f'lvsm: {error}. The command needs what pip install "lvsm-pytorch[train]" installs.')

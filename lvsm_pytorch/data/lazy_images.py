@@ -40,7 +40,7 @@ class LazyImage(ABC):
             at_least: (height, width). The result is at least twice as large, if the image is.
 
         Returns:
-            The image (3 h w) and its intrinsics (3 3).
+            The image (3 h w), in bytes where nothing is computed with it and in [0, 1] else, and its intrinsics (3 3).
         """
 
 

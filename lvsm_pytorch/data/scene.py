@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.images import in_bytes, in_unit, resize_and_crop
 from lvsm_pytorch.data.lazy_images import as_lazy
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
@@ -60,6 +60,19 @@ class View:
         Raises:
             BadView: For an unreadable image.
         """
+        image, intrinsics = self.resized(size, filter)
+        return in_unit(image), intrinsics
+
+    def fitted_bytes(self, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
+        """As `fitted`, with an image (3 h w) of bytes: a quarter of it for workers to hand over.
+
+        Raises:
+            BadView: As `fitted`.
+        """
+        image, intrinsics = self.resized(size, filter)
+        return in_bytes(image), intrinsics
+
+    def resized(self, size: tuple[int, int], filter: Literal['bicubic', 'lanczos']) -> tuple[Tensor, Tensor]:
         lazy = as_lazy(self.load)
         image, intrinsics = (self.load(), self.intrinsics) if lazy is None else lazy.reduced(self.intrinsics, size)
         return resize_and_crop(image, intrinsics, size, filter = filter)

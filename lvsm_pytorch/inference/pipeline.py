@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.checks import check_floating, check_shape, values_are_free
-from lvsm_pytorch.data.images import resize_and_crop
+from lvsm_pytorch.data.images import in_unit, resize_and_crop
 from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.execution import in_eval_mode
@@ -183,7 +183,8 @@ def fit(image: Tensor | str | Path, intrinsics: Tensor, size: tuple[int, int]) -
     if isinstance(image, Tensor):
         return resize_and_crop(image, intrinsics, size)
 
-    return resize_and_crop(*ImageFile(Path(image).expanduser()).reduced(intrinsics, size), size)
+    fitted, intrinsics = resize_and_crop(*ImageFile(Path(image).expanduser()).reduced(intrinsics, size), size)
+    return in_unit(fitted), intrinsics
 
 
 def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool) -> None:

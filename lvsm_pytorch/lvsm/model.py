@@ -18,7 +18,6 @@ from torch.nn import Module
 
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
-from lvsm_pytorch.lvsm.allocator import tune_malloc
 from lvsm_pytorch.lvsm.attention import token_mask
 from lvsm_pytorch.lvsm.conditioning import CAMERA_ENCODINGS, PLANE_SWEEPS, NoPlaneSweep
 from lvsm_pytorch.lvsm.encoded import EncodedScene
@@ -101,7 +100,6 @@ class LVSM(Pretrained, Module):
         check_arguments(config, perceptual_loss)
         config['heads'] = heads = dim // dim_head if heads is None else heads
         super().__init__(config)
-        tune_malloc()
 
         self.dim = dim
         self.dim_head = dim_head

@@ -23,6 +23,7 @@ from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, remove_partial_files
 from lvsm_pytorch.training.checkpoint import Checkpoints, Progress, Training
 from lvsm_pytorch.training.initialization import with_network_of_weights
+from lvsm_pytorch.training.isolation import own_accelerate_state, own_random_numbers
 from lvsm_pytorch.training.logging import METRICS, Log, Step, check_trackers
 from lvsm_pytorch.training.objective import arguments_of, image_error
 from lvsm_pytorch.training.optim import is_step_accepted, learning_rate, set_learning_rates
@@ -37,15 +38,16 @@ if TYPE_CHECKING:
 MOST_SKIPPED_IN_A_ROW = 100
 
 
-def train(config: TrainConfig, *, source: Source | None = None, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
+def train(config: TrainConfig, *, source: Source | None = None, resume: bool = False, overwrite: bool = False, handle_signals: bool = False) -> dict[str, float]:
     """Trains a model as the config says, and returns the figures of the last validation; with `save_best`, those of the best one.
 
-    Writes into `config.out` what is listed there. Ctrl-C and SIGTERM finish the step, and save a checkpoint. Weights of `init_from` are validated before the first step.
+    Writes into `config.out` what is listed there. Torch's generators and accelerate's state are afterwards as they were before. Weights of `init_from` are validated before the first step.
 
     Args:
         source: Samples of your own, in place of those of `config.data`. Its number of inputs and the size of its images are the config's.
         resume: Resume the run in `config.out`, if there is one.
         overwrite: Delete it and start anew.
+        handle_signals: Take Ctrl-C and SIGTERM as a wish to finish the step and save a checkpoint, as the command does; the program's own handlers are put back afterwards.
 
     Raises:
         ImportError: For trackers that are not installed.
@@ -62,7 +64,7 @@ def train(config: TrainConfig, *, source: Source | None = None, resume: bool = F
     check_trackers(config)
     warm_up_mkl()
 
-    with accelerator_of(config) as accelerator:
+    with accelerator_of(config) as accelerator, own_random_numbers(accelerator.device):
         if accelerator.is_main_process:
             claim_run(config, resume = resume, overwrite = overwrite)
 
@@ -85,7 +87,7 @@ def train(config: TrainConfig, *, source: Source | None = None, resume: bool = F
             if progress.step:
                 accelerator.print('; '.join((f'{config.out}: resumes after step {progress.step} of {config.steps}', *changed)))
 
-            found = run_steps(config, training, progress, views, validator, checkpoints)
+            found = run_steps(config, training, progress, views, validator, checkpoints, handle_signals)
 
         for text in filter(None, (problems.summary(), table(found), validator.verdict(found), f'{config.out}/comparison.png shows the held-out views')):
             accelerator.print(text)
@@ -93,7 +95,7 @@ def train(config: TrainConfig, *, source: Source | None = None, resume: bool = F
     return found
 
 
-def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Batch], validator: Validator, checkpoints: Checkpoints) -> dict[str, float]:
+def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Batch], validator: Validator, checkpoints: Checkpoints, handle_signals: bool) -> dict[str, float]:
     """From where the run is to its end. Returns figures of the model that is saved, and of the one that it began with."""
     accelerator, network, optimizer = training.accelerator, training.network, training.optimizer
 
@@ -103,7 +105,7 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
     found: dict[str, float] = {}
 
-    with GracefulShutdown(once = accelerator.num_processes == 1) as shutdown, Log(config, progress, is_main = training.is_main) as log:
+    with GracefulShutdown(once = accelerator.num_processes == 1, is_on = handle_signals) as shutdown, Log(config, progress, is_main = training.is_main) as log:
         if progress.step == 0 and config.init_from is not None:
             found, progress = validator.run(training, progress)
             progress = progress._replace(initial = found)
@@ -198,21 +200,20 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
     """
     try:
         from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
         from accelerate.utils import DistributedType, GradientAccumulationPlugin
     except ImportError as error:
         raise ImportError('training needs accelerate: pip install "lvsm-pytorch[train]"') from error
 
-    # left to accelerate where the config is silent, so that `accelerate config` applies
+    with own_accelerate_state(), warnings.catch_warnings():
+        # left to accelerate where the config is silent, so that `accelerate config` applies
 
-    accelerator = Accelerator(
-        cpu = config.device == 'cpu',
-        mixed_precision = 'bf16' if config.bf16 else None,
-        dynamo_backend = 'inductor' if config.compile else None,
-        gradient_accumulation_plugin = GradientAccumulationPlugin(num_steps = config.accumulate, sync_with_dataloader = False),
-    )
+        accelerator = Accelerator(
+            cpu = config.device == 'cpu',
+            mixed_precision = 'bf16' if config.bf16 else None,
+            dynamo_backend = 'inductor' if config.compile else None,
+            gradient_accumulation_plugin = GradientAccumulationPlugin(num_steps = config.accumulate, sync_with_dataloader = False),
+        )
 
-    try:
         if config.device != 'auto' and pick_device(config.device).type != accelerator.device.type:
             fail('device', f'must be the one that accelerate has chosen, {accelerator.device}', config.device, 'Leave it out, or see `accelerate config`.')
 
@@ -221,11 +222,6 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
 
         config.samples_at_once(accelerator.num_processes)
         yield accelerator
-    finally:
-        # accelerate remembers its first settings for as long as Python runs; the next run may have others
-
-        accelerator.end_training()
-        AcceleratorState._reset_state(reset_partial_state = True)
 
 
 def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:

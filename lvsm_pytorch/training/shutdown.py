@@ -26,17 +26,19 @@ class GracefulShutdown:
     """As a context: records signals instead of stopping. received: the last of them, or 0.
 
     Args:
+        is_on: Whether it does. Else the program's handlers stay as they are.
         once: The second Ctrl-C stops immediately. Not where several processes train together: launchers send each signal twice. Signals reach a program's main thread; called from
             another one, nothing is changed.
     """
 
-    def __init__(self, *, once: bool):
+    def __init__(self, *, once: bool, is_on: bool = True):
+        self.is_on = is_on
         self.received = 0
         self.once = once
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulShutdown:
-        if threading.current_thread() is threading.main_thread():
+        if self.is_on and threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self.note) for number in SIGNALS}
 
         return self

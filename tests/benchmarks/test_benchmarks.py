@@ -113,17 +113,9 @@ def test_a_worker_that_fails_says_whose_it_was(tmp_path):
         take_turns(Work('render'), [Implementation('0.1.6', kind = 'seed')], Machine('cpu', [], tmp_path / 'missing'), rounds = 1)
 
 
-def test_a_model_keeps_freed_memory(monkeypatch):
-    """By a stand-in: what else is imported may have the same effect by chance."""
-    called = []
-    monkeypatch.setattr('lvsm_pytorch.lvsm.model.tune_malloc', lambda: called.append(True))
-    tiny_model()
-    assert called
-
-
 FAULTS = '''
 import json, resource, torch
-from lvsm_pytorch.lvsm.allocator import tune_malloc
+from lvsm_pytorch.allocator import tune_malloc
 
 def faults():
     for _ in range(3):

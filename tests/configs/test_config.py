@@ -188,8 +188,8 @@ def test_options_of_several_words(told):
 
 def test_options_change_the_config_that_is_named(told, tmp_path):
     (tmp_path / 'mine.yaml').write_text('steps: 7\ndim: 128')
-    assert told() == (load_config('demo'), dict(resume = False, overwrite = False))
-    assert told('--config', 'paper', '--steps', 3, '--overwrite') == (replace(load_config('paper'), steps = 3), dict(resume = False, overwrite = True))
+    assert told() == (load_config('demo'), dict(resume = False, overwrite = False, handle_signals = True))
+    assert told('--config', 'paper', '--steps', 3, '--overwrite') == (replace(load_config('paper'), steps = 3), dict(resume = False, overwrite = True, handle_signals = True))
     assert told('--config', tmp_path / 'mine.yaml', '--dim', 64)[0] == TrainConfig(steps = 7, dim = 64)
 
 

@@ -28,6 +28,7 @@ from lvsm_pytorch.data import (
     read_scene,
     shuffled_order,
     split_dataset,
+    split_scenes,
     synthetic_scene,
     write_chunks,
     write_colmap,
@@ -374,9 +375,9 @@ def test_chunks_without_an_index_are_counted(tmp_path):
 def test_every_scene_comes_once_an_epoch_over_any_number_of_processes(tmp_path):
     write_chunks(scenes(24, num_views = 2, image_size = 8), tmp_path, scenes_per_file = 4)
     dataset = Chunks(tmp_path, Problems())
-    first, second = shuffled_order(dataset, 0, seed = 3), shuffled_order(dataset, 1, seed = 3)
+    first, second = list(shuffled_order(dataset, 0, seed = 3)), list(shuffled_order(dataset, 1, seed = 3))
     assert sorted(first) == sorted(second) == list(range(24))
-    assert first == shuffled_order(dataset, 0, seed = 3)
+    assert first == list(shuffled_order(dataset, 0, seed = 3))
     assert len({tuple(order) for order in (first, second, shuffled_order(dataset, 0, seed = 4), list(range(24)))}) == 4
     for processes in (2, 3, 5):
         assert sorted(index for rank in range(processes) for index in first[rank::processes]) == list(range(24))
@@ -386,7 +387,7 @@ def test_every_scene_comes_once_an_epoch_over_any_number_of_processes(tmp_path):
     def files(order):
         return [dataset.place(index)[0].name for index in order]
 
-    one_by_one = shuffled_order(dataset, 0, seed = 3, lanes = 1)
+    one_by_one = list(shuffled_order(dataset, 0, seed = 3, lanes = 1))
     assert [len(set(files(one_by_one[start:start + 4]))) for start in range(0, 24, 4)] == [1] * 6
     assert files(one_by_one) != sorted(files(one_by_one))
     assert one_by_one[:4] != sorted(one_by_one[:4])

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lvsm_pytorch.data import BadView, Problems, SceneSource, read_scene, synthetic_scene, write_transforms
-from lvsm_pytorch.data.images import load_image, load_reduced, resize_and_crop, save_image
+from lvsm_pytorch.data.images import in_unit, load_image, load_reduced, resize_and_crop, save_image
 from lvsm_pytorch.data.lazy_images import ImageFile, StoredSizes
 from lvsm_pytorch.data.scene import View
 
@@ -38,7 +38,8 @@ def test_a_reduced_photo_is_large_enough_and_says_by_how_much_it_is_smaller(tmp_
     assert all(length >= 2 * needed for length, needed in zip(image.shape[1:], at_least, strict = True)) or factor == 1
     whole = load_image(path)
     of_factor = whole[:, :size[0] // factor * factor, :size[1] // factor * factor].unfold(1, factor, factor).unfold(2, factor, factor).mean(dim = (-1, -2))
-    assert (image - of_factor).abs().max() < 0.03
+    assert image.dtype == torch.uint8
+    assert (in_unit(image) - of_factor).abs().max() < 0.03
 
 
 @pytest.mark.parametrize('ending', ['png', 'jpg'])
@@ -66,8 +67,22 @@ def test_a_fitted_photo_is_that_of_the_whole_one(tmp_path, ending):
 def test_small_photos_are_read_as_ever(tmp_path):
     save_image(torch.rand(3, 40, 60), tmp_path / 'a.png')
     view = View('a', torch.eye(4), torch.eye(3), ImageFile(tmp_path / 'a.png'))
-    for a, b in zip(view.fitted((20, 20)), resize_and_crop(view.load(), torch.eye(3), (20, 20)), strict = True):
-        assert torch.equal(a, b)
+    image, intrinsics = view.fitted((20, 20))
+    expected, same = resize_and_crop(view.load(), torch.eye(3), (20, 20))
+    assert torch.equal(intrinsics, same)
+    assert (image - expected).abs().max() < 1.6 / 255    # bytes are resized as bytes, in two passes
+
+
+@pytest.mark.parametrize('filter', ['bicubic', 'lanczos'])
+def test_bytes_for_workers_are_the_photo_that_others_get(tmp_path, filter):
+    save_image(torch.rand(3, 40, 60), tmp_path / 'a.png')
+    for load in (ImageFile(tmp_path / 'a.png'), lambda: load_image(tmp_path / 'a.png')):
+        view = View('a', torch.eye(4), torch.eye(3), load)
+        image, intrinsics = view.fitted_bytes((20, 24), filter = filter)
+        expected, same = view.fitted((20, 24), filter = filter)
+        assert image.dtype == torch.uint8
+        assert torch.equal(intrinsics, same)
+        assert (image.float() / 255 - expected).abs().max() <= 0.5 / 255 + 1e-6
 
 
 def test_a_photo_of_another_size_and_the_same_shape_is_resized_with_its_camera(tmp_path):

@@ -133,7 +133,7 @@ def ask(config, number, after):
         os.kill(os.getpid(), number)
 
     threading.Thread(target = wait, daemon = True).start()
-    train(config)
+    train(config, handle_signals = True)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -167,7 +167,7 @@ def test_the_second_wish_is_obeyed_at_once_where_no_other_process_waits():
 
 def test_a_run_in_a_thread_leaves_signals_alone(tmp_path):
     found = []
-    thread = threading.Thread(target = lambda: found.append(train(replace(CONFIG, out = tmp_path / 'run', steps = 2, workers = 0))))
+    thread = threading.Thread(target = lambda: found.append(train(replace(CONFIG, out = tmp_path / 'run', steps = 2, workers = 0), handle_signals = True)))
     thread.start()
     thread.join()
     assert found

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lvsm_pytorch.data.formats.common import check_intrinsics, check_resolution, looked_for, path_inside, usable
-from lvsm_pytorch.data.images import load_image, save_image, to_pixels
+from lvsm_pytorch.data.images import in_unit, load_image, save_image, to_pixels
 from lvsm_pytorch.data.lazy_images import ImageFile, StoredSizes
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, file_names
@@ -228,7 +228,7 @@ class ColmapUndistorted(ImageFile):
         rays = self.pinhole.cam_from_img(torch.stack((x, y), dim = -1).reshape(-1, 2).double().numpy())
         seen = torch.from_numpy(np.asarray(self.camera.img_from_cam(np.concatenate((rays, np.ones((len(rays), 1))), axis = 1)))).reshape(height, width, 2)
         grid = seen * scale / torch.tensor([image.shape[2], image.shape[1]]) * 2 - 1
-        pixels = F.grid_sample(image.unsqueeze(0), grid.float().unsqueeze(0), padding_mode = 'border', align_corners = False)[0]
+        pixels = F.grid_sample(in_unit(image).unsqueeze(0), grid.float().unsqueeze(0), padding_mode = 'border', align_corners = False)[0]
         return pixels, intrinsics * torch.cat((scale, scale.new_ones(1))).unsqueeze(1).float()
 
 

@@ -37,7 +37,7 @@ LOCAL_HEADER, LENGTHS = 30, 26
 class StoredTensor:
     """A tensor in a file. Its arguments are those by which torch pickles one."""
 
-    __slots__ = 'file', 'key', 'dtype', 'offset', 'shape', 'stride'
+    __slots__ = 'dtype', 'file', 'key', 'offset', 'shape', 'stride'
 
     def __init__(self, file: TensorFile, storage: tuple[Any, ...], offset: int, shape: tuple[int, ...], stride: tuple[int, ...]):
         _, self.dtype, self.key, *_ = storage

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from lvsm_pytorch.data.images import in_unit
 from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
@@ -138,4 +139,4 @@ class UndistortedFile(ImageFile):
         image, smaller = super().reduced(self.intrinsics, at_least)
         scale = smaller[:2].double().diagonal() / self.intrinsics[:2].double().diagonal()
         pinhole = self.pinhole * torch.cat((scale, scale.new_ones(1))).unsqueeze(1).float()
-        return undistort(image, smaller, self.distortion, pinhole), pinhole
+        return undistort(in_unit(image), smaller, self.distortion, pinhole), pinhole
