@@ -77,6 +77,27 @@ def inspect_cameras(*, data: Path, out: Path = Path('lvsm-inspect'), scenes: int
     return run
 
 
+def pack_scenes(*, data: Path, out: Path, image_size: int | None = None, scenes_per_shard: int = 50, overwrite: bool = False) -> Callable[[], None]:
+    """Write a dataset as WebDataset shards, which all commands read from anywhere: tar files of scenes, and their index.json. The same command resumes what was stopped.
+
+    Args:
+        data: Posed photos in any format that `lvsm train --data` takes; of a folder with `train` and `test`, both are written.
+        out: A new folder, to be uploaded as it is.
+        image_size: Shorter side of images at most, in pixels. By default image files are copied as they are.
+        scenes_per_shard: Scenes of a file. A file is downloaded at once: some hundred megabytes are usual.
+        overwrite: Throw away other shards in --out.
+    """
+    def run() -> None:
+        from lvsm_pytorch.data import Problems
+        from lvsm_pytorch.data.pack import pack
+
+        problems = Problems()
+        written = pack(data.expanduser(), out.expanduser(), image_size = image_size, scenes_per_shard = scenes_per_shard, overwrite = overwrite, problems = problems)
+        print('\n'.join(filter(None, (problems.summary(), *(f'{folder} has {count} scenes' for folder, count in written.items())))))
+
+    return run
+
+
 def show(demo: DemoConfig) -> Callable[[], object]:
     """Render an orbit and held-out views with a packaged model, in seconds."""
     def run() -> object:
@@ -231,7 +252,7 @@ def main() -> None:
         from tyro.extras import subcommand_cli_from_dict
 
         base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
-        commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'pose': pose_photos, 'inspect': inspect_cameras, 'import-official': import_official}
+        commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'pose': pose_photos, 'pack': pack_scenes, 'inspect': inspect_cameras, 'import-official': import_official}
         run = subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'Novel view synthesis from posed images.', config = (OmitArgPrefixes,))
 
         from lvsm_pytorch.allocator import tune_malloc

@@ -44,6 +44,10 @@ class Dataset(Protocol):
         """Number of the first scene of each file, ascending from 0: scenes of one file are read faster one after the other. A range where each has its own."""
         ...
 
+    def prepare(self, index: int) -> None:
+        """Gets a scene ready in the background, where it is far away."""
+        ...
+
     def name(self, index: int) -> str:
         """Of a scene, whether it can be used or not; its images are not read."""
         ...
@@ -80,6 +84,9 @@ class Scenes:
     @property
     def starts(self) -> Sequence[int]:
         return range(len(self))
+
+    def prepare(self, index: int) -> None:
+        pass
 
     def name(self, index: int) -> str:
         if callable(self.names):
@@ -123,6 +130,9 @@ class Subset:
         files = [bisect_right(self.whole.starts, index) for index in self.indices]
         return [position for position, file in enumerate(files) if position == 0 or file != files[position - 1]]
 
+    def prepare(self, index: int) -> None:
+        self.whole.prepare(self.indices[index])
+
     def name(self, index: int) -> str:
         return self.whole.name(self.indices[index])
 
@@ -162,6 +172,10 @@ class Concat:
             return range(len(self))
 
         return [self.first(number) + start for number, dataset in enumerate(self.datasets) for start in dataset.starts]
+
+    def prepare(self, index: int) -> None:
+        dataset, inner = self.place(index)
+        dataset.prepare(inner)
 
     def name(self, index: int) -> str:
         dataset, inner = self.place(index)

@@ -16,13 +16,16 @@ from lvsm_pytorch.data.dataset import MOST_HELD_OUT, Concat, Dataset, Scenes, Sp
 from lvsm_pytorch.data.formats.chunks import Chunks
 from lvsm_pytorch.data.formats.colmap import model_folder, read_colmap
 from lvsm_pytorch.data.formats.lvsm_json import LIST, is_lvsm, lvsm_files, read_lvsm, read_name
+from lvsm_pytorch.data.formats.scene_files import INDEX
+from lvsm_pytorch.data.formats.shards import Shards, is_shard_index
 from lvsm_pytorch.data.formats.transforms_json import FILE, SPLITS, read_transforms, transforms_files
 from lvsm_pytorch.data.photo_files import describe_unposed, posed_folder
 from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.scene import Scene
+from lvsm_pytorch.data.storage import LocalFolder, RemoteFolder, remote_url
 from lvsm_pytorch.errors import fail
 
-KNOWN = 'a transforms.json (nerfstudio, instant-ngp, Blender, DL3DV), a COLMAP model, RealEstate10K chunks (.torch), or the LVSM authors\' JSON files; or a folder of such folders'
+KNOWN = 'a transforms.json (nerfstudio, instant-ngp, Blender, DL3DV), a COLMAP model, RealEstate10K chunks (.torch), WebDataset shards of `lvsm pack`, or the LVSM authors\' JSON files; or a folder of such folders'
 
 TRANSFORMS, COLMAP, LVSM_JSON = 'transforms.json', 'COLMAP model', 'LVSM authors\' JSON'
 
@@ -45,9 +48,18 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
 
     What lies in the folder of a scene is no scene of its own. A scene is called as its folder is, and where several are called so, by its path.
 
+    Args:
+        path: A path of this machine, or of chunks and shards an address that fsspec reads: hf://datasets/OWNER/NAME, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, https://HOST/FOLDER.
+        problems: Where to note what can't be used.
+
     Raises:
+        ImportError: For addresses, without what reads them.
         ValueError: For what is in none of them; for photos or a video without poses it says how to find these.
+        OSError: For addresses that can't be read.
     """
+    if (url := remote_url(path)) is not None:
+        return open_remote(url, Problems() if problems is None else problems)
+
     path = Path(path).expanduser()
     found = find_dataset(path, Problems() if problems is None else problems)
 
@@ -60,6 +72,17 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
         fail('data', f'must be {KNOWN}', f'{path}: {there}', 'Is it the folder above, or below?')
 
     return found
+
+
+def open_remote(url: str, problems: Problems) -> Dataset:
+    """The chunks or shards at an address, by their index."""
+    folder = RemoteFolder(url)
+    index = folder.read_json(INDEX)
+
+    if index is None:
+        fail('data', f'must have an {INDEX} of chunks or shards', url, 'Write shards with `lvsm pack`, and upload all that it writes; or download the data. Is it the folder above, or below?')
+
+    return Shards(folder, problems) if is_shard_index(index) else Chunks(folder, problems)
 
 
 def find_dataset(path: Path, problems: Problems) -> Dataset | None:
@@ -105,6 +128,9 @@ def format_of(path: Path) -> str | None:
 
     json_files = sorted(name for name in names if name.endswith('.json'))
 
+    if INDEX in names and any(name.endswith('.tar') for name in names) and is_shard_index(LocalFolder(path).read_json(INDEX)):
+        return Shards.format
+
     if not names.isdisjoint(TRANSFORMS_FILES) and LIST not in names and (json_files[0] in TRANSFORMS_FILES or not is_lvsm(path)):
         return TRANSFORMS
 
@@ -129,6 +155,9 @@ def recognised(path: Path, problems: Problems) -> Dataset | None:
         files = lvsm_files(path)
         readers = [partial(read_lvsm, file, folder, problems) for file in files]
         return Scenes(format, readers, problems, NamesInside(files), [str(file) for file in files]) if files else None
+
+    if format == Shards.format:
+        return Shards(path, problems)
 
     return Chunks(path, problems) if format == Chunks.format else None
 
@@ -188,12 +217,11 @@ def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
     Raises:
         ValueError: For what is no dataset, and for one with fewer than two scenes.
     """
-    path = Path(path).expanduser()
     problems = Problems() if problems is None else problems
 
     if has_split(path):
-        test = open_dataset(path / 'test', problems)
-        return Split(open_dataset(path / 'train', problems), Subset(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
+        test = open_dataset(inside(path, 'test'), problems)
+        return Split(open_dataset(inside(path, 'train'), problems), Subset(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
 
     return split_scenes(open_dataset(path, problems))
 
@@ -204,13 +232,23 @@ def open_test(path: str | Path, problems: Problems | None = None) -> Dataset:
     Raises:
         ValueError: As `open_dataset`.
     """
-    path = Path(path).expanduser()
-    return open_dataset(path / 'test' if has_split(path) else path, problems)
+    return open_dataset(inside(path, 'test') if has_split(path) else path, problems)
 
 
-def has_split(path: Path) -> bool:
+def inside(path: str | Path, name: str) -> str | Path:
+    """A folder in a folder, which may be remote."""
+    url = remote_url(path)
+    return Path(path).expanduser() / name if url is None else f'{url.rstrip("/")}/{name}'
+
+
+def has_split(path: str | Path) -> bool:
     """Whether a folder is one of `train` and `test`."""
-    path = path.expanduser()
+    url = remote_url(path)
+
+    if url is not None:
+        return RemoteFolder(url).read_json(INDEX) is None and all(RemoteFolder(f'{url.rstrip("/")}/{part}').read_json(INDEX) is not None for part in ('train', 'test'))
+
+    path = Path(path).expanduser()
     return (path / 'train').is_dir() and (path / 'test').is_dir() and recognised(path, Problems()) is None
 
 

@@ -61,6 +61,22 @@ class ImageFile(LazyImage):
         assert isinstance(self.source, Path)
         return self.source
 
+    def original(self) -> bytes | None:
+        """The file as it is stored, where it is what is loaded; None where more is done with it.
+
+        Raises:
+            BadView: For one that can't be read.
+        """
+        if type(self).__call__ is not ImageFile.__call__:
+            return None
+
+        content = self.content()
+
+        try:
+            return content if isinstance(content, bytes) else content.read_bytes()
+        except OSError as error:
+            raise BadView(f'image: must be a readable image file, but got {content}: {error}. Replace it, or take it out of the scene.') from error
+
     def named_content(self) -> tuple[Path | bytes, str]:
         content = self.content()
         return content, '' if isinstance(content, Path) else self.where

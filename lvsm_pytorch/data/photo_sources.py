@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from lvsm_pytorch.data.dataset import Dataset, Split, shuffled_order
 from lvsm_pytorch.data.images import as_size, in_unit
+from lvsm_pytorch.data.order import LANES
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.recent import Recent
 from lvsm_pytorch.data.scene import Scene, cameras_of, hold_out
@@ -23,6 +24,10 @@ from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
 from lvsm_pytorch.geometry.scene_scale import SceneScale, rescaled, scene_scale
 from lvsm_pytorch.geometry.view_selection import nearest_views
 from lvsm_pytorch.seeds import seed_of
+
+# samples that data are fetched in advance: of remote files that are read in turns, the next one while half of a usual one is left
+
+READ_AHEAD = 25 * LANES
 
 
 class PhotoSource(Source):
@@ -159,6 +164,7 @@ class DatasetSource(PhotoSource):
         epoch, position = divmod(number, len(self.split.training))
         order = self.order(epoch)
         generator, num_inputs = self.generator(number), self.draw_num_inputs(number)
+        self.split.training.prepare(order[(position + READ_AHEAD) % len(order)])
 
         scenes = (self.training_scene(order[(position + further) % len(order)]) for further in range(len(order)))
         samples = (self.draw(self.split.training, scene, num_inputs, self.num_targets, generator) for scene in scenes if scene is not None)

@@ -13,6 +13,10 @@ class BadView(ValueError):
     """An invalid view or scene in a valid dataset. It is skipped."""
 
 
+class Noted(BadView):
+    """What can't be used for a reason that was noted already: of a file that can't be read, one line says so and not one for each of its scenes."""
+
+
 class Problems:
     """Record of skipped views and scenes, with reasons. Each is warned about once; a summary lists all."""
 
@@ -28,6 +32,8 @@ class Problems:
         """Returns `read()`, or None after recording its BadView."""
         try:
             return read()
+        except Noted:
+            return None
         except BadView as error:
             self.skip(what, str(error).removeprefix(f'{what}: '))
             return None

@@ -17,6 +17,7 @@ from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import CONFIG, save_config
 from lvsm_pytorch.data import Batch, Problems, Source, training_views
 from lvsm_pytorch.data.posing import with_poses
+from lvsm_pytorch.data.storage import remote_url
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.metrics import table
 from lvsm_pytorch.execution import pick_device
@@ -71,7 +72,7 @@ def train(config: TrainConfig, *, source: Source | None = None, resume: bool = F
         accelerator.wait_for_everyone()
         problems = Problems()
         source = source_of(config, problems) if source is None else checked_source(source, config)
-        config = replace(config, pose_frame = source.frame, data = None if config.data is None else config.data.absolute())    # commands ask from other folders
+        config = replace(config, pose_frame = source.frame, data = config.data if config.data is None or remote_url(config.data) else config.data.absolute())    # commands ask from other folders
         training = Training.begin(config, source, accelerator)
         checkpoints = Checkpoints(config.out / CHECKPOINTS, config.keep_checkpoints)
         progress, changed = training.resume(checkpoints) if resume else (Progress.new(), [])

@@ -385,7 +385,7 @@ def test_every_scene_comes_once_an_epoch_over_any_number_of_processes(tmp_path):
     # files are shuffled, and scenes in them; files are read in turns, each to its end
 
     def files(order):
-        return [dataset.place(index)[0].name for index in order]
+        return [dataset.place(index)[0] for index in order]
 
     one_by_one = list(shuffled_order(dataset, 0, seed = 3, lanes = 1))
     assert [len(set(files(one_by_one[start:start + 4]))) for start in range(0, 24, 4)] == [1] * 6
@@ -422,7 +422,7 @@ def test_few_chunks_are_kept_open(tmp_path):
     write_chunks(scenes(20, num_views = 1, image_size = 8), tmp_path, scenes_per_file = 1)
     dataset = Chunks(tmp_path, Problems())
     assert [dataset[index].name for index in (*range(20), 0)][-1] == 'synthetic-0'
-    assert len(dataset.open) == Chunks.KEPT_OPEN < 20
+    assert len(dataset.open.results) == Chunks.KEPT_OPEN < 20
 
 
 def test_a_photo_of_another_size_than_its_video_is_bad(tmp_path):

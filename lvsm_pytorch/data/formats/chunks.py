@@ -1,19 +1,16 @@
 """RealEstate10K and ACID in pixelSplat's format: `.torch` files of some dozens of scenes, and an `index.json` from scenes to files.
 
 A file is a list of dicts: `key`, `timestamps` (v), `cameras` (v 18: fx fy cx cy as fractions of width and height, two unused, and world
-to camera 3 × 4, OpenCV axes) and `images`, the encoded bytes of a JPEG each. Files are mapped into memory: of a scene, the images that are
-used are read and decoded, and no others; of the other scenes of a file, nothing.
+to camera 3 × 4, OpenCV axes) and `images`, the bytes of JPEGs. Files are memory-mapped: only the images that are used are read and decoded, and
+of the other scenes of a file nothing.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from bisect import bisect_right
 from collections import Counter
 from functools import partial
 from io import BytesIO
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,99 +18,79 @@ import torch
 from torch import Tensor
 
 from lvsm_pytorch.data.formats.common import WIDEST_VIEW, check_intrinsics, check_resolution
+from lvsm_pytorch.data.formats.scene_files import INDEX, SceneFiles
 from lvsm_pytorch.data.formats.torch_file import StoredTensor, materialized, open_tensors
 from lvsm_pytorch.data.images import image_library, image_size, to_pixels
 from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.recent import Recent
 from lvsm_pytorch.data.scene import Scene, View, check_pose, is_rigid
+from lvsm_pytorch.data.storage import Folder, LocalFolder
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_json, write_whole
 
-INDEX = 'index.json'
 FAR = 1000.
 
 
-class Chunks:
+class Chunks(SceneFiles):
     """The scenes of a folder of `.torch` files, by number, file by file.
 
-    The index has the number of scenes of a file; without one, files are opened once to count. Invalid scenes are recorded in `problems`.
+    The index has the number of scenes of a file; without one, local files are opened once to count. Invalid scenes are recorded in `problems`.
 
     Raises:
-        ValueError: For a broken index, an index with missing files, and if no file can be read.
+        ValueError: For a broken index, an index with missing files, a remote folder without one, and if no file can be read.
     """
 
     format = 'RealEstate10K chunks'
-    KEPT_OPEN = 16
 
-    def __init__(self, folder: Path, problems: Problems):
-        self.problems = problems
-        self.open = Recent(read_file, self.KEPT_OPEN)
-        counts = self.counts(folder)
-        self.files = list(counts)
-        self.ends = list(accumulate(counts.values()))
-        self.starts = [end - count for end, count in zip(self.ends, counts.values(), strict = True)]
+    def __init__(self, folder: Path | Folder, problems: Problems):
+        folder = folder if isinstance(folder, Folder) else LocalFolder(folder)
+        index = folder.read_json(INDEX)
+        counts = count_scenes(folder, problems) if index is None else counts_of(folder, index)
 
-        if not self.files:
-            fail('data', 'must have at least one scene in its .torch files', folder, problems.summary(most = 5) or 'They are empty.')
+        if not counts:
+            fail('data', 'must have at least one scene in its .torch files', folder.label(''), problems.summary(most = 5) or 'They are empty.')
 
-    def __len__(self) -> int:
-        return self.ends[-1]
+        super().__init__(folder, counts, problems)
 
-    def place(self, index: int) -> tuple[Path, int]:
-        """The file of a scene, and its number in the file."""
-        index = range(len(self))[index]
-        file = bisect_right(self.ends, index)
-        return self.files[file], index - self.starts[file]
+    @staticmethod
+    def read_file(path: Path) -> list[dict[str, Any]]:
+        return read_file(path)
 
-    def name(self, index: int) -> str:
-        path, position = self.place(index)
-        content = self.problems.attempt(str(path), partial(self.open, path)) or []
+    def read_name(self, content: list[dict[str, Any]], position: int) -> str:
         return str(content[position].get('key')) if position < len(content) else ''
 
-    def label(self, index: int) -> str:
-        path, position = self.place(index)
-        return f'{path}, scene {position}'
-
-    def __getitem__(self, index: int) -> Scene:
-        """Reads a scene.
-
-        Raises:
-            BadView: For an invalid scene.
-        """
-        path, position = self.place(index)
-        where = self.label(index)
-        content = self.open(path)
-
+    def read_scene(self, where: str, content: list[dict[str, Any]], position: int) -> Scene:
         if position >= len(content):
             fail(where, f'must exist, because {INDEX} lists it', f'{len(content)} scenes', 'Write the index again.', BadView)
 
         return read_example(where, content[position], self.problems)
 
-    def counts(self, folder: Path) -> dict[Path, int]:
-        """Scenes of each file that has some."""
-        files = sorted(folder.glob('*.torch'))
 
-        if not (folder / INDEX).is_file():
-            contents = {path: self.problems.attempt(str(path), partial(read_file, path)) for path in files}
-            return {path: len(content) for path, content in contents.items() if content}
+def count_scenes(folder: Folder, problems: Problems) -> dict[str, int]:
+    """Scenes of each file that has some, by opening all of them."""
+    if not isinstance(folder, LocalFolder):
+        fail('data', f'must have an {INDEX}, as remote files are not opened to be counted', folder.label(''), 'It is a JSON object of scenes and the names of their files. Or download the files.')
 
-        try:
-            index = json.loads((folder / INDEX).read_text(encoding = 'utf-8-sig'))
-            names = Counter(map(str, index.values()))
-        except (OSError, ValueError, AttributeError) as error:
-            raise ValueError(f'{folder / INDEX}: must be a JSON object of scenes and their files, but got {error}. Write it again, or remove it.') from error
+    contents = {name: problems.attempt(folder.label(name), partial(read_file, folder.local(name))) for name in folder.names('.torch')}
+    return {name: len(content) for name, content in contents.items() if content}
 
-        missing = sorted(set(names) - {path.name for path in files})
 
-        if missing:
-            fail(str(folder / INDEX), 'must list files in its folder', missing[:3], 'Copy them there, or remove the index.')
+def counts_of(folder: Folder, index: Any) -> dict[str, int]:
+    """Scenes of each file, by the index: a JSON object of scenes and the names of their files."""
+    if not isinstance(index, dict):
+        fail(folder.label(INDEX), 'must be a JSON object of scenes and their files', type(index).__name__, 'Write it again, or remove it.')
 
-        return {path: names[path.name] for path in files if names[path.name]}
+    counts = Counter(map(str, index.values()))
+    missing = sorted(set(counts) - set(folder.names('.torch'))) if isinstance(folder, LocalFolder) else []
+
+    if missing:
+        fail(folder.label(INDEX), 'must list files in its folder', missing[:3], 'Copy them there, or remove the index.')
+
+    return {name: counts[name] for name in sorted(counts)}
 
 
 def read_file(path: Path) -> list[dict[str, Any]]:
-    """The scenes of a file, whose tensors stay in it until they are used.
+    """The scenes of a file, with tensors that stay in it until they are used.
 
     Raises:
         BadView: For what is no such file.

@@ -1,0 +1,84 @@
+"""Any dataset as WebDataset shards of scenes, which are read from anywhere."""
+
+from __future__ import annotations
+
+import tarfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lvsm_pytorch.data.dataset import Dataset
+from lvsm_pytorch.data.discovery import has_split, open_dataset
+from lvsm_pytorch.data.formats.scene_files import INDEX
+from lvsm_pytorch.data.formats.shards import FORMAT, VERSION, add_to, read_shard, scene_files
+from lvsm_pytorch.data.problems import Problems
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.files import write_json, write_whole
+from lvsm_pytorch.output_dir import prepare_output_dir
+
+
+def pack(data: Path, out: Path, *, image_size: int | None = None, scenes_per_shard: int = 50, overwrite: bool = False, problems: Problems | None = None) -> dict[Path, int]:
+    """Writes the scenes of a dataset as shards with an index; of a folder with `train` and `test`, both. The same call resumes what was stopped.
+
+    Args:
+        data: Posed photos in any format that this library reads.
+        out: A new folder, or one of the same work.
+        image_size: Shorter side of images at most, in pixels; left out, image files are taken as they are.
+        scenes_per_shard: A shard is what is downloaded at once: some hundred megabytes are usual.
+        overwrite: Throw away other shards in the folder.
+        problems: Where to note what is skipped.
+
+    Returns:
+        Scenes in each of the folders that were written.
+
+    Raises:
+        ValueError: For arguments out of range, for what is no dataset, and for a folder with anything else in it.
+        OSError: Where it can't be written; what was written before is whole.
+    """
+    for name, value in dict(image_size = image_size, scenes_per_shard = scenes_per_shard).items():
+        if value is not None and value < 1:
+            fail(name, 'must be at least 1', value, 'Left out, it has a default that works.')
+
+    problems = Problems() if problems is None else problems
+    parts = {out / part: data / part for part in ('train', 'test')} if has_split(data) else {out: data}
+    settings = dict(data = str(data), image_size = image_size, scenes_per_shard = scenes_per_shard)
+    return {folder: pack_dataset(open_dataset(source, problems), folder, settings, overwrite = overwrite) for folder, source in parts.items()}
+
+
+def pack_dataset(dataset: Dataset, out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> int:
+    """Writes one dataset; returns how many of its scenes could be used.
+
+    Args:
+        settings: All that the shards depend on beside the dataset: `image_size`, `scenes_per_shard`.
+    """
+    from tqdm import tqdm
+
+    if overwrite and (out / INDEX).is_file():
+        for path in out.glob('*.tar'):
+            path.unlink()
+
+        (out / INDEX).unlink()
+
+    prepare_output_dir(out, None, settings | dict(scenes = len(dataset)), overwrite = overwrite)
+    per_shard, size = settings['scenes_per_shard'], settings['image_size']
+    shards = []
+
+    for number, start in enumerate(tqdm(range(0, len(dataset), per_shard), desc = str(out), unit = 'shard')):
+        path = out / f'{number:06d}.tar'
+
+        if not path.is_file():
+            write_whole(path, partial(write_shard, dataset, range(start, min(start + per_shard, len(dataset))), size))
+
+        shards.append(dict(file = path.name, scenes = len(read_shard(path)), bytes = path.stat().st_size))
+
+    write_json(out / INDEX, dict(format = FORMAT, version = VERSION, shards = shards))
+    return sum(shard['scenes'] for shard in shards)
+
+
+def write_shard(dataset: Dataset, numbers: range, image_size: int | None, path: Path) -> None:
+    with tarfile.open(path, 'w', format = tarfile.USTAR_FORMAT) as archive:
+        for number in numbers:
+            files = dataset.problems.attempt(dataset.label(number), lambda number = number: scene_files(dataset[number], f'{number:08d}', dataset.problems, image_size = image_size))
+
+            for name, content in files or ():
+                add_to(archive, name, content)

@@ -1,0 +1,204 @@
+"""Folders of files, on this machine or anywhere that fsspec reaches: hf://, s3://, gs://, https://, ..."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lvsm_pytorch.data.download import Patience, download, patiently
+from lvsm_pytorch.data.file_cache import FileCache, default_cache, default_cache_bytes
+from lvsm_pytorch.errors import fail
+
+# files that fail one after the other, after which it is the server and not the files
+
+MOST_FAILED = 8
+
+
+class Unreachable(ConnectionError):
+    """A server that gives nothing any more: waiting for each of its files would take days."""
+
+
+class Folder(ABC):
+    """A folder of files by their names."""
+
+    @abstractmethod
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file; None where there is none of that name.
+
+        Raises:
+            ValueError: For one that is broken.
+            OSError: For one that can't be read.
+        """
+
+    @abstractmethod
+    def names(self, ending: str) -> list[str]:
+        """Names of the files with an ending, sorted."""
+
+    @abstractmethod
+    def local(self, name: str) -> Path:
+        """Path of a file on this machine, which is fetched if need be.
+
+        Raises:
+            OSError: For one that can't be read.
+        """
+
+    @abstractmethod
+    def label(self, name: str) -> str:
+        """Where a file is, for messages."""
+
+    @abstractmethod
+    def prepare(self, name: str) -> None:
+        """Fetches a file in the background, if it is not here."""
+
+
+class LocalFolder(Folder):
+    def __init__(self, path: Path):
+        self.path = path
+
+    def read_json(self, name: str) -> Any:
+        path = self.path / name
+        return parsed(str(path), path.read_bytes()) if path.is_file() else None
+
+    def names(self, ending: str) -> list[str]:
+        return sorted(name for name in os.listdir(self.path) if name.endswith(ending))
+
+    def local(self, name: str) -> Path:
+        return self.path / name
+
+    def label(self, name: str) -> str:
+        return str(self.path / name)
+
+    def prepare(self, name: str) -> None:
+        pass
+
+
+class RemoteFolder(Folder):
+    """A folder that fsspec reads, whose files are copied into a cache.
+
+    Args:
+        url: As fsspec takes it. Keys and addresses of servers come from its configuration and from the environment.
+        cache: Left out, that of the environment.
+        patience: With the server.
+    """
+
+    def __init__(self, url: str, cache: FileCache | None = None, patience: Patience = Patience()):  # noqa: B008, which is immutable
+        self.url = url.rstrip('/')
+        self.cache = FileCache(default_cache(), default_cache_bytes()) if cache is None else cache
+        self.patience = patience
+        self.failed: set[str] = set()  # since the last file that was read
+
+        # of each process its own, since connections and threads are not handed over: the file system with the folder's path in it; a lock, and what was fetched in the background
+
+        self.opened: dict[int, tuple[Any, str]] = {}
+        self.ahead: dict[int, tuple[threading.Lock, set[str]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | dict(opened = {}, ahead = {})
+
+    @property
+    def system(self) -> tuple[Any, str]:
+        """fsspec's file system, and the folder's path in it."""
+        process = os.getpid()
+
+        if process not in self.opened:
+            try:
+                from fsspec.core import url_to_fs
+
+                self.opened[process] = url_to_fs(self.url)
+            except ImportError as error:
+                raise ImportError(f'remote data need more than is installed ({error}): pip install "lvsm-pytorch[remote]"') from error
+            except ValueError as error:
+                raise ValueError(f'data: must be an address that fsspec knows, but got {self.url}: {error}. For example hf://datasets/OWNER/NAME, s3://BUCKET/FOLDER or https://HOST/FOLDER.') from error
+
+        return self.opened[process]
+
+    def read_json(self, name: str) -> Any:
+        system, folder = self.system
+        path = f'{folder.rstrip("/")}/{name}'
+
+        def content() -> bytes | None:
+            try:
+                return system.cat_file(path)
+            except FileNotFoundError:
+                return None
+
+        found = patiently(content, self.label(name), self.patience)
+        return None if found is None else parsed(self.label(name), found)
+
+    def names(self, ending: str) -> list[str]:
+        system, folder = self.system
+        paths = patiently(lambda: system.ls(folder, detail = False), self.url, self.patience)
+        return sorted(name for path in paths if (name := path.rstrip('/').rsplit('/', 1)[-1]).endswith(ending))
+
+    def local(self, name: str) -> Path:
+        try:
+            path = self.fetch(name)
+        except OSError as error:
+            self.failed.add(name)
+
+            if len(self.failed) >= MOST_FAILED:
+                raise Unreachable(f'{self.url}: must be reachable, but {len(self.failed)} files one after the other were not: {error}') from error
+
+            raise
+
+        self.failed.clear()
+        return path
+
+    def fetch(self, name: str) -> Path:
+        system, folder = self.system
+        path, label = f'{folder.rstrip("/")}/{name}', self.label(name)
+        size = patiently(lambda: system.size(path), label, self.patience)
+
+        if size is None:
+            raise OSError(f'{label}: must have a size that its server tells. Use another server, or download the data.')
+
+        return self.cache.get(label, size, lambda to: download(lambda start, end: system.cat_file(path, start = start, end = end), size, to, label, self.patience))
+
+    def label(self, name: str) -> str:
+        return f'{self.url}/{name}'
+
+    def prepare(self, name: str) -> None:
+        """One file after the other; what fails is tried again when it is needed."""
+        lock, begun = self.ahead.setdefault(os.getpid(), (threading.Lock(), set()))
+
+        def fetch() -> None:
+            with lock, suppress(Exception):
+                self.fetch(name)
+
+        if name not in begun:
+            begun.add(name)
+            threading.Thread(target = fetch, daemon = True).start()
+
+
+def parsed(where: str, content: bytes) -> Any:
+    try:
+        return json.loads(content.decode('utf-8-sig'))
+    except ValueError as error:
+        raise ValueError(f'{where}: must be a readable JSON file, but got {error}. Write it anew.') from error
+
+
+def remote_url(location: object) -> str | None:
+    """The address that data are at, or None for a path of this machine. pathlib makes s3:/bucket of s3://bucket, which is undone."""
+    found = re.fullmatch(r'([a-z][a-z0-9+]+):/{1,2}([^/].*)', str(location).replace('\\', '/'), re.DOTALL)
+    return None if found is None or Path(str(location)).exists() else f'{found[1]}://{found[2]}'
+
+
+def folder_at(location: str | Path) -> Folder:
+    """A folder of this machine, or a remote one."""
+    url = remote_url(location)
+
+    if url is not None:
+        return RemoteFolder(url)
+
+    path = Path(location).expanduser()
+
+    if not path.is_dir():
+        fail('data', 'must be a folder', path, 'Is it the folder above?')
+
+    return LocalFolder(path)
