@@ -1,12 +1,15 @@
-"""How fast datasets are read, beside nothing but decoding their JPEGs: on one core, in one process.
+"""How fast datasets are read, beside nothing but decoding their JPEGs, and what the number of their scenes costs: on one core, in one process.
 
 python benchmarks/readers.py [FOLDER]
+python benchmarks/readers.py --many
 
 FOLDER: RealEstate10K chunks. Left out, some are made from synthetic scenes, 360 × 640 pixels as the real ones are.
+--many: datasets of 100 to 1,000,000 scenes, whose files are links to one chunk of 50 scenes; and folders of scenes.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -18,14 +21,18 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from lvsm_pytorch.data import Chunks, DatasetSource, Problems, Scene, Split, Subset, synthetic_scene, write_chunks
+from lvsm_pytorch.data import Chunks, DatasetSource, Problems, Scene, Split, Subset, split_dataset, synthetic_scene, write_chunks
 from lvsm_pytorch.data.formats.chunks import bytes_of
 from lvsm_pytorch.data.images import load_image
-from lvsm_pytorch.files import read_tensors
+from lvsm_pytorch.files import read_tensors, write_json
 
 SIZE = (360, 640)
 SCENES, VIEWS, SCENES_PER_FILE, SAMPLES = 16, 40, 4, 64
 ROUNDS = 5
+
+# of the file that many links lead to
+
+SCENES_OF_LINKED = 50
 
 
 def wide_scene(seed: int) -> Scene:
@@ -49,8 +56,58 @@ def seconds(work: Callable[[], object]) -> list[float]:
     return times[1:]
 
 
+def source_of(split: Split) -> DatasetSource:
+    return DatasetSource(split, num_inputs = 2, num_targets = 1, image_size = 256, frame_distances = (5, 30))
+
+
+def many_scenes() -> None:
+    """What a run's start and each of its samples cost, by the number of scenes."""
+    for number in (100, 1_000, 10_000, 100_000, 1_000_000):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            write_chunks([wide_scene(seed) for seed in range(SCENES_OF_LINKED)], folder, scenes_per_file = SCENES_OF_LINKED, with_index = False)
+            files = [f'{file:06d}.torch' for file in range(number // SCENES_OF_LINKED)]
+
+            for file in files[1:]:
+                os.link(folder / files[0], folder / file)
+
+            write_json(folder / 'index.json', {f'{scene:016x}': files[scene // SCENES_OF_LINKED] for scene in range(number)})
+            start = time.perf_counter()
+            source = source_of(split_dataset(folder))
+            source.held_out()
+            source.sample(0)
+            begun = time.perf_counter() - start
+            middle = len(source.split.training) // 2
+
+            for sample in range(middle, middle + 400):
+                source.order(0)[sample]
+
+            in_order = (time.perf_counter() - start - begun) / 400
+            start = time.perf_counter()
+
+            for sample in range(middle, middle + 400):
+                source.sample(sample)
+
+            print(f'{number:9,} scenes: a run starts after {begun:6.2f} s, an entry of the order takes {in_order * 1e6:5.1f} µs and a sample {(time.perf_counter() - start) / 400 * 1e3:6.2f} ms')
+
+    for number in (1_000, 10_000, 100_000):
+        with tempfile.TemporaryDirectory() as temporary:
+            for scene in range(number):
+                folder = Path(temporary) / f'{scene:06d}'
+                folder.mkdir()
+                (folder / 'transforms.json').write_text('{"frames": [{}]}')
+
+            start = time.perf_counter()
+            dataset = split_dataset(Path(temporary))
+            print(f'{number:9,} folders of a scene each are found in {time.perf_counter() - start:6.2f} s, of which {len(dataset.held_out)} are held out')
+
+
 def main() -> None:
     torch.set_num_threads(1)
+
+    if sys.argv[1:] == ['--many']:
+        many_scenes()
+        return
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(temporary)
@@ -82,7 +139,7 @@ def main() -> None:
         def samples() -> None:
             dataset = Chunks(folder, Problems())
             part = Subset(dataset, range(len(dataset)))
-            source = DatasetSource(Split(part, part), num_inputs = 2, num_targets = 1, image_size = 256, frame_distances = (5, 30))
+            source = source_of(Split(part, part))
 
             for number in range(SAMPLES):
                 source.sample(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -78,6 +79,7 @@ class FileCache:
             if not self.is_whole(path, size):
                 self.make_room(size, partial)
                 fetch(partial)
+                touch(partial)
                 os.replace(partial, path)
 
         return path
@@ -86,7 +88,7 @@ class FileCache:
         """Whether a copy is there; then it has been used just now."""
         with suppress(OSError):
             if path.stat().st_size == size:
-                os.utime(path)
+                touch(path)
                 return True
 
         return False
@@ -111,3 +113,9 @@ class FileCache:
                 path.unlink()
 
             used -= each
+
+
+def touch(path: Path) -> None:
+    """Notes that a file is used now, more exactly than the clock of file systems goes."""
+    now = time.time_ns()
+    os.utime(path, ns = (now, now))

@@ -55,6 +55,10 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(with_body = True)
 
     def answer(self, with_body):
+        if self.server.stopped.is_set():    # also for connections that are kept
+            self.close_connection = True
+            return
+
         path = self.server.folder / self.path.lstrip('/')
         fault = 'ok'
 

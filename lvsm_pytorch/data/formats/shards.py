@@ -33,6 +33,10 @@ FORMAT, VERSION = 'lvsm-shards', 1
 
 JPEG_QUALITY = 95
 
+# two empty blocks
+
+END_OF_TAR = bytes(1024)
+
 ENDINGS = dict(JPEG = 'jpg', PNG = 'png', WEBP = 'webp')
 
 
@@ -67,7 +71,7 @@ class Shards(SceneFiles):
         counts = counts_of(folder.label(INDEX), folder.read_json(INDEX))
 
         if not counts:
-            fail('data', 'must have at least one scene in its shards', folder.label(INDEX), 'Pack it anew.')
+            fail('data', 'must have at least one scene in its shards', folder.label(INDEX), 'Pack it again.')
 
         super().__init__(folder, counts, problems)
 
@@ -121,7 +125,12 @@ def read_shard(path: Path) -> list[dict[str, Stored]]:
             with tarfile.open(fileobj = file, mode = 'r:') as archive:
                 members = [(member.name, Stored(mapped, member.offset_data, member.size)) for member in archive if member.isfile()]
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise BadView(f'{path}: must be a tar file, but got {error}. Pack it, or download it, anew.') from error
+        raise BadView(f'{path}: must be a tar file, but got {error}. Pack it, or download it, again.') from error
+
+    # without its end, what comes before is read without complaint
+
+    if any(mapped[-len(END_OF_TAR):]) or any(stored.start + stored.length > len(mapped) for _, stored in members):
+        fail(str(path), 'must be a whole tar file', f'the first {len(mapped)} bytes of one', 'Pack it, or download it, again.', BadView)
 
     scenes: dict[str, dict[str, Stored]] = {}
 
@@ -140,12 +149,12 @@ def described(where: str, content: list[dict[str, Stored]], position: int) -> di
         BadView: For one that is not there or broken.
     """
     if position >= len(content) or 'json' not in content[position]:
-        fail(where, f'must be there with a JSON file, as {INDEX} says', f'{len(content)} scenes', 'Pack it anew.', BadView)
+        fail(where, f'must be there with a JSON file, as {INDEX} says', f'{len(content)} scenes', 'Pack it again.', BadView)
 
     try:
         said = json.loads(content[position]['json'].content())
     except ValueError as error:
-        raise BadView(f'{where}: must have a readable JSON file, but got {error}. Pack it anew.') from error
+        raise BadView(f'{where}: must have a readable JSON file, but got {error}. Pack it again.') from error
 
     return said if isinstance(said, dict) else {}
 
