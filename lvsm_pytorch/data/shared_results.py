@@ -14,14 +14,11 @@ from lvsm_pytorch.files import read_tensors, write_whole
 
 
 class SharedResults:
-    """A function of a number, whose last results are kept; with a folder, processes that share it compute each of them once.
+    """A function of a number, whose last results are kept. Processes that have the same `folder` compute each of them once; it is None for none.
 
     Args:
         function: Of an integer; gives tensors by name.
         most: Results that are kept, in memory and in the folder.
-
-    Attributes:
-        folder: Where results are written for other processes; None for none.
     """
 
     def __init__(self, function: Callable[[int], dict[str, Tensor]], most: int):

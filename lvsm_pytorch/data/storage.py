@@ -180,7 +180,7 @@ def parsed(where: str, content: bytes) -> Any:
     try:
         return json.loads(content.decode('utf-8-sig'))
     except ValueError as error:
-        raise ValueError(f'{where}: must be a readable JSON file, but got {error}. Write it anew.') from error
+        raise ValueError(f'{where}: must be a JSON object that can be read, but got {error}. Write it again, or remove it.') from error
 
 
 def remote_url(location: object) -> str | None:

@@ -510,7 +510,7 @@ def test_a_batch_of_a_dataset_is_a_function_of_its_step(tmp_path):
     later, same = a.training_batch(5, 4), b.training_batch(5, 4)
     assert later.names == same.names
     assert torch.equal(later.input_rays, same.input_rays)
-    assert torch.equal(torch.cat([a.sample(20 + index).images[:, 2:] for index in range(4)]), same.target_images)
+    assert torch.equal(torch.cat([a.sample(20 + index).target_images for index in range(4)]), same.target_images)
 
 
 def test_an_unreadable_image_changes_no_other_batch_and_is_listed(tmp_path):

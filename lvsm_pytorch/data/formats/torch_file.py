@@ -73,10 +73,7 @@ class StoredTensor:
 
 
 class TensorFile:
-    """An open file.
-
-    Attributes:
-        content: What is in it, with a `StoredTensor` for each tensor.
+    """An open file, whose `content` is what is in it, with a `StoredTensor` for each tensor.
 
     Raises:
         ValueError: For what is no such file; nothing in it is run.
