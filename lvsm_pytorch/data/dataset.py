@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -122,7 +122,7 @@ class Subset:
     def __getitem__(self, index: int) -> Scene:
         return self.whole[self.indices[index]]
 
-    @cached_property
+    @property
     def starts(self) -> Sequence[int]:
         if len(self.whole.starts) == len(self.whole):
             return range(len(self))
@@ -166,7 +166,7 @@ class Concat:
         """Number of the first scene of a dataset."""
         return self.ends[number - 1] if number > 0 else 0
 
-    @cached_property
+    @property
     def starts(self) -> Sequence[int]:
         if all(len(dataset.starts) == len(dataset) for dataset in self.datasets):
             return range(len(self))

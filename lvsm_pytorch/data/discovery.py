@@ -148,7 +148,7 @@ def recognised(path: Path, problems: Problems) -> Dataset | None:
     format = format_of(path)
     folder = path if path.is_dir() else path.parent
 
-    if format in READERS:
+    if format is not None and format in READERS:
         return single_scenes({path: format}, {path: folder.resolve().name}, problems)
 
     if format == LVSM_JSON:
