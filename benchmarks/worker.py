@@ -100,11 +100,13 @@ def prepare(work: Work, implementation: Implementation, device, seed_folder: Pat
         from lvsm_pytorch.allocator import tune_malloc
 
         tune_malloc()  # as the command does
-        model = LVSM(
-            work.dim, max_image_size = side, patch_size = work.patch_size, depth = depth,
-            heads = work.heads, dim_head = work.dim_head, input_attends_target = not implementation.cacheable,
-            gradient_checkpointing = implementation.checkpointing, decoder_kwargs = {} if implementation.flash else dict(attn_flash = False),
-        ).to(device)
+
+        with device:
+            model = LVSM(
+                work.dim, max_image_size = side, patch_size = work.patch_size, depth = depth,
+                heads = work.heads, dim_head = work.dim_head, input_attends_target = not implementation.cacheable,
+                gradient_checkpointing = implementation.checkpointing, decoder_kwargs = {} if implementation.flash else dict(attn_flash = False),
+            )
 
     parameters = sum(p.numel() for p in model.parameters())
     model.train(work.job == 'train')
