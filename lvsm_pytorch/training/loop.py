@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import CONFIG, save_config
@@ -134,9 +135,13 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
                 loss = loss + part.detach() / config.accumulate
                 error = error + image_error(breakdown).detach() / config.accumulate
 
+            # what all processes agree on, for which the host waits once a step
+
+            gradient_norm = whole_tensor(accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm))  # pyright: ignore[reportArgumentType]
+            loss, error, gradient_norm, is_stopped = agreed(accelerator, loss, error, gradient_norm, shutdown.received)
+
             # the step, unless it is better not taken
 
-            gradient_norm = float(accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm))  # pyright: ignore[reportArgumentType]
             is_taken = is_step_accepted(gradient_norm, config)
 
             if is_taken:
@@ -145,9 +150,8 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
             optimizer.zero_grad()
 
-            # where the run is now, on which all processes agree
+            # where the run is now
 
-            loss, error, is_stopped = agreed(accelerator, loss, error, shutdown.received)
             seconds = time.monotonic() - started
             progress = progress.after_step(config.batch_size, is_taken = is_taken, seconds = seconds)
             log.step(progress, Step(loss, error, gradient_norm, learning_rate(step, config), seconds))
@@ -218,6 +222,9 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
         if config.device != 'auto' and pick_device(config.device).type != accelerator.device.type:
             fail('device', f'must be the one that accelerate has chosen, {accelerator.device}', config.device, 'Leave it out, or see `accelerate config`.')
 
+        if accelerator.mixed_precision == 'fp16':
+            fail('mixed_precision', 'must be no or bf16 in the config of accelerate', 'fp16', 'Pass --bf16, or set it by `accelerate config`: float16 needs its loss scaled, and a step that is not taken would end that.')
+
         if accelerator.distributed_type == DistributedType.FSDP:
             prepare_fsdp(accelerator, config)
 
@@ -285,12 +292,17 @@ def shared_views(source: Source, config: TrainConfig, progress: Progress, accele
     )
 
 
-def agreed(accelerator: Accelerator, loss: torch.Tensor, error: torch.Tensor, stop: int) -> tuple[float, float, bool]:
+def whole_tensor(t: torch.Tensor) -> torch.Tensor:
+    """Of one that processes share out, or as it is."""
+    return t.full_tensor() if isinstance(t, DTensor) else t
+
+
+def agreed(accelerator: Accelerator, loss: torch.Tensor, error: torch.Tensor, gradient_norm: torch.Tensor, stop: int) -> tuple[float, float, float, bool]:
     """Means over all processes, and whether any got a signal to stop."""
-    means = torch.stack((loss, error, loss.new_tensor(float(stop > 0))))
+    means = torch.stack((loss, error, gradient_norm.to(loss.dtype), loss.new_full((), float(stop > 0))))
 
     if accelerator.num_processes > 1:
         means = cast(torch.Tensor, accelerator.reduce(means, 'mean'))
 
-    loss_mean, error_mean, stopped = means.tolist()
-    return loss_mean, error_mean, stopped > 0
+    loss_mean, error_mean, norm_mean, stopped = means.tolist()
+    return loss_mean, error_mean, norm_mean, stopped > 0

@@ -3,7 +3,8 @@
 Why not torch.optim.Muon: its Newton-Schulz rounds to bfloat16, in which CPUs without bfloat16 units take longer for a step than for the
 network; its steps are not the same (the tests allow a cosine of 0.98 between them, for singular values that end elsewhere around 1), so that a
 run would depend on the device; and it takes matrices alone, one by one, which needs a second optimizer with its own state. This one is float32
-on every device, computes matrices of one shape together, takes weights that FSDP has shared out, and is AdamW for the rest.
+but on CUDA, where bfloat16 is many times as fast, computes matrices of one shape together, takes weights that FSDP has shared out, and is AdamW for
+the rest.
 """
 
 from __future__ import annotations
@@ -91,11 +92,29 @@ class Muon(torch.optim.AdamW):
 
             scale = max(1., rows / columns) ** 0.5
 
-            for (p, _), direction in zip(matrices, orthogonalized(torch.stack(directions)), strict = True):
+            for (p, _), direction in zip(matrices, near_orthogonal(torch.stack(directions)), strict = True):
                 if isinstance(p, DTensor):
                     direction = distribute_tensor(direction, p.device_mesh, p.placements)
 
                 p.mul_(1 - group['lr'] * group['weight_decay']).add_(direction, alpha = -group['lr'] * scale)
+
+
+def near_orthogonal(x: Tensor) -> Tensor:
+    """Matrices (... rows columns) with the singular vectors of x, by the iteration for the device; in the dtype of x."""
+    return orthogonalized_in_bfloat16(x).to(x.dtype) if x.is_cuda else orthogonalized(x)
+
+
+def orthogonalized_in_bfloat16(x: Tensor) -> Tensor:
+    """As Jordan has it, where each round multiplies x itself: polynomials of S alone, as below, are off by orders of magnitude in bfloat16."""
+    is_tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if is_tall else x
+    x = (x / x.norm(dim = (-2, -1), keepdim = True).clamp(min = torch.finfo(x.dtype).tiny)).bfloat16()
+
+    for _ in range(ROUNDS):
+        s = x @ x.mT
+        x = A * x + (B * s + C * s @ s) @ x
+
+    return x.mT if is_tall else x
 
 
 def orthogonalized(x: Tensor) -> Tensor:

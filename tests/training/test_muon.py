@@ -10,7 +10,7 @@ from conftest import tiny_model
 from torch import nn
 
 from lvsm_pytorch.configs.train import TrainConfig
-from lvsm_pytorch.training.muon import Muon, orthogonalized
+from lvsm_pytorch.training.muon import Muon, near_orthogonal, orthogonalized, orthogonalized_in_bfloat16
 from lvsm_pytorch.training.optim import learning_rate, optimizer_of, set_learning_rates
 
 SHAPES = [(16, 16), (32, 16), (16, 32), (16, 16)]
@@ -45,7 +45,33 @@ def test_what_is_orthogonalized_keeps_its_singular_vectors(shape):
 
 
 def test_nothing_stays_nothing():
-    assert torch.equal(orthogonalized(torch.zeros(4, 8)), torch.zeros(4, 8))
+    for function in (orthogonalized, orthogonalized_in_bfloat16):
+        assert not function(torch.zeros(4, 8)).any()
+
+
+@pytest.mark.parametrize('shape', [(64, 64), (128, 64), (64, 128), (3, 64, 128)])
+def test_bfloat16_keeps_singular_vectors_too(shape):
+    """As far as it can: small singular values reach less far up in its rounds, and end elsewhere around 1."""
+    u, _, v = torch.linalg.svd(torch.randn(shape), full_matrices = False)
+    x = u @ torch.diag(torch.logspace(0, -2, 64)) @ v * 300
+    found = orthogonalized_in_bfloat16(x)
+    assert found.dtype == torch.bfloat16
+    values = (u.mT @ found.float() @ v.mT).diagonal(dim1 = -2, dim2 = -1)
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    assert torch.cosine_similarity(found.float().flatten(), orthogonalized(x).flatten(), dim = 0) > 0.9
+
+
+def test_without_a_gpu_steps_are_float32():
+    x = torch.randn(8, 16)
+    assert torch.equal(near_orthogonal(x), orthogonalized(x))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason = 'there is no GPU')
+def test_on_a_gpu_it_is_bfloat16():
+    x = torch.randn(8, 16, device = 'cuda')
+    assert near_orthogonal(x).dtype == torch.float32
+    assert torch.equal(near_orthogonal(x), orthogonalized_in_bfloat16(x).float())
 
 
 def test_steps_of_matrices_are_those_of_torchs_own_but_for_its_bfloat16():

@@ -403,6 +403,34 @@ def test_a_device_that_is_not_here_is_named(tmp_path):
     assert pick_device('cpu').type == 'cpu'
 
 
+def test_float16_is_refused(tmp_path, monkeypatch):
+    """Which accelerate may be set to, on GPUs."""
+    accelerate = pytest.importorskip('accelerate')
+    monkeypatch.setattr(accelerate.Accelerator, 'mixed_precision', 'fp16')
+    with pytest.raises(ValueError, match = 'mixed_precision: must be no or bf16'):
+        train(TrainConfig(out = tmp_path / 'run', **TINY))
+
+
+def test_a_step_reads_values_of_the_device_once(tmp_path, monkeypatch):
+    read = []
+
+    def noted(name):
+        method = getattr(torch.Tensor, name)
+
+        def inner(self, *args):
+            if sys._getframe(1).f_globals['__name__'] in ('lvsm_pytorch.training.loop', 'lvsm_pytorch.training.optim'):
+                read.append(name)
+            return method(self, *args)
+
+        return inner
+
+    for name in ('item', 'tolist', '__float__', '__bool__', '__int__'):
+        monkeypatch.setattr(torch.Tensor, name, noted(name))
+
+    train(TrainConfig(out = tmp_path / 'run', **{**TINY, 'steps': 3}))
+    assert read == ['tolist'] * 3
+
+
 # the command
 
 def lvsm(*arguments):
