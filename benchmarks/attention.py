@@ -2,7 +2,7 @@
 
 python benchmarks/attention.py OUT [--device cpu] [--rounds 9]
 
-By number of queries and keys, and by precision. Writes OUT/attention.json with the conditions, and prints a table: time of the fused kernel
+By number of queries and keys, and by precision; on a CPU in time of its own, to which other processes add little. Writes OUT/attention.json with the conditions, and prints a table: time of the fused kernel
 by that of plain attention, so that above 1 plain attention is faster.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from conditions import conditions, in_words
 from torch import Tensor
-from worker import seconds_of
 
 from lvsm_pytorch.lvsm.attention import plain_attention
 
@@ -44,6 +44,20 @@ def step_of(attend: Callable[[Tensor, Tensor, Tensor], Tensor], queries: int, ke
             torch.autograd.grad(out, (q, k, v), gradient)
 
     return step
+
+
+def seconds_of(step: Callable[[], None], times: int, device: torch.device) -> float:
+    """Of one step, in the mean of so many."""
+    clock = time.process_time if device.type == 'cpu' else time.perf_counter
+    start = clock()
+
+    for _ in range(times):
+        step()
+
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+    return (clock() - start) / times
 
 
 def ratio(steps: list[Callable[[], None]], rounds: int, device: torch.device) -> tuple[float, list[float]]:
