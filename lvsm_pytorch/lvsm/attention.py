@@ -37,9 +37,9 @@ class AttentionLayout(NamedTuple):
     query_start: int = 0
 
 
-# maximum number of scores of a head for plain attention: fused attention takes twice as long up to 256 × 1024, and is as fast and smaller in memory at 768 × 768
+# maximum number of scores of a head for plain attention, by `benchmarks/attention.py`; with more it needs much memory
 
-MAX_PLAIN_SCORES = 2 ** 19
+MAX_PLAIN_SCORES = 2 ** 20
 
 
 class ViewAttention(Module):
@@ -105,7 +105,7 @@ def context_attention(q: Tensor, k: Tensor, v: Tensor, context: KeysValues, mask
 
 
 def is_plain_faster(q: Tensor, num_keys: int, mask: Tensor | None) -> bool:
-    """In bfloat16 on CPUs, as long as the scores stay in the cache: `benchmarks/attention.py`."""
+    """In bfloat16 on CPUs, up to a number of scores."""
     return q.dtype == torch.bfloat16 and q.device.type == 'cpu' and mask is None and q.shape[2] * num_keys <= MAX_PLAIN_SCORES
 
 
