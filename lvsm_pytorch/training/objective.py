@@ -27,7 +27,8 @@ def model_in(network: nn.Module) -> LVSM:
 def arguments_of(batch: Batch, config: TrainConfig) -> dict[str, Any]:
     """Of the network, for its loss on a batch."""
     if config.objective == 'mae':
-        return dict(images = batch.images, rays = torch.cat((batch.input_rays, batch.target_rays), dim = 1), cameras = batch.cameras)
+        images, rays = (torch.cat(each, dim = 1) for each in ((batch.input_images, batch.target_images), (batch.input_rays, batch.target_rays)))
+        return dict(images = images, rays = rays, cameras = batch.cameras)
 
     distances = batch.target_distances if config.depth_loss_weight > 0 else None
     return dict(batch.arguments(), target_images = batch.target_images, target_distances = distances)

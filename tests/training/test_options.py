@@ -50,8 +50,10 @@ def test_flags_of_the_network_are_its_own():
 
 # masked autoencoding
 
-def test_masked_autoencoding_learns_what_is_masked(tmp_path):
-    config = TrainConfig(out = tmp_path / 'run', objective = 'mae', **{**TINY, 'steps': 30, 'batch_size': 4}, log_every = 5)
+@pytest.mark.parametrize('on_photos', [False, True])
+def test_masked_autoencoding_learns_what_is_masked(tmp_path, on_photos):
+    write_transforms(synthetic_scene(1, num_views = 8, image_size = 16), tmp_path / 'photos')
+    config = TrainConfig(data = tmp_path / 'photos' if on_photos else None, out = tmp_path / 'run', objective = 'mae', **{**TINY, 'steps': 30, 'batch_size': 4}, log_every = 5)
     train(config)
     records = read_metrics(config.out)
     assert records[-1]['loss'] < 0.8 * records[0]['loss']
