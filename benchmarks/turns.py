@@ -124,9 +124,9 @@ class InProcess:
 
     def end(self) -> None:
         vars(self).clear()
-        gc.collect()
 
         if torch.cuda.is_available():
+            gc.collect()
             torch.cuda.empty_cache()
 
 

@@ -59,12 +59,12 @@ class WithContext(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, context_keys, context_values, out, both = ctx.saved_tensors
-        at_once = [together(each, len(context_keys)) for each in (gradient, q, out, both)]
-        of_context, *of_keys_and_values = fused_backward(at_once[0], at_once[1], context_keys, context_values, *at_once[2:], ctx.rest_of_context)
+        all_gradients, all_q, all_out, all_both = (together(each, len(context_keys)) for each in (gradient, q, out, both))
+        of_context, of_context_keys, of_context_values = fused_backward(all_gradients, all_q, context_keys, context_values, all_out, all_both, ctx.rest_of_context)
         own, of_k, of_v = fused_backward(gradient, q, k, v, out, both, ctx.rest_of_own)
-        return apart(of_context, q) + own, of_k, of_v, *of_keys_and_values
+        return apart(of_context, q) + own, of_k, of_v, of_context_keys, of_context_values
 
 
 def together(x: Tensor, scenes: int) -> Tensor:
