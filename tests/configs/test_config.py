@@ -220,7 +220,7 @@ def test_every_field_is_an_option(told):
 def test_a_resumed_run_keeps_its_own_config(told, tmp_path):
     config = TrainConfig(out = tmp_path, steps = 3, batch_size = 4)
     save_config(tmp_path, config)
-    assert told('--out', tmp_path, '--resume') == (config, dict(resume = True, overwrite = False))
+    assert told('--out', tmp_path, '--resume') == (config, dict(resume = True, overwrite = False, handle_signals = True))
     assert told('--out', tmp_path, '--resume', '--steps', 9)[0] == replace(config, steps = 9)
     assert told('--out', tmp_path)[0] == replace(load_config('demo'), out = tmp_path)
 

@@ -269,6 +269,8 @@ def test_a_drag_turns_around_the_subject_also_after_moves(browser, viewer):
     settled()
     assert (pivot() - before).norm() < 0.2 * (there[:3, 3] - before).norm()
 
+    picture(page)    # the page moves the camera smoothly, and takes a while
+
     camera = visit.camera().camera_to_world    # a walk sideways and forward takes the point along, which then goes back to the subject
     visit.client.camera.look_at = (camera[:3, 3] + 0.2 * stage.subject_distance(camera) * camera[:3, 2]).numpy()
     until(lambda: not is_at_the_subject())
