@@ -62,44 +62,56 @@ def source_of(split: Split) -> DatasetSource:
 
 def many_scenes() -> None:
     """What a run's start and each of its samples cost, by the number of scenes."""
-    for number in (100, 1_000, 10_000, 100_000, 1_000_000):
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            write_chunks([wide_scene(seed) for seed in range(SCENES_OF_LINKED)], folder, scenes_per_file = SCENES_OF_LINKED, with_index = False)
-            files = [f'{file:06d}.torch' for file in range(number // SCENES_OF_LINKED)]
+    with tempfile.TemporaryDirectory() as made:
+        write_chunks([wide_scene(seed) for seed in range(SCENES_OF_LINKED)], Path(made), scenes_per_file = SCENES_OF_LINKED, with_index = False)
+        chunk, = Path(made).iterdir()
 
-            for file in files[1:]:
-                os.link(folder / files[0], folder / file)
-
-            write_json(folder / 'index.json', {f'{scene:016x}': files[scene // SCENES_OF_LINKED] for scene in range(number)})
-            start = time.perf_counter()
-            source = source_of(split_dataset(folder))
-            source.held_out()
-            source.sample(0)
-            begun = time.perf_counter() - start
-            middle = len(source.split.training) // 2
-
-            for sample in range(middle, middle + 400):
-                source.order(0)[sample]
-
-            in_order = (time.perf_counter() - start - begun) / 400
-            start = time.perf_counter()
-
-            for sample in range(middle, middle + 400):
-                source.sample(sample)
-
-            print(f'{number:9,} scenes: a run starts after {begun:6.2f} s, an entry of the order takes {in_order * 1e6:5.1f} µs and a sample {(time.perf_counter() - start) / 400 * 1e3:6.2f} ms')
+        for number in (100, 1_000, 10_000, 100_000, 1_000_000):
+            linked_scenes(chunk, number)
 
     for number in (1_000, 10_000, 100_000):
-        with tempfile.TemporaryDirectory() as temporary:
-            for scene in range(number):
-                folder = Path(temporary) / f'{scene:06d}'
-                folder.mkdir()
-                (folder / 'transforms.json').write_text('{"frames": [{}]}')
+        scene_folders(number)
 
-            start = time.perf_counter()
-            dataset = split_dataset(Path(temporary))
-            print(f'{number:9,} folders of a scene each are found in {time.perf_counter() - start:6.2f} s, of which {len(dataset.held_out)} are held out')
+
+def linked_scenes(chunk: Path, number: int) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files = [f'{file:06d}.torch' for file in range(number // SCENES_OF_LINKED)]
+
+        for file in files:
+            os.link(chunk, folder / file)
+
+        write_json(folder / 'index.json', {f'{scene:016x}': files[scene // SCENES_OF_LINKED] for scene in range(number)})
+        start = time.perf_counter()
+        source = source_of(split_dataset(folder))
+        source.held_out()
+        source.sample(0)
+        begun = time.perf_counter() - start
+        middle, order = len(source.split.training) // 2, source.order(0)
+        start = time.perf_counter()
+
+        for sample in range(middle, middle + 400):
+            order[sample % len(order)]
+
+        in_order = (time.perf_counter() - start) / 400
+        start = time.perf_counter()
+
+        for sample in range(middle, middle + 400):
+            source.sample(sample)
+
+        print(f'{number:9,} scenes: a run starts after {begun:6.2f} s, an entry of the order takes {in_order * 1e6:5.1f} µs and a sample {(time.perf_counter() - start) / 400 * 1e3:6.2f} ms')
+
+
+def scene_folders(number: int) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        for scene in range(number):
+            folder = Path(temporary) / f'{scene:06d}'
+            folder.mkdir()
+            (folder / 'transforms.json').write_text('{"frames": [{}]}')
+
+        start = time.perf_counter()
+        dataset = split_dataset(Path(temporary))
+        print(f'{number:9,} folders of a scene each are found in {time.perf_counter() - start:6.2f} s, of which {len(dataset.held_out)} are held out')
 
 
 def main() -> None:

@@ -183,8 +183,8 @@ def fit(image: Tensor | str | Path, intrinsics: Tensor, size: tuple[int, int]) -
     if isinstance(image, Tensor):
         return resize_and_crop(image, intrinsics, size)
 
-    fitted, intrinsics = resize_and_crop(*ImageFile(Path(image).expanduser()).reduced(intrinsics, size), size)
-    return in_unit(fitted), intrinsics
+    reduced, intrinsics = ImageFile(Path(image).expanduser()).reduced(intrinsics, size)
+    return resize_and_crop(in_unit(reduced), intrinsics, size)    # as the photo in a tensor is
 
 
 def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool) -> None:
