@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.isolation import own_accelerate_state
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
 from lvsm_pytorch.output_dir import beside, prepare_output_dir
@@ -26,15 +27,8 @@ def processes_of(config: EvaluateConfig) -> Iterator[Any]:
     """The processes of the launcher, as accelerate.PartialState."""
     from accelerate import PartialState
 
-    processes = PartialState(cpu = config.device == 'cpu')
-
-    try:
-        yield processes
-    finally:
-        # accelerate keeps this state for the life of the Python process
-
-        processes.destroy_process_group()
-        PartialState._reset_state()
+    with own_accelerate_state():
+        yield PartialState(cpu = config.device == 'cpu')
 
 
 def prepare_out(config: EvaluateConfig, settings: dict[str, Any], processes: Any) -> Path:

@@ -23,9 +23,9 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.metrics import table
 from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.files import make_folder, remove_partial_files
+from lvsm_pytorch.isolation import own_accelerate_state, own_random_numbers
 from lvsm_pytorch.training.checkpoint import Checkpoints, Progress, Training
 from lvsm_pytorch.training.initialization import with_network_of_weights
-from lvsm_pytorch.training.isolation import own_accelerate_state, own_random_numbers
 from lvsm_pytorch.training.logging import METRICS, Log, Step, check_trackers
 from lvsm_pytorch.training.objective import arguments_of, image_error
 from lvsm_pytorch.training.optim import is_step_accepted, learning_rate, set_learning_rates

@@ -84,6 +84,23 @@ def test_figures_do_not_depend_on_how_it_is_computed(here):
     assert torch.allclose(found(json.loads((here / 'two' / REPORT).read_text())), expected, atol = 1e-4)
 
 
+def test_accelerate_is_afterwards_as_the_program_has_set_it_up(here):
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    kinds = AcceleratorState, GradientState, PartialState
+    before = [dict(kind._shared_state) for kind in kinds]
+    PartialState(cpu = True)
+    own = dict(PartialState._shared_state)
+
+    try:
+        evaluate(config(here, robustness_scenes = 0))
+        assert PartialState._shared_state == own
+    finally:
+        for kind, state in zip(kinds, before, strict = True):
+            kind._shared_state.clear()
+            kind._shared_state.update(state)
+
+
 def test_an_interrupted_evaluation_resumes(here):
     scenes = here / 'out' / SCENES
 
