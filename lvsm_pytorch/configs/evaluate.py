@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lvsm_pytorch.configs.common import Expanded, Filter, Frame
-from lvsm_pytorch.errors import fail
+from lvsm_pytorch.errors import check_at_least, fail
 
 
 @dataclass(frozen = True)
@@ -62,9 +62,8 @@ class EvaluateConfig(Expanded):
         Raises:
             ValueError: For values out of range.
         """
-        for name, least in dict(chunk_size = 1, robustness_scenes = 0).items():
-            if getattr(self, name) < least:
-                fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')
+        check_at_least(1, chunk_size = self.chunk_size)
+        check_at_least(0, robustness_scenes = self.robustness_scenes)
 
         if isinstance(self.data, str | Path):
             fail('data', 'must be a tuple of folders', repr(self.data), 'Of one folder, write (folder,).')

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lvsm_pytorch.configs.common import Expanded
-from lvsm_pytorch.errors import fail
+from lvsm_pytorch.errors import check_at_least
 
 
 @dataclass(frozen = True)
@@ -37,8 +37,6 @@ class PoseConfig(Expanded):
         Raises:
             ValueError: For values out of range.
         """
-        for name, least in dict(frames = 3, image_size = 64, features = 64, threads = 1).items():
-            value = getattr(self, name)
-
-            if value is not None and value < least:
-                fail(name, f'must be at least {least}', value, 'Left out, it has a default that works.')
+        check_at_least(3, frames = self.frames)
+        check_at_least(64, image_size = self.image_size, features = self.features)
+        check_at_least(1, threads = self.threads)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lvsm_pytorch.configs.common import Expanded
-from lvsm_pytorch.errors import fail
+from lvsm_pytorch.errors import check_above_zero, fail
 
 
 @dataclass(frozen = True)
@@ -56,9 +56,7 @@ class RenderConfig(Expanded):
         Raises:
             ValueError: For values out of range.
         """
-        for name in ('frames', 'chunk_size', 'fps'):
-            if not getattr(self, name) > 0:
-                fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
+        check_above_zero(frames = self.frames, chunk_size = self.chunk_size, fps = self.fps)
 
         if (self.height is None) != (self.width is None):
             fail('height, width', 'must be given together, or not at all', (self.height, self.width), 'Left out, they are as the model was trained.')

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lvsm_pytorch.configs.common import Expanded
-from lvsm_pytorch.errors import fail
+from lvsm_pytorch.errors import check_above_zero, check_at_least, fail
 
 
 @dataclass(frozen = True)
@@ -166,17 +166,12 @@ class TrainConfig(Expanded):
             'log_every', 'evaluate_every', 'save_every', 'keep_checkpoints',
         )
 
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                fail(name, 'must be at least 1', getattr(self, name), 'Left out, it has a default that works.')
+        at_least_zero = 'num_depth_planes', 'workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight', 'ssim_loss_weight', 'depth_loss_weight'
+        above_zero = 'near_plane', 'learning_rate', 'muon_learning_rate', 'max_grad_norm', 'skip_grad_norm'
 
-        for name in ('num_depth_planes', 'workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight', 'ssim_loss_weight', 'depth_loss_weight'):
-            if (getattr(self, name) or 0) < 0:
-                fail(name, 'must be at least 0', getattr(self, name), 'Left out, it has a default that works.')
-
-        for name in ('near_plane', 'learning_rate', 'muon_learning_rate', 'max_grad_norm', 'skip_grad_norm'):
-            if not getattr(self, name) > 0:
-                fail(name, 'must be above 0', getattr(self, name), 'Left out, it has a default that works.')
+        check_at_least(1, **{name: getattr(self, name) for name in at_least_one})
+        check_at_least(0, **{name: getattr(self, name) for name in at_least_zero})
+        check_above_zero(**{name: getattr(self, name) for name in above_zero})
 
         if not all(length >= 1 and length % self.patch_size == 0 for length in self.size):
             fitting = ' '.join(str(max(length // self.patch_size, 1) * self.patch_size) for length in self.size[:1 if isinstance(self.image_size, int) else 2])

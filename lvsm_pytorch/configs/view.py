@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvsm_pytorch.configs.common import Expanded
-from lvsm_pytorch.errors import fail
+from lvsm_pytorch.errors import check_at_least
 
 
 @dataclass(frozen = True)
@@ -35,11 +35,10 @@ class ViewConfig(Expanded):
     """cpu, cuda, mps, ...; auto takes a GPU if there is one."""
 
     def check(self) -> None:
-        """Checks values, not in the constructor: the command line would cut the message short.
+        """Checks the values. Not called by the constructor, because the command line would cut the message short.
 
         Raises:
             ValueError: For values out of range.
         """
-        for name, least in dict(max_visitors = 1, max_films = 0).items():
-            if getattr(self, name) < least:
-                fail(name, f'must be at least {least}', getattr(self, name), 'Left out, it has a default that works.')
+        check_at_least(1, max_visitors = self.max_visitors)
+        check_at_least(0, max_films = self.max_films)

@@ -12,7 +12,7 @@ from lvsm_pytorch.data.discovery import has_split, open_dataset
 from lvsm_pytorch.data.formats.scene_files import INDEX
 from lvsm_pytorch.data.formats.shards import FORMAT, VERSION, add_to, read_shard, scene_files
 from lvsm_pytorch.data.problems import Problems
-from lvsm_pytorch.errors import fail
+from lvsm_pytorch.errors import check_at_least
 from lvsm_pytorch.files import write_json, write_whole
 from lvsm_pytorch.output_dir import prepare_output_dir
 
@@ -35,10 +35,7 @@ def pack(data: Path, out: Path, *, image_size: int | None = None, scenes_per_sha
         ValueError: For arguments out of range, for what is no dataset, and for a folder with anything else in it.
         OSError: Where it can't be written; what was written before is whole.
     """
-    for name, value in dict(image_size = image_size, scenes_per_shard = scenes_per_shard).items():
-        if value is not None and value < 1:
-            fail(name, 'must be at least 1', value, 'Left out, it has a default that works.')
-
+    check_at_least(1, image_size = image_size, scenes_per_shard = scenes_per_shard)
     problems = Problems() if problems is None else problems
     parts = {out / part: data / part for part in ('train', 'test')} if has_split(data) else {out: data}
     settings = dict(data = str(data), image_size = image_size, scenes_per_shard = scenes_per_shard)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lvsm_pytorch.data import BadView, Problems, Scene, View, cameras_of, open_dataset
 from lvsm_pytorch.data.posing import posed_data
-from lvsm_pytorch.errors import fail
+from lvsm_pytorch.errors import check_at_least, fail
 from lvsm_pytorch.evaluation.epipolar import Compared, compare, fundamental
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.trajectories import up_of
@@ -42,9 +42,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
     """
     from tqdm import tqdm
 
-    for name, value in dict(scenes = scenes, pairs = pairs).items():
-        if value < 1:
-            fail(name, 'must be at least 1', value, 'Left out, it has a default that works.')
+    check_at_least(1, scenes = scenes, pairs = pairs)
 
     check_picture(out)
     problems = Problems()
