@@ -21,6 +21,8 @@ from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
 
 SPARE = 2
 
+JPEG_QUALITY = 95
+
 
 def as_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of one number, for squares, or of two."""
@@ -169,6 +171,13 @@ def save_image(image: Tensor, path: Path, *, durable: bool = True) -> None:
 def to_pixels(image: Tensor):
     """An image (c h w), float in [0, 1] or uint8, as a uint8 array (h w c)."""
     return in_bytes(image).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def jpeg_bytes(image: Tensor) -> bytes:
+    """An image (3 h w), float in [0, 1] or uint8, as a JPEG file without chroma subsampling."""
+    stream = BytesIO()
+    image_library().fromarray(to_pixels(image)).save(stream, format = 'JPEG', quality = JPEG_QUALITY, subsampling = 0)
+    return stream.getvalue()
 
 
 def resized_by_torch(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from lvsm_pytorch.data.formats.common import WIDEST_VIEW, check_intrinsics, check_resolution
 from lvsm_pytorch.data.formats.scene_files import INDEX, SceneFiles
 from lvsm_pytorch.data.formats.torch_file import StoredTensor, materialized, open_tensors
-from lvsm_pytorch.data.images import image_library, image_size, to_pixels
+from lvsm_pytorch.data.images import image_size, jpeg_bytes
 from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose, is_rigid
@@ -255,6 +254,4 @@ def example_of(scene: Scene) -> dict[str, Any]:
 
 
 def jpeg_of(pixels: Tensor) -> Tensor:
-    stream = BytesIO()
-    image_library().fromarray(to_pixels(pixels)).save(stream, format = 'JPEG', quality = 95, subsampling = 0)
-    return torch.frombuffer(bytearray(stream.getvalue()), dtype = torch.uint8)
+    return torch.frombuffer(bytearray(jpeg_bytes(pixels)), dtype = torch.uint8)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lvsm_pytorch.data.formats.common import check_intrinsics, usable
 from lvsm_pytorch.data.formats.scene_files import INDEX, SceneFiles
-from lvsm_pytorch.data.images import image_library, image_size, to_pixels
+from lvsm_pytorch.data.images import image_library, image_size, jpeg_bytes
 from lvsm_pytorch.data.lazy_images import ImageFile
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose
@@ -28,10 +28,6 @@ from lvsm_pytorch.data.storage import Folder, LocalFolder
 from lvsm_pytorch.errors import fail
 
 FORMAT, VERSION = 'lvsm-shards', 1
-
-# of images that have to be written anew
-
-JPEG_QUALITY = 95
 
 # two empty blocks
 
@@ -217,9 +213,7 @@ def encoded(view: View, most: int | None) -> tuple[bytes, tuple[int, int], Tenso
 
     fitted = size if is_small or most is None else tuple(max(round(length * most / min(size)), most) for length in size)
     image, intrinsics = (view.load(), view.intrinsics) if is_small else view.fitted_bytes((fitted[0], fitted[1]))
-    stream = BytesIO()
-    image_library().fromarray(to_pixels(image)).save(stream, format = 'JPEG', quality = JPEG_QUALITY, subsampling = 0)
-    return stream.getvalue(), (image.shape[1], image.shape[2]), intrinsics, 'jpg'
+    return jpeg_bytes(image), (image.shape[1], image.shape[2]), intrinsics, 'jpg'
 
 
 def kind_of(content: bytes) -> str:
