@@ -124,10 +124,12 @@ class Subset:
 
     @property
     def starts(self) -> Sequence[int]:
-        if len(self.whole.starts) == len(self.whole):
+        starts = self.whole.starts    # of `Concat`, made at each access
+
+        if len(starts) == len(self.whole):
             return range(len(self))
 
-        files = [bisect_right(self.whole.starts, index) for index in self.indices]
+        files = [bisect_right(starts, index) for index in self.indices]
         return [position for position, file in enumerate(files) if position == 0 or file != files[position - 1]]
 
     def prepare(self, index: int) -> None:

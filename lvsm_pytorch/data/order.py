@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -29,9 +30,9 @@ def mix(number: int) -> int:
 class Numbers(Sequence[int]):
     """A sequence of integers of which none is stored: slices are lists."""
 
+    @abstractmethod
     def at(self, position: int) -> int:
         """The entry at a position that is in range."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, index: int) -> int: ...

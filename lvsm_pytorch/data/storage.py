@@ -13,7 +13,6 @@ from typing import Any
 
 from lvsm_pytorch.data.download import Patience, download, patiently
 from lvsm_pytorch.data.file_cache import FileCache, default_cache, default_cache_bytes
-from lvsm_pytorch.errors import fail
 
 # files that fail one after the other, after which it is the server and not the files
 
@@ -187,18 +186,3 @@ def remote_url(location: object) -> str | None:
     """The address that data are at, or None for a path of this machine. pathlib makes s3:/bucket of s3://bucket, which is undone."""
     found = re.fullmatch(r'([a-z][a-z0-9+]+):/{1,2}([^/].*)', str(location).replace('\\', '/'), re.DOTALL)
     return None if found is None or Path(str(location)).exists() else f'{found[1]}://{found[2]}'
-
-
-def folder_at(location: str | Path) -> Folder:
-    """A folder of this machine, or a remote one."""
-    url = remote_url(location)
-
-    if url is not None:
-        return RemoteFolder(url)
-
-    path = Path(location).expanduser()
-
-    if not path.is_dir():
-        fail('data', 'must be a folder', path, 'Is it the folder above?')
-
-    return LocalFolder(path)
