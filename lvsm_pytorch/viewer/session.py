@@ -139,7 +139,8 @@ class Stage:
     @cached_property
     def depth_range(self) -> DepthRange | None:
         """How far the scene is from the photos in its middle, in units of the shown world."""
-        found = estimate_depth_range(torch.stack(self.photos.of(self.middle_inputs)[0]), self.photos.of(self.middle_inputs)[1])
+        images, cameras = self.photos.of(self.middle_inputs)
+        found = estimate_depth_range(torch.stack(images), cameras)
         scale = float(self.to_shown[:3, 0].norm())
         return None if found is None else DepthRange(found.near * scale, found.far * scale)
 

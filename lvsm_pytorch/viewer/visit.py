@@ -80,7 +80,7 @@ class Visit:
         self.ended.set()
         self.asked.set()
 
-    # what the visitor is told
+    # errors and status
 
     def attempt(self, what: str, do: Callable[[], object]) -> None:
         """Does it. An error is shown until the same succeeds: a photo that can't be read, a device without memory, a full disk."""
