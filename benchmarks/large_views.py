@@ -24,7 +24,7 @@ from lvsm_pytorch.geometry.cameras import Cameras, scale_intrinsics
 from lvsm_pytorch.geometry.view_selection import nearest_views
 from lvsm_pytorch.inference.large_views import render_tiled
 from lvsm_pytorch.inference.pipeline import EncodedPhotos, encode_photos
-from lvsm_pytorch.inference.scenes import scene_of, scenes_of
+from lvsm_pytorch.inference.scenes import FittedViews, scene_of, scenes_of
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size, num_inputs_of
 
@@ -60,15 +60,15 @@ def main() -> None:
         scene = scene_of(scenes_of(data, height), 0)
         others, held_out = hold_out(scene)
         poses = cameras_of(others.views).camera_to_world
+        photos = {size: FittedViews(others, size) for size in (trained, large)}
 
         for view in held_out.views[:given.views]:
-            nearest = [others.views[number] for number in nearest_views(poses, view.camera_to_world, num_inputs_of(model))]
+            nearest = nearest_views(poses, view.camera_to_world, num_inputs_of(model))
             truth, intrinsics = view.fitted(large)
             camera = Cameras(view.camera_to_world, intrinsics)
 
             for input_size in (trained, large):
-                images, of_images = zip(*(each.fitted(input_size) for each in nearest), strict = True)
-                encoded = encode_photos(model, images, Cameras(cameras_of(nearest).camera_to_world, torch.stack(of_images)), input_size = input_size)
+                encoded = encode_photos(model, *photos[input_size].of(nearest), input_size = input_size)
                 ways = dict(
                     enlarged = lambda encoded = encoded, camera = camera: enlarged(encoded, camera, large, trained),
                     whole = lambda encoded = encoded, camera = camera: rendered(encoded, camera, large),

@@ -27,9 +27,10 @@ from lvsm_pytorch.data import Scene, cameras_of, read_scene
 from lvsm_pytorch.data.scene import hold_out
 from lvsm_pytorch.files import write_json
 from lvsm_pytorch.geometry import Cameras
-from lvsm_pytorch.geometry.scene_scale import UNIT_OF_NEAR, estimate_depth_range
+from lvsm_pytorch.geometry.scene_scale import estimate_depth_range
 from lvsm_pytorch.geometry.view_selection import nearest_views
 from lvsm_pytorch.inference.pipeline import encode_photos
+from lvsm_pytorch.inference.scenes import FittedViews
 from lvsm_pytorch.lvsm.losses import psnr
 
 Result = TypeVar('Result')
@@ -40,15 +41,14 @@ FACTORS = 0.4, 0.55, 0.75, 1., 1.35, 1.8, 2.5
 def psnr_of_factors(model: LVSM, scene: Scene, size: int, num_inputs: int, max_views: int | None, seconds: dict[str, list[float]]) -> Tensor:
     """PSNR (views factors). Views for which the photos tell no unit are left out. seconds: where times are noted."""
     others, held_out = hold_out(scene)
-    poses = cameras_of(others.views).camera_to_world
+    photos, poses = FittedViews(others, (size, size)), cameras_of(others.views).camera_to_world
     rows = []
 
     for target in held_out.views[:max_views]:
-        inputs = [others.views[number] for number in nearest_views(poses, target.camera_to_world, num_inputs)]
-        images, intrinsics = (torch.stack(each) for each in zip(*(view.fitted((size, size)) for view in inputs), strict = True))
-        truth, target_intrinsics = target.fitted((size, size))
-        cameras, camera = Cameras(cameras_of(inputs).camera_to_world, intrinsics), Cameras(target.camera_to_world[None], target_intrinsics[None])
-        found = timed(seconds, 'estimate', partial(estimate_depth_range, images, cameras))
+        images, cameras = photos.of(nearest_views(poses, target.camera_to_world, num_inputs))
+        truth, intrinsics = target.fitted((size, size))
+        camera = Cameras(target.camera_to_world[None], intrinsics[None])
+        found = timed(seconds, 'estimate', partial(estimate_depth_range, torch.stack(images), cameras))
 
         if found is None:
             continue
@@ -56,7 +56,7 @@ def psnr_of_factors(model: LVSM, scene: Scene, size: int, num_inputs: int, max_v
         row = []
 
         for factor in FACTORS:
-            encoded = timed(seconds, 'encode_photos', partial(encode_photos, model, images, cameras, input_size = (size, size), pose_frame = 'inputs', unit = found.near / UNIT_OF_NEAR * factor))
+            encoded = timed(seconds, 'encode_photos', partial(encode_photos, model, images, cameras, input_size = (size, size), pose_frame = 'inputs', unit = found.unit * factor))
             view, = encoded.render(camera, (size, size))
             row.append(float(psnr(view[0], truth)))
 
