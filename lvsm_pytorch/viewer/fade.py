@@ -58,7 +58,7 @@ class InputFade:
             encoded: They, encoded, if they are.
             time: Now, in seconds.
         """
-        elapsed, self.time = time - self.time, time
+        step, self.time = min((time - self.time) / self.SECONDS, self.LARGEST_STEP), time
 
         if encoded is not None and self.current is None:
             self.current = key, encoded
@@ -66,14 +66,16 @@ class InputFade:
         if self.current is None:
             return []
 
-        if encoded is not None and self.following is None and key != self.current[0]:
-            self.following, self.share = (key, encoded), 0.
-
         if self.following is not None:
-            self.share += min(elapsed / self.SECONDS, self.LARGEST_STEP)
+            self.share += step
 
             if self.share >= 1:
                 self.current, self.following = self.following, None
+
+        # also where another fade has just ended: nobody may ask again
+
+        if encoded is not None and self.following is None and key != self.current[0]:
+            self.following, self.share = (key, encoded), step
 
         parts = [(self.current, 1.)] if self.following is None else [(self.current, 1 - self.share), (self.following, self.share)]
         return [WeightedSets(*each, weight) for each, weight in parts]

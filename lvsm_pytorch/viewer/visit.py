@@ -169,6 +169,7 @@ class Visit:
 
         if now > 0 and abs(math.log(distance / now)) > math.log(PIVOT_TOLERANCE):
             self.client.camera.look_at = (centre + distance * camera.camera_to_world[:3, 2]).numpy()
+            self.asked.set()
 
     def draw_frusta(self) -> None:
         """Of all photos. A click on one moves the camera there."""
@@ -233,7 +234,8 @@ class Visit:
             if small != whole:
                 self.render(stage, camera, whole, sets)
 
-            self.turn_around_subject(camera)
+            if not self.asked.is_set():
+                self.turn_around_subject(camera)
 
     def sets_for(self, stage: Stage, camera: ViewerCamera) -> list[WeightedSets]:
         """What there is to render from. Photos that are nearer are encoded meanwhile, and then `asked` is set."""

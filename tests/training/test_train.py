@@ -473,7 +473,7 @@ def test_the_command_imports_official_checkpoints(tmp_path):
     (('train', '--stepps', '3'), 'stepps'),
     (('inspect', 'photos'), 'photos'),
     (('make-index', '--data', 'photos'), '--index'),
-    (('render', '--model', 'nowhere'), 'lvsm: folder_or_hub_id: must be a folder'),
+    (('render', '--model', 'nowhere'), 'lvsm: folder_or_hub_id: must be an existing folder'),
 ])
 def test_mistakes_get_a_line_and_no_traceback(arguments, message):
     result = lvsm(*arguments)

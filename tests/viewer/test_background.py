@@ -113,6 +113,15 @@ def test_slow_views_fade_in_some_steps_all_the_same():
     assert [dict(each).get(A, 0.) for each in found] == pytest.approx([0.66, 0.32, 0., 0.])
 
 
+def test_a_view_of_one_set_is_of_the_wanted_one():
+    fade = InputFade()    # else the viewer rests, and the wanted set would wait for the next move of the camera
+    steps(fade, [A], ready = [A, B, C])
+    wanted = [B, C, C, C, C, C, C, C, C]
+    found = steps(fade, wanted, ready = [A, B, C])
+    assert found[-1] == [(C, 1.)]
+    assert all(len(each) == 2 or each[0][0] == key for key, each in zip(wanted, found, strict = True))
+
+
 def test_no_view_is_of_more_than_two_sets():
     fade = InputFade()
     steps(fade, [A], ready = [A, B, C])

@@ -219,7 +219,8 @@ def test_a_set_that_can_not_be_encoded_is_shown_and_tried_again(browser, viewer,
 
 
 def test_the_view_goes_on_while_photos_are_encoded_and_then_fades_to_them(browser, viewer, monkeypatch):
-    _, visit = opened(browser, viewer)
+    page, visit = opened(browser, viewer)
+    picture(page)    # the page sends the camera that it begins with some time after the first view
     stage, go_on, rendered = visit.stage, threading.Event(), []
     encode, render = stage.sets.compute, stage.render
     monkeypatch.setattr(stage.sets, 'compute', lambda key: go_on.wait(60) and encode(key))
@@ -236,9 +237,10 @@ def test_the_view_goes_on_while_photos_are_encoded_and_then_fades_to_them(browse
     go_on.set()
     until(lambda: visit.highlighted != old and not visit.fade.is_fading)
     assert any(len(each) == 2 for each in rendered)
+    picture(page)
     new = stage.inputs_for(visit.camera(), 2, False).inputs
     until(lambda: rendered[-1] == [(new, 1.)])
-    assert visit.highlighted == new
+    until(lambda: visit.highlighted == new)
     for number, frustum in visit.frusta.items():
         assert (frustum.color == visit_module.INPUT) == (number in new)
         assert (frustum.image is not None) == (number in new)
