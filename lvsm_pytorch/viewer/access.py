@@ -1,4 +1,4 @@
-"""Who may open the viewer: everybody on this machine alone, or everybody elsewhere who has the address with its token."""
+"""Access to the viewer: open on loopback, by a token in the address on other hosts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lvsm_pytorch.errors import fail
 
 REFUSED = 'This viewer needs the whole address that lvsm view has printed, with its token: http://HOST:PORT/?token=...\n'
 
-# viser looks up websockets' server by name when it begins to serve
+# viser looks up websockets' `serve` by name when it starts
 
 PATCHING = threading.Lock()
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches the host."""
+    """Whether the host can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -31,7 +31,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Token:
-    """A random token, which the address has as ?token=... The page then keeps it in a cookie, which the browser sends with all that follows, websockets too."""
+    """A random token. It is passed as ?token=... in the address, then kept in a cookie that the browser sends with every further request, websockets included."""
 
     def __init__(self) -> None:
         self.value = secrets.token_urlsafe(24)
@@ -53,11 +53,11 @@ class Token:
 
 
 @contextmanager
-def only_with(token: Token | None) -> Iterator[None]:
-    """A server that viser begins meanwhile refuses every request without the token, of pages and of websockets; None admits all.
+def require_token(token: Token | None) -> Iterator[None]:
+    """A viser server that is started inside this context refuses every HTTP and websocket request without the token. None admits all.
 
     Raises:
-        ValueError: Where viser begins to serve in another way than is known, so that requests would not be checked.
+        ValueError: If this version of viser starts its server in an unknown way, so that requests would not be checked.
     """
     if token is None:
         yield
@@ -70,7 +70,7 @@ def only_with(token: Token | None) -> Iterator[None]:
 
         def guarded(*args: Any, process_request: Callable[..., Any], **kwargs: Any) -> Any:
             checked.append(True)
-            return serve(*args, process_request = with_token(token, process_request), **kwargs)
+            return serve(*args, process_request = guarded_by(token, process_request), **kwargs)
 
         server.serve = guarded  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -83,8 +83,8 @@ def only_with(token: Token | None) -> Iterator[None]:
         fail('host', 'must be 127.0.0.1 with this version of viser, whose requests can not be checked for a token', 'another one', 'Forward the port by ssh, or install another version of viser.')
 
 
-def with_token(token: Token, process_request: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """`process_request` of websockets, for requests with the token alone."""
+def guarded_by(token: Token, process_request: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Wraps `process_request` of websockets so that requests without the token are refused."""
     def guarded(connection: Any, request: Any) -> Any:
         in_address = token.in_address(request.path)
 

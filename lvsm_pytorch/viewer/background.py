@@ -1,4 +1,4 @@
-"""Values that nobody waits for: they are computed in a thread, and whoever asks goes on with what there is."""
+"""A cache whose values are computed in a background thread."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Value = TypeVar('Value')
 
 
 class BackgroundCache(Generic[Key, Value]):
-    """The last values of a function, computed one at a time in a thread, which ends when there is nothing left to do.
+    """A bounded cache of a function's values. They are computed one at a time in a thread, which ends when no request is left.
 
     Args:
         compute: The function.
-        most: Values that are kept.
+        max_values: Number of values that are kept; the least recently used go first.
     """
 
-    def __init__(self, compute: Callable[[Key], Value], most: int):
+    def __init__(self, compute: Callable[[Key], Value], max_values: int):
         self.compute = compute
-        self.most = most
+        self.max_values = max_values
         self.values: OrderedDict[Key, Value] = OrderedDict()
         self.errors: OrderedDict[Key, Exception] = OrderedDict()
         self.requests: dict[Hashable, tuple[Key, Callable[[], object]]] = {}
@@ -45,7 +45,7 @@ class BackgroundCache(Generic[Key, Value]):
             return self.values.get(key)
 
     def request(self, client: Hashable, key: Key, then: Callable[[], object]) -> None:
-        """Has a value computed, unless it is there, and then calls `then`, in the thread; after an error too. Of a client's requests that are not begun, only the last counts."""
+        """Computes a value in the background unless it is cached, then calls `then` in that thread, after an error too. A client's new request replaces its pending one."""
         with self.lock:
             if self.is_stopped:
                 return
@@ -82,11 +82,11 @@ class BackgroundCache(Generic[Key, Value]):
         with self.lock:
             kept[key] = found  # pyright: ignore[reportArgumentType]
 
-            while len(kept) > self.most:
+            while len(kept) > self.max_values:
                 kept.popitem(last = False)
 
     def stop(self, seconds: float) -> None:
-        """Begins nothing more, and waits for what is begun, so many seconds at most."""
+        """Drops pending requests, and waits up to `seconds` for the running one."""
         with self.lock:
             self.is_stopped = True
             thread = self.thread

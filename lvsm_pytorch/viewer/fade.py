@@ -1,4 +1,4 @@
-"""From one set of input photos to the next."""
+"""Cross-fades between sets of input photos."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lvsm_pytorch.inference.pipeline import EncodedPhotos
 
 
 class InputSet(NamedTuple):
-    """Input photos, and how they are encoded.
+    """A set of input photos, and the mode that they are encoded in.
 
     Attributes:
-        inputs: Their numbers.
+        inputs: Numbers of the photos.
         input_attends_target: As of `encode_photos`.
     """
     inputs: tuple[int, ...]
@@ -19,12 +19,12 @@ class InputSet(NamedTuple):
 
 
 class WeightedSets(NamedTuple):
-    """A part of a view.
+    """One of the sets that a view is rendered from.
 
     Attributes:
         key: The photos.
-        encoded: They, encoded.
-        weight: Their share of the view; those of all parts add up to 1.
+        encoded: The encoded photos.
+        weight: Weight of this set in the view. The weights of a view add up to 1.
     """
     key: InputSet
     encoded: EncodedPhotos
@@ -32,13 +32,13 @@ class WeightedSets(NamedTuple):
 
 
 class InputFade:
-    """Which photos a visitor's view is rendered from, as the camera moves on: a set is faded out while the next one, once it is encoded, is faded in.
+    """Selects the input sets of a view while the camera moves. Once the next set is encoded, the current one is faded out and the next one is faded in.
 
-    One at a time: what is wanted meanwhile comes after it, so that no view is a mean of more than two.
+    One fade runs at a time, so a view is a mean of at most two sets.
     """
 
     SECONDS = 0.4
-    LARGEST_STEP = 0.34    # however slow the views are, there are some between two sets
+    MAX_STEP = 0.34    # of the weight, so that a fade has some steps however slow the views are
 
     def __init__(self) -> None:
         self.current: tuple[InputSet, EncodedPhotos] | None = None
@@ -51,14 +51,14 @@ class InputFade:
         return self.following is not None
 
     def step(self, key: InputSet, encoded: EncodedPhotos | None, time: float) -> list[WeightedSets]:
-        """What the next view is rendered from; nothing where no photos are encoded yet.
+        """The input sets of the next view. Empty while no photos are encoded.
 
         Args:
-            key: The photos that are wanted now.
-            encoded: They, encoded, if they are.
-            time: Now, in seconds.
+            key: The input set for the present camera.
+            encoded: Its encoded photos; None while they are being encoded.
+            time: Present time in seconds.
         """
-        step, self.time = min((time - self.time) / self.SECONDS, self.LARGEST_STEP), time
+        step, self.time = min((time - self.time) / self.SECONDS, self.MAX_STEP), time
 
         if encoded is not None and self.current is None:
             self.current = key, encoded
@@ -72,7 +72,7 @@ class InputFade:
             if self.share >= 1:
                 self.current, self.following = self.following, None
 
-        # also where another fade has just ended: nobody may ask again
+        # also when another fade has just ended, since the camera may rest and no further step may follow
 
         if encoded is not None and self.following is None and key != self.current[0]:
             self.following, self.share = (key, encoded), step

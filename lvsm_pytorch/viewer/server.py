@@ -1,7 +1,7 @@
-"""Walk through a scene in the browser: `lvsm view`, on viser.
+"""The interactive viewer, `lvsm view`, on viser.
 
-Every visitor has a camera, settings and a thread of their own (`visit`), which renders their camera's view: small while it moves, so that it
-keeps up, and whole when it rests. Sets of photos are encoded in the background, once for all visitors (`session`).
+Each client has its own camera, settings and render thread (`visit`). Views are rendered at low resolution while the camera moves and at full
+resolution when it rests. Photos are encoded in the background, once for all clients (`session`).
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from lvsm_pytorch.execution import pick_device
 from lvsm_pytorch.inference.scenes import data_of, scene_of, scenes_of
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import default_size
-from lvsm_pytorch.viewer.access import Token, is_loopback, only_with
+from lvsm_pytorch.viewer.access import Token, is_loopback, require_token
 from lvsm_pytorch.viewer.session import Stage
 from lvsm_pytorch.viewer.visit import Visit
 
-# scenes that are kept, with what is encoded of them
+# scenes that are kept in memory, with their encoded photos
 
-MOST_SCENES = 4
+MAX_SCENES = 4
 
-# seconds that a visitor's view, and photos that are encoded, may take to be finished when the server stops
+# how long stopping waits for views and encodings that are in progress
 
-TIME_TO_END = 5.
+SHUTDOWN_SECONDS = 5.
 
 
 def view(config: ViewConfig) -> None:
-    """Serves until Ctrl-C.
+    """Serves the viewer until Ctrl-C.
 
     Raises:
         ImportError: Without viser.
-        ValueError: For a folder that is no model, and data that can't be read.
+        ValueError: If the folder holds no model, or the data can't be read.
     """
     viewer = Viewer(config)
 
     try:
-        with obeying_sigterm():
+        with sigterm_as_interrupt():
             print(f'Walk through the scene at {viewer.address} (Ctrl-C ends it)', flush = True)
             viewer.server.sleep_forever()
     except KeyboardInterrupt:
@@ -53,8 +53,8 @@ def view(config: ViewConfig) -> None:
 
 
 @contextmanager
-def obeying_sigterm() -> Iterator[None]:
-    """What stops a service ends it as Ctrl-C does, with nothing left behind. Signals reach a program's main thread; called from another one, nothing is changed."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM, by which services are stopped, raises KeyboardInterrupt, so that everything is cleaned up. Does nothing outside of the main thread, which alone receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -71,7 +71,7 @@ def obeying_sigterm() -> Iterator[None]:
 
 
 class Viewer:
-    """A server, what it shows, and its visitors."""
+    """The server, its scenes and its clients."""
 
     def __init__(self, config: ViewConfig):
         viser = viser_library()
@@ -87,30 +87,30 @@ class Viewer:
         self.token = None if is_loopback(config.host) else Token()
 
         try:
-            with redirect_stdout(StringIO()), only_with(self.token):    # viser has a greeting of its own
+            with redirect_stdout(StringIO()), require_token(self.token):    # viser prints its own address
                 self.server = viser.ViserServer(host = config.host, port = config.port, label = 'lvsm view', verbose = False)
         except ValueError:
-            self.server.stop()    # it would serve everybody
+            self.server.stop()    # it would be open to everybody
             raise
 
         self.port: int = self.server.get_port()
         self.server.gui.configure_theme(show_share_button = False)
-        self.server.on_client_connect(self.welcome)
-        self.server.on_client_disconnect(self.part_with)
+        self.server.on_client_connect(self.on_connect)
+        self.server.on_client_disconnect(self.on_disconnect)
 
     @property
     def address(self) -> str:
-        """To open in a browser, with the token if one is needed."""
+        """URL to open in a browser, with the token if one is needed."""
         host = 'localhost' if self.config.host == '127.0.0.1' else self.config.host
         return f'http://{host}:{self.port}' + ('' if self.token is None else f'/?token={self.token.value}')
 
     def stage(self, number: int) -> Stage:
-        """A scene, of which the last ones are kept."""
+        """A scene by its number. The last few are kept in memory."""
         with self.entering:
             stage = self.stages.pop(number, None) or Stage(self.model, scene_of(self.scenes, number), default_size(self.model), self.lock, self.scenes.problems)
             self.stages[number] = stage
 
-            if len(self.stages) > MOST_SCENES:
+            if len(self.stages) > MAX_SCENES:
                 del self.stages[next(iter(self.stages))]
 
             return stage
@@ -118,26 +118,26 @@ class Viewer:
     def make_visit(self, client: Any) -> Visit:
         return Visit(self, client)
 
-    def welcome(self, client: Any) -> None:
+    def on_connect(self, client: Any) -> None:
         if len(self.visits) >= self.config.max_visitors:
             client.gui.add_markdown(f'**This viewer has {len(self.visits)} visitors**, as many as it may have (`--max-visitors`). Reload the page when one has left.')
             return
 
         self.visits[client.client_id] = self.make_visit(client)
 
-        if client.client_id not in self.server.get_clients():    # gone while their scene was drawn
-            self.part_with(client)
+        if client.client_id not in self.server.get_clients():    # disconnected while its scene was set up
+            self.on_disconnect(client)
 
-    def part_with(self, client: Any) -> None:
+    def on_disconnect(self, client: Any) -> None:
         if (visit := self.visits.pop(client.client_id, None)) is not None:
             visit.end()
 
     @contextmanager
-    def film_turn(self) -> Iterator[None]:
-        """The right to render a film meanwhile.
+    def film_slot(self) -> Iterator[None]:
+        """Reserves the only slot for rendering a film.
 
         Raises:
-            ValueError: While another one is rendered, and after as many as there may be.
+            ValueError: While another film is rendered, and after `max_films`.
         """
         if self.num_films >= self.config.max_films:
             fail('film', f'must be one of at most {self.config.max_films} of a viewer (--max-films)', f'{self.num_films} before it', 'Start lvsm view anew for more.')
@@ -158,11 +158,11 @@ class Viewer:
             visit.end()
 
         for visit in visits:
-            visit.thread.join(TIME_TO_END)
+            visit.thread.join(SHUTDOWN_SECONDS)
 
         for stage in self.stages.values():
-            stage.sets.stop(TIME_TO_END)
-            stage.pictures.stop(TIME_TO_END)
+            stage.sets.stop(SHUTDOWN_SECONDS)
+            stage.pictures.stop(SHUTDOWN_SECONDS)
 
         self.server.stop()
 

@@ -1,4 +1,4 @@
-"""One visitor of the viewer: what they have set, and the thread that renders for them."""
+"""One client of the viewer: its controls, and the thread that renders its views."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from lvsm_pytorch.viewer.session import ResolutionController, Stage, ViewerCamer
 if TYPE_CHECKING:
     from lvsm_pytorch.viewer.server import Viewer
 
-# a camera that has not moved for so long rests
+# a camera that has not moved for this long rests
 
 REST_SECONDS = 0.25
 
-# whether inputs attend to the target, in words
+# labels of the attention modes, and their `input_attends_target`
 
-MODES = {'photos read once': False, 'photos read again for every view': True}
+MODES = {'photos encoded once (key-value cache)': False, 'photos encoded for every view (paper)': True}
 
-# of a camera as it is drawn, in the shown world, and in units of how far cameras are apart
+# size of a camera frustum: at most, in the viewer's world, and as a fraction of the cameras' spacing
 
-LARGEST_FRUSTUM, FRUSTUM_BY_SPACING = 0.05, 0.3
+MAX_FRUSTUM, FRUSTUM_BY_SPACING = 0.05, 0.3
 INPUT, OTHER = (230, 130, 20), (150, 150, 150)
 
-FRAMES_A_LEG, FPS = 30, 30.
-MOST_CAMERAS = 20    # of a film
+FRAMES_PER_SEGMENT, FPS = 30, 30.
+MAX_KEYFRAMES = 20    # of a film
 
-# the point that a drag turns around is moved where the subject is nearer or farther by more than this factor
+# the pivot of a drag is moved when the subject is nearer or farther by more than this factor
 
 PIVOT_TOLERANCE = 1.1
 
@@ -54,7 +54,7 @@ RENDER, FILM = 'render', 'film'
 
 
 class Visit:
-    """Threads of viser call back for controls; one thread renders, whenever `asked` is set."""
+    """A client's state. Callbacks of its controls run in viser's threads; one thread renders a view whenever `needs_render` is set."""
 
     def __init__(self, viewer: Viewer, client: Any):
         self.viewer = viewer
@@ -62,28 +62,28 @@ class Visit:
         self.stage = viewer.stage(viewer.config.scene)
         self.fade = InputFade()
         self.resolution = ResolutionController(viewer.model.patch_size)
-        self.recorded: list[ViewerCamera] = []
-        self.asked, self.ended = threading.Event(), threading.Event()
+        self.keyframes: list[ViewerCamera] = []
+        self.needs_render, self.ended = threading.Event(), threading.Event()
         self.drawing = threading.RLock()
-        self.errors: dict[str, str] = {}    # what was tried, and why it failed; until it succeeds
+        self.errors: dict[str, str] = {}    # by operation, until it succeeds
         self.line = ''
         self.frusta: dict[int, Any] = {}
         self.highlighted: tuple[int, ...] = ()
         self.photo_number: int | None = None
         self.make_controls()
-        self.thread = threading.Thread(target = self.render_on, name = f'visit {client.client_id}', daemon = True)
+        self.thread = threading.Thread(target = self.render_loop, name = f'visit {client.client_id}', daemon = True)
         self.attempt('scene', partial(self.enter, viewer.config.scene))
         self.thread.start()
-        client.camera.on_update(lambda _: self.asked.set())
+        client.camera.on_update(lambda _: self.needs_render.set())
 
     def end(self) -> None:
         self.ended.set()
-        self.asked.set()
+        self.needs_render.set()
 
     # errors and status
 
     def attempt(self, what: str, do: Callable[[], object]) -> None:
-        """Does it. An error is shown until the same succeeds: a photo that can't be read, a device without memory, a full disk."""
+        """Runs an operation. Its error, such as an unreadable photo, a full disk or out of memory, is shown until the same operation succeeds."""
         try:
             do()
             failed = self.errors.pop(what, None)
@@ -93,13 +93,13 @@ class Visit:
         if failed is not None:
             self.show_status()
 
-    def attempting(self, what: str, do: Callable[[], object]) -> Callable[..., None]:
-        """The same, as what viser calls back."""
+    def guarded_callback(self, what: str, do: Callable[[], object]) -> Callable[..., None]:
+        """The same, as a callback for viser."""
         return lambda *_: self.attempt(what, do)
 
     def show_status(self) -> None:
-        """Errors, the last view, and photos that are left out."""
-        if self.ended.is_set():    # nobody is there to read it
+        """Shows errors, size and time of the last view, and skipped photos."""
+        if self.ended.is_set():    # the page is closed
             return
 
         skipped = self.stage.problems.summary(most = 5).replace('\n  ', '\n- ')    # a list, in Markdown
@@ -108,16 +108,16 @@ class Visit:
         if self.status.content != text:
             self.status.content = text
 
-    # what there is to set
+    # controls
 
     def make_controls(self) -> None:
         gui, scenes = self.client.gui, len(self.viewer.scenes)
         trained = next(name for name, attends in MODES.items() if attends == self.viewer.model.input_attends_target)
         self.status = gui.add_markdown('')
         self.scene = gui.add_number('Scene', self.viewer.config.scene, min = 0, max = scenes - 1, step = 1, visible = scenes > 1)
-        most = self.stage.most_inputs
-        self.count = gui.add_slider('Input photos', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.model), most), hint = 'The nearest ones to the camera.')
-        self.mode = gui.add_dropdown('Mode', list(MODES), initial_value = trained, hint = f'Weights fit both; these were trained with: {trained}.')
+        most = self.stage.max_inputs
+        self.count = gui.add_slider('Input photos', min = 1, max = most, step = 1, initial_value = min(num_inputs_of(self.viewer.model), most), hint = 'Number of input photos. The nearest to the camera are used.')
+        self.mode = gui.add_dropdown('Mode', list(MODES), initial_value = trained, hint = f'The weights fit both modes. This model was trained with: {trained}.')
         self.frusta_shown = gui.add_checkbox('Cameras', True)
 
         with gui.add_folder('Nearest photo'):
@@ -128,29 +128,29 @@ class Visit:
             self.film = gui.add_markdown('')
             buttons = {label: gui.add_button(label) for label in ('Add this camera', 'Forget cameras', 'Render')}
 
-        self.say_recorded()
-        self.scene.on_update(self.attempting('scene', lambda: self.enter(int(self.scene.value))))
-        self.count.on_update(lambda _: self.asked.set())
-        self.mode.on_update(lambda _: self.asked.set())
-        self.frusta_shown.on_update(self.attempting('cameras', self.draw_frusta))
-        buttons['Add this camera'].on_click(self.attempting(FILM, self.record))
-        buttons['Forget cameras'].on_click(self.attempting(FILM, self.forget))
-        buttons['Render'].on_click(self.attempting(FILM, self.render_film))
+        self.show_keyframes()
+        self.scene.on_update(self.guarded_callback('scene', lambda: self.enter(int(self.scene.value))))
+        self.count.on_update(lambda _: self.needs_render.set())
+        self.mode.on_update(lambda _: self.needs_render.set())
+        self.frusta_shown.on_update(self.guarded_callback('cameras', self.draw_frusta))
+        buttons['Add this camera'].on_click(self.guarded_callback(FILM, self.record))
+        buttons['Forget cameras'].on_click(self.guarded_callback(FILM, self.forget))
+        buttons['Render'].on_click(self.guarded_callback(FILM, self.render_film))
 
     def enter(self, number: int) -> None:
-        """Another scene, from a camera between two photos in its middle."""
+        """Shows another scene, from a camera between two of its middle photos."""
         with self.drawing:
             self.stage = self.viewer.stage(number)
             self.fade, self.photo_number = InputFade(), None
-            self.count.max = self.stage.most_inputs
-            self.count.value = min(self.count.value, self.stage.most_inputs)
+            self.count.max = self.stage.max_inputs
+            self.count.value = min(self.count.value, self.stage.max_inputs)
             self.forget()
             _, between, _ = interpolate_poses(self.stage.shown[list(self.stage.middle_inputs)][[0, -1]], 3)
             self.go_to(between)
             self.draw_frusta()
 
     def go_to(self, camera_to_world: Tensor) -> None:
-        """The visitor's camera is there, and turns around the subject."""
+        """Moves the client's camera. Drags then turn around the subject."""
         centre, camera = camera_to_world[:3, 3], self.client.camera
         distance = self.stage.subject_distance(camera_to_world)
 
@@ -160,22 +160,22 @@ class Visit:
             camera.position = centre.numpy()
             camera.look_at = (centre + distance * camera_to_world[:3, 2]).numpy()
 
-        self.asked.set()
+        self.needs_render.set()
 
     def turn_around_subject(self, camera: ViewerCamera) -> None:
-        """After a move that took the point to turn around off the subject: the camera stays, and the point goes along its axis."""
+        """Moves the pivot of drags along the optical axis to the subject, if a camera move has taken it off. The camera stays."""
         centre, look_at = camera.camera_to_world[:3, 3], torch.tensor(self.client.camera.look_at, dtype = torch.float32)
         now, distance = float((look_at - centre).norm()), self.stage.subject_distance(camera.camera_to_world)
 
         if now > 0 and abs(math.log(distance / now)) > math.log(PIVOT_TOLERANCE):
             self.client.camera.look_at = (centre + distance * camera.camera_to_world[:3, 2]).numpy()
-            self.asked.set()
+            self.needs_render.set()
 
     def draw_frusta(self) -> None:
-        """Of all photos. A click on one moves the camera there."""
+        """Draws the camera frusta of all photos. A click on one moves the camera there."""
         with self.drawing:
             height, width = self.stage.size
-            size = min(LARGEST_FRUSTUM, FRUSTUM_BY_SPACING * self.stage.spacing())
+            size = min(MAX_FRUSTUM, FRUSTUM_BY_SPACING * self.stage.spacing())
             self.client.scene.reset()
             self.frusta, self.highlighted = {}, ()
 
@@ -186,10 +186,10 @@ class Visit:
                 )
                 frustum.on_click(lambda _, there = camera_to_world: self.go_to(there))
 
-        self.asked.set()
+        self.needs_render.set()
 
     def highlight(self, stage: Stage, inputs: tuple[int, ...]) -> None:
-        """The frusta of the input photos, which show what the model reads of them."""
+        """Colours the frusta of the input photos, and shows the photos in them as they are encoded."""
         with self.drawing:
             if stage is not self.stage or inputs == self.highlighted:
                 return
@@ -202,22 +202,22 @@ class Visit:
 
             self.highlighted = inputs
 
-    # what is rendered
+    # rendering
 
     def camera(self) -> ViewerCamera:
         camera = self.client.camera
         rotation = quaternion_to_rotation(torch.tensor(camera.wxyz, dtype = torch.float32))
         return ViewerCamera(pose(rotation, torch.tensor(camera.position, dtype = torch.float32)), camera.fov, camera.aspect)
 
-    def render_on(self) -> None:
-        """Until the visitor leaves. Errors are shown, and the next view is tried."""
+    def render_loop(self) -> None:
+        """Renders until the client leaves. Errors are shown, and the loop goes on."""
         while not self.ended.is_set():
-            self.asked.wait()
-            self.asked.clear()
-            self.attempt(RENDER, self.render_look)
+            self.needs_render.wait()
+            self.needs_render.clear()
+            self.attempt(RENDER, self.render_view)
 
-    def render_look(self) -> None:
-        """The newest view, small; and whole, when no newer one has come for a while."""
+    def render_view(self) -> None:
+        """Renders the newest camera at low resolution, and at full resolution once it rests."""
         stage, camera = self.stage, self.camera()
         sets = self.sets_for(stage, camera)
 
@@ -228,28 +228,28 @@ class Visit:
         small = self.resolution.size(whole, len(sets))
         self.render(stage, camera, small, sets)
 
-        if len(sets) > 1:    # they are fading
-            self.asked.set()
-        elif not self.asked.wait(REST_SECONDS):
+        if len(sets) > 1:    # a fade is in progress
+            self.needs_render.set()
+        elif not self.needs_render.wait(REST_SECONDS):
             if small != whole:
                 self.render(stage, camera, whole, sets)
 
-            if not self.asked.is_set():
+            if not self.needs_render.is_set():
                 self.turn_around_subject(camera)
 
     def sets_for(self, stage: Stage, camera: ViewerCamera) -> list[WeightedSets]:
-        """What there is to render from. Photos that are nearer are encoded meanwhile, and then `asked` is set."""
-        count = min(self.count.value, stage.most_inputs)
+        """Input sets of the next view. Nearer photos are encoded in the background, which sets `needs_render` when done."""
+        count = min(self.count.value, stage.max_inputs)
         key = stage.inputs_for(camera, count, MODES[self.mode.value])
         encoded = stage.sets.get(key)
 
         if encoded is None:
-            stage.sets.request(self, key, self.asked.set)
+            stage.sets.request(self, key, self.needs_render.set)
 
         sets = self.fade.step(key, encoded, time.perf_counter())
 
         if not sets:
-            self.line = f'**{stage.scene.name}**: {count} photos are encoded'
+            self.line = f'**{stage.scene.name}**: encoding {count} photos'
             self.show_status()
 
         return sets
@@ -282,34 +282,34 @@ class Visit:
             self.photo.image = to_pixels(picture)
             self.photo_name.content = stage.scene.views[number].name
 
-    # a film of where they went
+    # films along recorded cameras
 
     def record(self) -> None:
-        if len(self.recorded) >= MOST_CAMERAS:
-            fail('film', f'must have at most {MOST_CAMERAS} cameras', len(self.recorded) + 1, 'Render this one, and begin another.')
+        if len(self.keyframes) >= MAX_KEYFRAMES:
+            fail('film', f'must have at most {MAX_KEYFRAMES} cameras', len(self.keyframes) + 1, 'Render this one, then start another.')
 
-        self.recorded.append(self.camera())
-        self.say_recorded()
+        self.keyframes.append(self.camera())
+        self.show_keyframes()
 
     def forget(self) -> None:
-        self.recorded.clear()
-        self.say_recorded()
+        self.keyframes.clear()
+        self.show_keyframes()
 
-    def say_recorded(self, done: str = '') -> None:
-        self.film.content = done or f'{len(self.recorded)} cameras on its way' + ('' if self.recorded else ': go somewhere, and add it')
+    def show_keyframes(self, done: str = '') -> None:
+        self.film.content = done or f'{len(self.keyframes)} keyframes' + ('' if self.keyframes else ': move the camera and add one')
 
     def render_film(self) -> None:
-        """One at a time, of all visitors."""
-        if not self.recorded:
+        """Renders a film along the keyframes. One film is rendered at a time over all clients."""
+        if not self.keyframes:
             return
 
-        with self.viewer.film_turn():
-            self.film_way(self.stage, list(self.recorded), min(self.count.value, self.stage.most_inputs), MODES[self.mode.value])
+        with self.viewer.film_slot():
+            self.render_keyframes(self.stage, list(self.keyframes), min(self.count.value, self.stage.max_inputs), MODES[self.mode.value])
 
-    def film_way(self, stage: Stage, keyframes: list[ViewerCamera], count: int, attends: bool) -> None:
-        """Through the recorded cameras, into a file in `out` of the config, and to the visitor. The path is kept beside it, for `lvsm render --path`."""
+    def render_keyframes(self, stage: Stage, keyframes: list[ViewerCamera], count: int, attends: bool) -> None:
+        """Renders a film through keyframes to a file in `config.out` and sends it to the client. Its camera path is saved beside it, for `lvsm render --path`."""
         size = stage.whole_size(keyframes[0])
-        cameras = stage.path(keyframes, FRAMES_A_LEG, size)
+        cameras = stage.path(keyframes, FRAMES_PER_SEGMENT, size)
         out = self.viewer.config.out or folder_for('view', self.viewer.config.model)
         make_folder(out)
         film = out / f'{time.strftime("%Y-%m-%d-%H-%M-%S")}-{self.client.client_id}.mp4'
@@ -323,9 +323,9 @@ class Visit:
                     return
 
                 save_image(view, frames[number], durable = False)
-                self.say_recorded(f'{number + 1} of {len(frames)} frames')
+                self.show_keyframes(f'{number + 1} of {len(frames)} frames')
 
             write_video(frames, film, FPS)
 
         self.client.send_file_download(film.name, film.read_bytes(), save_immediately = True)
-        self.say_recorded(f'{film} has {len(frames)} frames')
+        self.show_keyframes(f'{film} has {len(frames)} frames')

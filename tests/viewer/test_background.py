@@ -21,9 +21,9 @@ def computed(cache, key, client = 'a'):
     return cache.get(key)
 
 
-def test_nobody_waits_and_each_is_told():
+def test_requests_return_at_once_and_call_back():
     begin, done = Event(), Event()
-    cache: BackgroundCache[int, int] = BackgroundCache(lambda key: begin.wait(WAIT) and 2 * key, most = 3)
+    cache: BackgroundCache[int, int] = BackgroundCache(lambda key: begin.wait(WAIT) and 2 * key, max_values = 3)
     cache.request('a', 1, done.set)
     assert cache.get(1) is None
     assert not done.is_set()
@@ -34,7 +34,7 @@ def test_nobody_waits_and_each_is_told():
 
 def test_values_are_computed_once_and_kept_within_a_bound():
     calls = []
-    cache = BackgroundCache(lambda key: calls.append(key) or key, most = 2)
+    cache = BackgroundCache(lambda key: calls.append(key) or key, max_values = 2)
     for key in (1, 2, 1, 3, 1):    # 1 is used again and again, so 2 goes
         assert computed(cache, key) == key
     assert calls == [1, 2, 3]
@@ -44,7 +44,7 @@ def test_values_are_computed_once_and_kept_within_a_bound():
 
 def test_of_the_requests_of_one_client_only_the_last_that_is_not_begun_counts():
     begun, go_on, calls = Event(), Event(), []
-    cache = BackgroundCache(lambda key: (calls.append(key), begun.set(), go_on.wait(WAIT)), most = 9)
+    cache = BackgroundCache(lambda key: (calls.append(key), begun.set(), go_on.wait(WAIT)), max_values = 9)
     cache.request('a', 1, lambda: None)
     assert begun.wait(WAIT)
     for key in (2, 3, 4):
@@ -64,7 +64,7 @@ def test_an_error_is_raised_once_and_then_tried_again():
             raise failures.pop()
         return key
 
-    cache = BackgroundCache(compute, most = 2)
+    cache = BackgroundCache(compute, max_values = 2)
     with pytest.raises(ValueError, match = 'no memory'):
         computed(cache, 7)
     assert cache.get(7) is None
@@ -72,7 +72,7 @@ def test_an_error_is_raised_once_and_then_tried_again():
 
 
 def test_its_thread_ends_with_its_work():
-    cache = BackgroundCache(lambda key: key, most = 2)
+    cache = BackgroundCache(lambda key: key, max_values = 2)
     for key in range(5):    # also right after one has ended
         assert computed(cache, key) == key
     thread = cache.thread
@@ -102,7 +102,7 @@ def test_the_old_set_stays_until_the_next_is_encoded_and_then_they_fade():
     assert not fade.is_fading
     weights = [dict(each).get(B, 0.) for each in found]
     assert all(sum(dict(each).values()) == pytest.approx(1) for each in found)
-    assert all(0 <= later - earlier <= InputFade.LARGEST_STEP + 1e-6 for earlier, later in pairwise([0., *weights]))
+    assert all(0 <= later - earlier <= InputFade.MAX_STEP + 1e-6 for earlier, later in pairwise([0., *weights]))
     assert sum(0 < weight < 1 for weight in weights) >= 2
 
 

@@ -89,7 +89,7 @@ def opened(browser, viewer):
     begins = [3., 3., 3.]    # where viser's camera is before it hears of ours
     until(
         lambda: ' ms' in visit.status.content and abs(visit.camera().camera_to_world[:3, 3] - torch.tensor(begins)).max() > 0.1,
-        state = lambda: f'{visit.status.content}, {visit.camera()}, {visit.thread}, asked {visit.asked.is_set()}',
+        state = lambda: f'{visit.status.content}, {visit.camera()}, {visit.thread}, needs render {visit.needs_render.is_set()}',
     )
     return page, visit
 
@@ -138,7 +138,7 @@ def test_two_visitors_do_not_disturb_each_other_and_a_reload_is_a_new_visit(brow
     drag(first)
     visit.count.value = 5
     visit.mode.value = next(name for name, attends in visit_module.MODES.items() if attends)
-    visit.asked.set()
+    visit.needs_render.set()
     until(lambda: any(len(key.inputs) == 5 and key.input_attends_target for key in viewer.stage(0).sets.values))
     assert other.count.value == 2
     assert (other.camera().camera_to_world - before.camera_to_world).abs().max() < 1e-6
@@ -161,14 +161,14 @@ def test_closing_the_page_ends_its_work(browser, viewer):
 
 
 def test_a_film_goes_through_the_recorded_cameras(browser, viewer, run, monkeypatch):
-    monkeypatch.setattr(visit_module, 'FRAMES_A_LEG', 3)
+    monkeypatch.setattr(visit_module, 'FRAMES_PER_SEGMENT', 3)
     page, visit = opened(browser, viewer)
     page.get_by_role('button', name = 'Add this camera').click()
-    until(lambda: len(visit.recorded) == 1)
+    until(lambda: len(visit.keyframes) == 1)
     visit.go_to(visit.stage.shown[4])
     until(lambda: (visit.camera().camera_to_world[:3, 3] - visit.stage.shown[4, :3, 3]).norm() < 1e-3)
     page.get_by_role('button', name = 'Add this camera').click()
-    until(lambda: len(visit.recorded) == 2)
+    until(lambda: len(visit.keyframes) == 2)
     with page.expect_download() as download:
         page.get_by_role('button', name = 'Render').click()
     film, = (run / 'films').glob('*.mp4')
@@ -189,7 +189,7 @@ def test_a_camera_that_looks_away_from_everything_is_fine(browser, viewer):
     visit.go_to(away)
     until(lambda: visit.camera().camera_to_world[2, 3] > 40)
     visit.status.content = ''
-    visit.asked.set()
+    visit.needs_render.set()
     until(lambda: ' ms' in visit.status.content)
 
 
@@ -197,11 +197,11 @@ def test_what_fails_is_shown_until_it_succeeds(browser, viewer, monkeypatch):
     _, visit = opened(browser, viewer)
     with monkeypatch.context() as patch:
         patch.setattr(type(visit.stage), 'render', lambda *_: 1 / 0)
-        visit.asked.set()
+        visit.needs_render.set()
         until(lambda: 'ZeroDivisionError' in visit.status.content)
         visit.attempt('cameras', visit.draw_frusta)    # that something else succeeds takes nothing away
         assert 'ZeroDivisionError' in visit.status.content
-    visit.asked.set()
+    visit.needs_render.set()
     until(lambda: 'ZeroDivisionError' not in visit.status.content and ' ms' in visit.status.content)
     assert visit.thread.is_alive()
 
@@ -211,9 +211,9 @@ def test_a_set_that_can_not_be_encoded_is_shown_and_tried_again(browser, viewer,
     with monkeypatch.context() as patch:
         patch.setattr(visit.stage.sets, 'compute', lambda key: 1 / 0)
         visit.count.value = 4
-        visit.asked.set()
+        visit.needs_render.set()
         until(lambda: 'ZeroDivisionError' in visit.status.content)
-    visit.asked.set()
+    visit.needs_render.set()
     until(lambda: 'ZeroDivisionError' not in visit.status.content and ' ms' in visit.status.content)
     until(lambda: len(visit.highlighted) == 4)
 
@@ -231,7 +231,7 @@ def test_the_view_goes_on_while_photos_are_encoded_and_then_fades_to_them(browse
     until(lambda: (visit.camera().camera_to_world[:3, 3] - there[:3, 3]).norm() < 1e-3)
     for _ in range(2):
         rendered.clear()
-        visit.asked.set()
+        visit.needs_render.set()
         until(lambda: rendered)
     assert rendered[-1] == [(old, 1.)]
     go_on.set()
@@ -258,7 +258,7 @@ def test_a_drag_turns_around_the_subject_also_after_moves(browser, viewer):
         return abs(float((pivot() - camera[:3, 3]).norm()) / stage.subject_distance(camera) - 1) < visit_module.PIVOT_TOLERANCE - 1 + 0.01
 
     def settled():
-        until(lambda: not visit.asked.is_set() and is_at_the_subject())
+        until(lambda: not visit.needs_render.is_set() and is_at_the_subject())
 
     settled()
     visit.go_to(stage.shown[5])    # what a click on a frustum does
@@ -276,7 +276,7 @@ def test_a_drag_turns_around_the_subject_also_after_moves(browser, viewer):
     camera = visit.camera().camera_to_world    # a walk sideways and forward takes the point along, which then goes back to the subject
     visit.client.camera.look_at = (camera[:3, 3] + 0.2 * stage.subject_distance(camera) * camera[:3, 2]).numpy()
     until(lambda: not is_at_the_subject())
-    visit.asked.set()
+    visit.needs_render.set()
     settled()
     assert (visit.camera().camera_to_world - camera).abs().max() < 1e-2
 
@@ -320,13 +320,13 @@ def test_a_scene_may_have_more_photos_than_the_one_before(browser, run):
 
 
 def test_a_film_is_of_the_scene_that_it_was_begun_in_and_one_at_a_time(browser, run, monkeypatch):
-    monkeypatch.setattr(visit_module, 'FRAMES_A_LEG', 3)
+    monkeypatch.setattr(visit_module, 'FRAMES_PER_SEGMENT', 3)
     viewer = Viewer(config(run, data = None))
     _, visit = opened(browser, viewer)
     first, films, rendered = visit.stage, [], []
     monkeypatch.setattr(visit_module, 'write_video', lambda frames, film, fps: (films.append(film), film.write_bytes(b'film')))
 
-    def film(stage, cameras, *told):
+    def film(stage, cameras, *arguments):
         for _ in range(len(cameras)):
             rendered.append(stage)
             if len(rendered) == 1:
@@ -335,7 +335,7 @@ def test_a_film_is_of_the_scene_that_it_was_begun_in_and_one_at_a_time(browser, 
             yield torch.zeros(3, 8, 8)
 
     monkeypatch.setattr(type(first), 'film', film)
-    visit.recorded += [visit.camera(), visit.camera()]
+    visit.keyframes += [visit.camera(), visit.camera()]
     visit.render_film()
     assert len(films) == 1
     assert rendered == [first] * 4
@@ -347,18 +347,18 @@ def test_a_film_is_of_the_scene_that_it_was_begun_in_and_one_at_a_time(browser, 
 
 def test_a_viewer_has_so_many_films(run):
     viewer = Viewer(config(run, max_films = 1))
-    with viewer.film_turn():
+    with viewer.film_slot():
         pass
-    with pytest.raises(ValueError, match = r'film: must be one of at most 1 of a viewer \(--max-films\)'), viewer.film_turn():
+    with pytest.raises(ValueError, match = r'film: must be one of at most 1 of a viewer \(--max-films\)'), viewer.film_slot():
         pass
     viewer.stop()
 
 
 def test_a_film_has_so_many_cameras(browser, viewer):
     _, visit = opened(browser, viewer)
-    visit.recorded += [visit.camera()] * visit_module.MOST_CAMERAS
+    visit.keyframes += [visit.camera()] * visit_module.MAX_KEYFRAMES
     visit.attempt(visit_module.FILM, visit.record)
-    assert f'at most {visit_module.MOST_CAMERAS} cameras' in visit.status.content
+    assert f'at most {visit_module.MAX_KEYFRAMES} cameras' in visit.status.content
     visit.attempt(visit_module.FILM, visit.forget)
     assert 'cameras' not in visit.status.content
 
@@ -396,13 +396,13 @@ def test_it_serves_this_machine_alone_by_default(run):
     second.stop()
 
 
-@pytest.mark.parametrize('told, message', [
+@pytest.mark.parametrize('arguments, message', [
     (['--scene', '3'], 'scene: must be from 0 up to below 1'),
     (['--model', 'nowhere'], 'folder_or_hub_id'),
     (['--data', 'nowhere'], 'data: must be'),
 ])
-def test_mistakes_are_named(told, message, run, monkeypatch):
-    monkeypatch.setattr('sys.argv', ['lvsm', 'view', *(['--model', str(run / 'model')] if '--model' not in told else []), *(['--data', str(run / 'photos')] if '--data' not in told else []), *told])
+def test_mistakes_are_named(arguments, message, run, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['lvsm', 'view', *(['--model', str(run / 'model')] if '--model' not in arguments else []), *(['--data', str(run / 'photos')] if '--data' not in arguments else []), *arguments])
     with pytest.raises(SystemExit, match = message):
         main()
 

@@ -19,7 +19,7 @@ from lvsm_pytorch.inference.nearest import NearestPhotos
 from lvsm_pytorch.inference.scenes import unit_for
 from lvsm_pytorch.lvsm.pretrained import TrainedFor
 from lvsm_pytorch.viewer.fade import WeightedSets
-from lvsm_pytorch.viewer.session import SECONDS_A_VIEW, ResolutionController, Stage, ViewerCamera
+from lvsm_pytorch.viewer.session import SECONDS_PER_VIEW, ResolutionController, Stage, ViewerCamera
 
 SIZE = 16, 24
 
@@ -47,7 +47,7 @@ def test_a_view_is_that_of_synthesize(stage, attends):
     camera = ViewerCamera(stage.shown[4], stage.fov, 24 / 16)
     seen = [stage.scene.views[number] for number in stage.inputs_for(camera, 2, attends).inputs]
     intrinsics = seen[0].intrinsics - torch.tensor([[0., 0., 0.], [0., 0., 4.], [0., 0., 0.]])    # cut from 24 × 24
-    unit = 1 / float(stage.to_shown[:3, :3].norm(dim = 0).mean())
+    unit = 1 / float(stage.viewer_from_world[:3, :3].norm(dim = 0).mean())
     expected = synthesize(model_for(attends), [view.load() for view in seen], cameras_of(seen), Cameras(stage.scene.views[4].camera_to_world, intrinsics), (16, 24), unit = unit)
     assert (stage.render(camera, (16, 24), sets_for(stage, camera, 2, attends)) - expected).abs().max() < 1e-4
 
@@ -101,7 +101,7 @@ def test_choosing_photos_reads_none(stage):
 
 def test_what_cameras_turn_around(stage):
     """The built-in scenes lie around the origin, and cameras look there."""
-    subject = move_poses(stage.to_shown, torch.eye(4, dtype = torch.float64))[:3, 3].float()
+    subject = move_poses(stage.viewer_from_world, torch.eye(4, dtype = torch.float64))[:3, 3].float()
     for pose in stage.shown:
         pivot = pose[:3, 3] + stage.subject_distance(pose) * pose[:3, 2]
         assert (pivot - subject).norm() < 0.4 * (pose[:3, 3] - subject).norm()
@@ -148,18 +148,18 @@ def test_the_unit_and_place_of_a_world_change_nothing_that_is_shown(stage):
 def test_views_are_rendered_as_large_as_there_is_time_for():
     resolution, whole = ResolutionController(patch_size = 8), (128, 200)
     assert resolution.size(whole) == whole
-    resolution.took(whole, SECONDS_A_VIEW / 2)
+    resolution.took(whole, SECONDS_PER_VIEW / 2)
     assert resolution.size(whole) == whole
     assert resolution.size(whole, sets = 3) < whole    # while photos fade, a view is rendered from each set
-    resolution.took(whole, 1000 * SECONDS_A_VIEW)
+    resolution.took(whole, 1000 * SECONDS_PER_VIEW)
     smallest = resolution.size(whole)
     assert smallest == (32, 56)
     for _ in range(10):
-        resolution.took(smallest, SECONDS_A_VIEW / 8)
+        resolution.took(smallest, SECONDS_PER_VIEW / 8)
     between = resolution.size(whole)
     assert smallest < between < whole
     for _ in range(20):
-        resolution.took(whole, SECONDS_A_VIEW / 2)
+        resolution.took(whole, SECONDS_PER_VIEW / 2)
     assert resolution.size(whole) == whole
 
 
