@@ -1,4 +1,4 @@
-"""A run in a program of somebody else: what it changes of the process is put back."""
+"""Context managers that restore the global state that a run changes, for runs inside other programs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 @contextmanager
 def own_accelerate_state() -> Iterator[None]:
-    """Accelerate remembers its first settings for as long as Python runs, and takes no others after that. Here there are none yet, and afterwards those from before.
+    """Clears accelerate's shared state for the context, and restores it afterwards. Accelerate keeps its first settings for the life of the process and has no public way to reset them.
 
-    It offers no public way to do so. A process group that was there before stays.
+    An existing process group stays.
     """
     import torch.distributed
     from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -37,6 +37,6 @@ def own_accelerate_state() -> Iterator[None]:
 
 @contextmanager
 def own_random_numbers(device: torch.device) -> Iterator[None]:
-    """The global generators of the CPU and of a GPU are afterwards as they were before."""
+    """Restores the global random generators of the CPU and of a GPU afterwards."""
     with torch.random.fork_rng(devices = [device] if device.type == 'cuda' else []):
         yield

@@ -1,4 +1,4 @@
-"""A moving average of weights, by torch.optim.swa_utils, which is short at first, so that random weights are soon forgotten."""
+"""Exponential moving average (EMA) of weights, by torch.optim.swa_utils, with a warmup so that random initial weights decay quickly."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a model, of which `update_parameters` makes an exponential moving average.
+    """Returns a copy of a model that `update_parameters` turns into an exponential moving average.
 
     Args:
-        model: Copied as it is.
-        decay: Of the average, from 0 up to below 1; early updates have less (`decay_after`).
+        model: Model to average.
+        decay: Decay of the average in [0, 1). Early updates use less (`decay_after`).
     """
     @torch.no_grad()
     def update(averages: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor | int) -> None:
@@ -27,5 +27,5 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def decay_after(updates: int, decay: float) -> float:
-    """1 - (1 + n)^(-2/3) for the n-th update, up to `decay`: the warm-up of ema-pytorch and of diffusers' EMAModel."""
+    """Decay of the n-th update: 1 - (1 + n)^(-2/3), at most `decay`. The warmup of ema-pytorch and of diffusers' EMAModel."""
     return min(decay, 1 - (1 + updates) ** (-2 / 3))

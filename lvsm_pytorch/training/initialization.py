@@ -1,4 +1,4 @@
-"""Weights to start from, and the network that comes with them."""
+"""Initial weights of a run (`init_from`), and the network config that comes with them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.lvsm.model import LVSM
 
-# what weights are made for
+# config fields that weights depend on
 
 NETWORK = ('patch_size', 'dim', 'depth', 'heads', 'dim_head', 'decoder_kwargs', 'camera_encoding', 'num_depth_planes', 'plane_sweep', 'near_plane')
 
 
 def initial_model(init_from: str) -> LVSM:
-    """The model of a run, of a folder that `save_pretrained` wrote, of the library, of the Hugging Face hub, or of a checkpoint of the LVSM authors, which is a file.
+    """Loads a run, a folder of `save_pretrained`, a packaged model, a model on the Hugging Face hub, or a checkpoint file of the LVSM authors.
 
     Raises:
-        ValueError: For what is missing or is none of these.
+        ValueError: If it is missing or none of these.
     """
     return LVSM.from_official(init_from) if Path(init_from).is_file() else LVSM.from_pretrained(init_from)
 
 
 def with_network_of_weights(config: TrainConfig) -> TrainConfig:
-    """The config with the network of its initial weights, where there are any: fields that are as by default say nothing.
+    """Returns the config with the network fields of its initial weights. Fields at their defaults count as unset.
 
-    Weights that were trained in the frame of their inputs stay in it, and those whose unit goes by depth keep that rule, unless the config says otherwise.
+    The pose frame of the inputs and the scale rule by depth are also taken over from the weights, unless the config sets them.
 
     Raises:
-        ValueError: For a field of the network that is set otherwise.
+        ValueError: If a network field is set to another value.
     """
     if config.init_from is None:
         return config

@@ -18,13 +18,14 @@ METRICS = 'metrics.jsonl'
 
 
 class Step(NamedTuple):
-    """What a step gave.
+    """Metrics of a training step.
 
     Attributes:
-        loss: Of its samples.
-        error: The mean squared error of its samples.
-        gradient_norm: Before it was scaled down.
-        seconds: That it took, data included.
+        loss: Mean loss of the samples.
+        error: Mean squared error of the samples.
+        gradient_norm: Norm of the gradients before clipping.
+        learning_rate: Learning rate of AdamW.
+        seconds: Duration of the step, data loading included.
     """
     loss: float
     error: float
@@ -34,10 +35,10 @@ class Step(NamedTuple):
 
 
 class Log:
-    """As a context. Processes other than the main one tell nothing.
+    """Context manager that logs a run. Only the main process writes.
 
     Args:
-        progress: Where the run is. Records of later steps, from before an interruption, are removed.
+        progress: Progress of the run. Records of later steps, left by an interruption, are removed.
     """
 
     def __init__(self, config: TrainConfig, progress: Progress, *, is_main: bool):
@@ -53,7 +54,7 @@ class Log:
         from tqdm import tqdm
 
         if self.is_main:
-            take_back(self.path, self.first_step or -1)    # a run that begins has no record, not even of its initial weights
+            truncate_metrics(self.path, self.first_step or -1)    # a new run has no record, not even of its initial weights
             self.file = open(self.path, 'a', encoding = 'utf-8')
 
         for tracker in self.trackers:
@@ -63,10 +64,10 @@ class Log:
         return self
 
     def step(self, progress: Progress, step: Step) -> None:
-        """One more step is done."""
+        """Logs a finished step to the progress bar."""
         self.steps.append(step)
         mean = self.mean()
-        shown = [f'loss {mean.loss:.4f}', f'psnr {psnr_of(mean.error):.2f}', f'{self.num_targets / mean.seconds:.1f} views/s']  # as much as 80 columns hold
+        shown = [f'loss {mean.loss:.4f}', f'psnr {psnr_of(mean.error):.2f}', f'{self.num_targets / mean.seconds:.1f} views/s']  # fits in 80 columns
 
         if progress.skipped > 0:
             shown.insert(0, f'{progress.skipped} skipped')
@@ -78,10 +79,10 @@ class Log:
         self.bar.update()
 
     def record(self, progress: Progress, found: dict[str, float]) -> None:
-        """Means over the steps since the last record, if there were any.
+        """Writes a record with means over the steps since the last one.
 
         Args:
-            found: Figures of a validation, if there was one.
+            found: Metrics of a validation; empty without one.
         """
         values = dict(self.of_steps(), skipped = progress.skipped, seconds = round(progress.seconds, 4), **found)
         self.steps = []
@@ -115,7 +116,7 @@ class Log:
 
     @property
     def num_targets(self) -> int:
-        """Views that are rendered in a step."""
+        """Number of target views in a step."""
         return self.config.batch_size * self.config.num_targets
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -129,15 +130,15 @@ class Log:
 
 
 def psnr_of(error: float) -> float:
-    """In dB, of a mean squared error; infinite where there is none."""
+    """PSNR in dB of a mean squared error; infinite for 0."""
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
 def check_trackers(config: TrainConfig) -> None:
-    """Checks that what the config reports to is installed.
+    """Checks that the trackers of the config are installed.
 
     Raises:
-        ImportError: For one that is not installed.
+        ImportError: If one is not installed.
     """
     for name, is_wanted in dict(tensorboard = config.tensorboard, wandb = config.wandb).items():
         if is_wanted and find_spec(name) is None:
@@ -145,7 +146,7 @@ def check_trackers(config: TrainConfig) -> None:
 
 
 def trackers_of(config: TrainConfig, progress: Progress) -> list[Any]:
-    """As accelerate has them."""
+    """Trackers of accelerate for TensorBoard and Weights & Biases."""
     import yaml
     from accelerate.tracking import TensorBoardTracker, WandBTracker
 
@@ -161,7 +162,7 @@ def trackers_of(config: TrainConfig, progress: Progress) -> list[Any]:
 
 
 def log_picture(tracker: Any, path: Path, step: int) -> None:
-    """Of the held-out views, for those who watch from elsewhere."""
+    """Logs the comparison image of the held-out views."""
     import numpy
     from PIL import Image
 
@@ -171,8 +172,8 @@ def log_picture(tracker: Any, path: Path, step: int) -> None:
     tracker.log_images(dict(held_out = pixels), step = step, **(dict(dataformats = 'NHWC') if tracker.name == 'tensorboard' else {}))
 
 
-def take_back(path: Path, step: int) -> None:
-    """Of records, those after a step, and a last one that was not written whole."""
+def truncate_metrics(path: Path, step: int) -> None:
+    """Removes records after a step, and a last one that was not written completely."""
     if not path.exists():
         return
 
@@ -187,5 +188,5 @@ def take_back(path: Path, step: int) -> None:
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The records of a run, in order."""
+    """Records of a run, in order."""
     return [json.loads(line) for line in (run / METRICS).read_text(encoding = 'utf-8').splitlines()]

@@ -1,4 +1,4 @@
-"""The training loop: of one process, or of as many as `accelerate launch` or `torchrun` start."""
+"""The training loop, for one process or for several that `accelerate launch` or `torchrun` start."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def train(config: TrainConfig, *, source: Source | None = None, resume: bool = F
 
 
 def run_steps(config: TrainConfig, training: Training, progress: Progress, views: Iterator[Batch], validator: Validator, checkpoints: Checkpoints, handle_signals: bool) -> dict[str, float]:
-    """From where the run is to its end. Returns figures of the model that is saved, and of the one that it began with."""
+    """Trains from the present step to the last. Returns metrics of the saved model and of the initial weights."""
     accelerator, network, optimizer = training.accelerator, training.network, training.optimizer
 
     if progress.step >= config.steps:
@@ -118,7 +118,7 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
             set_learning_rates(optimizer, step, config)
 
-            # gradients, of the step's samples in as many parts as it takes
+            # gradients, accumulated over parts of the step's samples
 
             loss = error = torch.zeros((), device = accelerator.device)
 
@@ -135,12 +135,12 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
                 loss = loss + part.detach() / config.accumulate
                 error = error + image_error(breakdown).detach() / config.accumulate
 
-            # what all processes agree on, for which the host waits once a step
+            # means over processes: the only synchronization with the device in a step
 
             gradient_norm = whole_tensor(accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm))  # pyright: ignore[reportArgumentType]
             loss, error, gradient_norm, is_stopped = agreed(accelerator, loss, error, gradient_norm, shutdown.received)
 
-            # the step, unless it is better not taken
+            # optimizer step
 
             is_taken = is_step_accepted(gradient_norm, config)
 
@@ -150,7 +150,7 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
             optimizer.zero_grad()
 
-            # where the run is now
+            # progress
 
             seconds = time.monotonic() - started
             progress = progress.after_step(config.batch_size, is_taken = is_taken, seconds = seconds)
@@ -181,10 +181,10 @@ def run_steps(config: TrainConfig, training: Training, progress: Progress, views
 
 
 def checked_source(source: Source, config: TrainConfig) -> Source:
-    """A source of the user's own.
+    """Checks a source passed by the user.
 
     Raises:
-        ValueError: For one that does not fit the config.
+        ValueError: If it does not fit the config.
     """
     if config.data is not None:
         fail('data', 'must be left out with a source of your own', config.data, 'The source has its own data.')
@@ -197,11 +197,11 @@ def checked_source(source: Source, config: TrainConfig) -> Source:
 
 @contextmanager
 def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
-    """Several processes where a launcher has started them, one where none has.
+    """The accelerator of a run: several processes under a launcher, else one.
 
     Raises:
         ImportError: Without accelerate.
-        ValueError: For a device that isn't there, and for what can't be done by so many processes.
+        ValueError: If the device is not available, or the config does not fit the number of processes.
     """
     try:
         from accelerate import Accelerator
@@ -210,7 +210,7 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
         raise ImportError('training needs accelerate: pip install "lvsm-pytorch[train]"') from error
 
     with own_accelerate_state(), warnings.catch_warnings():
-        # left to accelerate where the config is silent, so that `accelerate config` applies
+        # unset options are left to accelerate, so that `accelerate config` applies
 
         accelerator = Accelerator(
             cpu = config.device == 'cpu',
@@ -233,10 +233,10 @@ def accelerator_of(config: TrainConfig) -> Iterator[Accelerator]:
 
 
 def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
-    """Precision is left to autocast: FSDP would round the rays to bfloat16.
+    """Leaves precision to autocast, since FSDP would round the rays to bfloat16.
 
     Raises:
-        ValueError: For what FSDP can't do.
+        ValueError: If an option is not supported with FSDP.
     """
     from accelerate.utils import DynamoBackend
     from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -256,10 +256,10 @@ def prepare_fsdp(accelerator: Accelerator, config: TrainConfig) -> None:
 
 
 def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
-    """Makes the folder of the run.
+    """Creates the folder of a run.
 
     Raises:
-        ValueError: Where there is a run that is neither resumed nor overwritten.
+        ValueError: If it has a run that is neither resumed nor overwritten.
     """
     run = config.out
 
@@ -279,7 +279,7 @@ def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
 
 
 def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems) -> Generator[Batch, None, None]:
-    """This process's part of the samples that are left."""
+    """Batches of this process, from the present step to the last."""
     return training_views(
         source,
         range(progress.samples, progress.samples + max(config.steps - progress.step, 0) * config.batch_size),
@@ -293,12 +293,12 @@ def shared_views(source: Source, config: TrainConfig, progress: Progress, accele
 
 
 def whole_tensor(t: torch.Tensor) -> torch.Tensor:
-    """Of one that processes share out, or as it is."""
+    """The full tensor of a DTensor; other tensors unchanged."""
     return t.full_tensor() if isinstance(t, DTensor) else t
 
 
 def agreed(accelerator: Accelerator, loss: torch.Tensor, error: torch.Tensor, gradient_norm: torch.Tensor, stop: int) -> tuple[float, float, float, bool]:
-    """Means over all processes, and whether any got a signal to stop."""
+    """Means over all processes, and whether any received a signal to stop."""
     means = torch.stack((loss, error, gradient_norm.to(loss.dtype), loss.new_full((), float(stop > 0))))
 
     if accelerator.num_processes > 1:

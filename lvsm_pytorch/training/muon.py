@@ -24,17 +24,17 @@ ROUNDS = 5
 
 
 class Muon(torch.optim.AdamW):
-    """Of one optimizer two: Muon for matrices, AdamW for the other parameters.
+    """Muon for matrices, AdamW for the other parameters, in one optimizer.
 
-    A step of a matrix has singular values of about muon_lr · √max(1, rows / columns).
+    The update of a matrix has singular values of about muon_lr · √max(1, rows / columns).
 
     Args:
         matrices: Parameters (rows columns) of hidden layers.
-        others: Groups of parameters, as AdamW takes them.
-        muon_lr: Of matrices.
-        momentum: Of their gradients, Nesterov's.
-        weight_decay: Of matrices, decoupled as AdamW's.
-        adamw: Arguments of AdamW.
+        others: Parameter groups for AdamW.
+        muon_lr: Learning rate of the matrices.
+        momentum: Nesterov momentum of the matrices.
+        weight_decay: Decoupled weight decay of the matrices.
+        adamw: Further arguments of AdamW.
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], others: list[dict[str, Any]], *, muon_lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0., **adamw: Any):
@@ -68,7 +68,7 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def step_matrices(self, group: dict[str, Any]) -> None:
-        """Those of one shape together."""
+        """Updates the matrices of a group. Matrices of one shape are computed together."""
         alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
 
         for p in group['params']:
@@ -100,12 +100,12 @@ class Muon(torch.optim.AdamW):
 
 
 def near_orthogonal(x: Tensor) -> Tensor:
-    """Matrices (... rows columns) with the singular vectors of x, by the iteration for the device; in the dtype of x."""
+    """Orthogonalizes matrices (... rows columns) by the iteration that suits the device. The dtype is that of x."""
     return orthogonalized_in_bfloat16(x).to(x.dtype) if x.is_cuda else orthogonalized(x)
 
 
 def orthogonalized_in_bfloat16(x: Tensor) -> Tensor:
-    """As Jordan has it, where each round multiplies x itself: polynomials of S alone, as below, are off by orders of magnitude in bfloat16."""
+    """Jordan's form of the iteration, in which each round multiplies x itself. Polynomials of S alone, as in `orthogonalized`, are off by orders of magnitude in bfloat16."""
     is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
     x = (x / x.norm(dim = (-2, -1), keepdim = True).clamp(min = torch.finfo(x.dtype).tiny)).bfloat16()

@@ -1,4 +1,4 @@
-"""What is minimised: the error of target views, or of what is masked of posed images."""
+"""Training objectives: novel view synthesis, or masked autoencoding."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lvsm_pytorch.lvsm.model import LVSM
 
 
 def network_of(model: LVSM, config: TrainConfig) -> nn.Module:
-    """What is trained: the model itself, or for masked autoencoding the model in `MAE`."""
+    """The module that is trained: the model, or the model inside `MAE`."""
     return MAE(model) if config.objective == 'mae' else model
 
 
 def model_in(network: nn.Module) -> LVSM:
-    """The model of `network_of`."""
+    """The model inside a module of `network_of`."""
     return network.lvsm if isinstance(network, MAE) else cast(LVSM, network)
 
 
 def arguments_of(batch: Batch, config: TrainConfig) -> dict[str, Any]:
-    """Of the network, for its loss on a batch."""
+    """Arguments of the module's forward pass for a batch."""
     if config.objective == 'mae':
         images, rays = (torch.cat(each, dim = 1) for each in ((batch.input_images, batch.target_images), (batch.input_rays, batch.target_rays)))
         return dict(images = images, rays = rays, cameras = batch.cameras)
@@ -35,5 +35,5 @@ def arguments_of(batch: Batch, config: TrainConfig) -> dict[str, Any]:
 
 
 def image_error(breakdown: LossBreakdown | MAELossBreakdown) -> Tensor:
-    """The mean squared error of images, a scalar."""
+    """Mean squared error of the images, a scalar."""
     return breakdown.image if isinstance(breakdown, MAELossBreakdown) else breakdown.mse

@@ -1,4 +1,4 @@
-"""How weights are changed: the paper's optimizer or Muon, its schedule, and steps that are better not taken."""
+"""Optimizer, learning rate schedule, and rejection of steps with huge gradients."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import nn
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.training.muon import Muon
 
-LONGEST_WARMUP = 2500
+MAX_WARMUP_STEPS = 2500
 
 
 def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW as the paper has it, with weight decay on matrices alone; or Muon, for the matrices of the blocks' attention and feed-forward."""
+    """The paper's AdamW with weight decay on matrices only; or Muon for the matrices of attention and feed-forward, and AdamW for the rest."""
     blocks: list[nn.Parameter] = []
 
     if config.optimizer == 'muon':
@@ -34,7 +34,7 @@ def optimizer_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> None:
-    """Both of Muon's follow one schedule."""
+    """Sets the learning rate of a step. The rates of Muon and AdamW follow the same schedule."""
     rate = learning_rate(step, config)
 
     for group in optimizer.param_groups:
@@ -42,8 +42,8 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, config: Trai
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Up in a line, for 2500 steps or a twentieth of the run where that is shorter, and from there down in a cosine."""
-    warmup_steps = min(LONGEST_WARMUP, config.steps // 20) if config.warmup_steps is None else config.warmup_steps
+    """Linear warmup, then cosine decay to 0. By default warmup takes 2500 steps, or a twentieth of the run if that is shorter."""
+    warmup_steps = min(MAX_WARMUP_STEPS, config.steps // 20) if config.warmup_steps is None else config.warmup_steps
 
     if step < warmup_steps:
         return config.learning_rate * (step + 1) / warmup_steps
@@ -53,5 +53,5 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def is_step_accepted(gradient_norm: float, config: TrainConfig) -> bool:
-    """A step of a huge gradient, or of one that is no number, would undo more than it teaches."""
+    """Whether the gradient norm is finite and at most `skip_grad_norm`. Other steps are skipped, since they would damage the weights."""
     return math.isfinite(gradient_norm) and gradient_norm <= config.skip_grad_norm

@@ -1,4 +1,4 @@
-"""The same run to the last bit."""
+"""Bitwise reproducibility on CPUs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 
 
 def warm_up_mkl() -> None:
-    """MKL's vector functions (sqrt, sin, ...) are now and then off by 1e-4 when several threads call them for the first time in a process.
-    Called by one thread first, they are right from then on.
+    """Calls MKL's vector functions once from one thread.
+
+    When several threads call one of them (sqrt, sin, ...) for the first time in a process, its results are sometimes off by 1e-4.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Training runs: what a config stands for, and what a run's folder holds."""
+"""Training runs: model and data of a config, and loading of a run's folder."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from lvsm_pytorch.lvsm.pretrained import TrainedFor
 BEST = 'best'
 CHECKPOINTS = 'checkpoints'
 
-# of a scene that is overfitted
+# number of views of a scene that is overfitted, at most
 
-MOST_VIEWS = 32
+MAX_OVERFIT_VIEWS = 32
 
-
-# what a config stands for
 
 def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
-    """A new model, with random weights.
+    """A new model with random weights.
 
     Args:
-        source: Of its samples, by which it knows the unit or the world of the rays.
+        source: Training samples. Their unit of length or world is saved with the model.
     """
     model = LVSM(
         config.dim,
@@ -64,7 +62,7 @@ def model_of(config: TrainConfig, source: Source | None = None) -> LVSM:
 
 
 def perceptual_loss(weights: str) -> PerceptualLoss:
-    """By `TrainConfig.perceptual_loss`."""
+    """The perceptual loss of `TrainConfig.perceptual_loss`."""
     if weights == 'torchvision':
         return PerceptualLoss.from_torchvision()
 
@@ -72,7 +70,7 @@ def perceptual_loss(weights: str) -> PerceptualLoss:
 
 
 def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
-    """Where the config's samples come from; what can't be used is noted in `problems`."""
+    """Training samples of a config. Unusable views and scenes are recorded in `problems`."""
     problems = Problems() if problems is None else problems
     options: dict[str, Any] = dict(
         num_inputs = config.num_inputs, num_targets = config.num_targets, random_num_inputs = config.random_num_inputs, samples_per_step = config.batch_size,
@@ -106,13 +104,13 @@ def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
 
 
 def first_scene(config: TrainConfig, problems: Problems) -> Scene:
-    """The first that can be used, and of many views those that follow each other.
+    """The first usable scene, with its first views if it has many.
 
     Raises:
-        ValueError: Where none can.
+        ValueError: If no scene is usable.
     """
     if config.data is None:
-        return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MOST_VIEWS, image_size = max(config.size))
+        return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MAX_OVERFIT_VIEWS, image_size = max(config.size))
 
     dataset = split_dataset(config.data, problems).training if has_split(config.data) else open_dataset(config.data, problems)
     scenes = (problems.attempt(dataset.label(index), lambda index = index: dataset[index]) for index in range(len(dataset)))
@@ -121,11 +119,11 @@ def first_scene(config: TrainConfig, problems: Problems) -> Scene:
     if scene is None:
         fail('data', 'must have at least one scene that can be used', f'none of {len(dataset)}', problems.summary(most = 5))
 
-    return replace(scene.only(range(min(len(scene.views), MOST_VIEWS))), held_out = frozenset())
+    return replace(scene.only(range(min(len(scene.views), MAX_OVERFIT_VIEWS))), held_out = frozenset())
 
 
 def workers_of(config: TrainConfig, device: torch.device) -> int:
-    """Processes that read data."""
+    """Number of data loading processes."""
     if config.workers is not None:
         return config.workers
 
@@ -133,9 +131,9 @@ def workers_of(config: TrainConfig, device: torch.device) -> int:
 
 
 def load_run(run: Path) -> tuple[TrainConfig, LVSM]:
-    """The config and the trained model of a run, in eval mode on the CPU.
+    """Config and trained model of a run, in eval mode on the CPU.
 
     Raises:
-        ValueError: For a folder that is no run, or whose weights don't fit its config.
+        ValueError: If the folder is no run, or its weights don't fit its config.
     """
     return load_run_config(run), LVSM.from_pretrained(run)

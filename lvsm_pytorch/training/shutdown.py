@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signal of a scheduler before it takes a machine away: the run stops once the step is done and saved."""
+"""Graceful shutdown on Ctrl-C and on a scheduler's SIGTERM: the run finishes its step, saves a checkpoint and stops."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was stopped by a signal, and has saved a checkpoint.
+    """Raised after a run was stopped by a signal and has saved a checkpoint.
 
     Args:
-        signal: Its number.
+        signal: Number of the signal.
     """
 
     def __init__(self, message: str, signal: int):
@@ -23,12 +23,13 @@ class Stopped(KeyboardInterrupt):
 
 
 class GracefulShutdown:
-    """As a context: records signals instead of stopping. received: the last of them, or 0.
+    """Context manager that records SIGINT and SIGTERM in `received` instead of stopping; 0 without a signal.
+
+    Does nothing outside of the main thread, which alone receives signals.
 
     Args:
-        is_on: Whether it does. Else the program's handlers stay as they are.
-        once: The second Ctrl-C stops immediately. Not where several processes train together: launchers send each signal twice. Signals reach a program's main thread; called from
-            another one, nothing is changed.
+        once: Whether a second signal stops immediately. Off for several processes, since launchers send each signal twice.
+        is_on: Off leaves the program's own handlers in place.
     """
 
     def __init__(self, *, once: bool, is_on: bool = True):

@@ -1,4 +1,4 @@
-"""Validation: figures of held-out views during training."""
+"""Validation on held-out views during training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lvsm_pytorch.evaluation.pictures import save_comparison
 from lvsm_pytorch.training.checkpoint import Progress, Training
 from lvsm_pytorch.training.runs import BEST
 
-# dB above the blurred mean of the inputs that views of an overfitted scene must have which were trained with
+# training views of an overfitted scene are expected to be this many dB above the blurred mean of their inputs
 
 MIN_OVERFIT_GAIN = 3.
 
 
 class Validator:
-    """Of a run's held-out views; of an overfitted scene, also of those that it trains with. All processes render, the main one writes."""
+    """Validates a run on its held-out views, and an overfitted scene also on its training views. All processes render, the main one writes."""
 
     def __init__(self, source: Source, config: TrainConfig):
         self.out = config.out
@@ -35,7 +35,7 @@ class Validator:
         return f'{count} view{"s" if count != 1 else ""} held out. An input copied: {copy:.2f} dB. Their blurred mean: {blur:.2f} dB.'
 
     def run(self, training: Training, progress: Progress) -> tuple[dict[str, float], Progress]:
-        """Figures of the model and of the baselines beside it. The model is saved, and a picture; with `save_best` only where it is the best so far."""
+        """Computes metrics of the model and the baselines, and saves the model and a comparison image; with `save_best` only if it is the best so far."""
         from accelerate.utils import broadcast_object_list
 
         pred = training.render(self.held_out)
@@ -44,7 +44,7 @@ class Validator:
         if self.trained is not None:
             scores.update(trained = score(training.render(self.trained), self.trained.target_images), trained_blur = self.trained_blur)
 
-        # the main process's, by which all decide whether this is the best validation: figures of unlike GPUs differ a little
+        # all processes use the metrics of the main one, since those of different GPUs differ a little
 
         shared = [figures(**scores)]
         broadcast_object_list(shared)
@@ -67,7 +67,7 @@ class Validator:
         return found, progress
 
     def verdict(self, found: dict[str, float]) -> str:
-        """Of an overfitted scene; else nothing."""
+        """One sentence on whether overfitting one scene has worked; empty for other runs."""
         if self.trained is None:
             return ''
 
