@@ -1,1 +1,1 @@
-"""From images and cameras to views, frames and videos."""
+"""Novel view synthesis with a trained model: single views, camera paths and videos."""

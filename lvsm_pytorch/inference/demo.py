@@ -1,4 +1,4 @@
-"""The demo: a packaged model on held-out built-in scenes."""
+"""`lvsm demo`: renders held-out built-in scenes with a packaged model."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ ZOOM = 2
 
 
 def show(config: DemoConfig) -> list[Path]:
-    """Writes comparison.png and orbit.gif, prints PSNR and SSIM, and returns the files.
+    """Writes comparison.png and orbit.gif, prints PSNR and SSIM, and returns the paths of the two files.
 
     Raises:
-        ValueError: For scenes that were trained with.
-        OSError: For a folder that can't be written.
+        ValueError: If a scene is a training scene.
+        OSError: If the folder can't be written.
     """
     config.check()
     began = time.perf_counter()
@@ -59,7 +59,7 @@ def show(config: DemoConfig) -> list[Path]:
 
 
 def compare(model: LVSM, path: Path) -> dict[str, float]:
-    """Writes views beside the truth; returns metrics of the model and of the baselines."""
+    """Writes a picture of rendered views beside the ground truth, and returns the metrics of the model and of the baselines."""
     assert model.trained_for is not None
     source = SyntheticSource(num_inputs = model.trained_for.num_inputs, num_targets = 1, image_size = default_size(model)[0])
     batch = source.held_out(NUM_COMPARED)
@@ -69,7 +69,7 @@ def compare(model: LVSM, path: Path) -> dict[str, float]:
 
 
 def strip(film: Film) -> Tensor:
-    """The input views side by side, (3 h w), as wide as an enlarged frame."""
+    """Returns the input views side by side as an image (3 h w) of the width of an enlarged frame."""
     photos = torch.stack([view.load() for view in film.inputs])
     whole = enlarged(film.frames[0]).shape[-1]
     width = (whole - GAP * (len(photos) - 1)) // len(photos)
@@ -78,5 +78,5 @@ def strip(film: Film) -> Tensor:
 
 
 def enlarged(frame: Path) -> Tensor:
-    """An image file, enlarged: (3 h w)."""
+    """Loads an image file and enlarges it by `ZOOM`: (3 h w) in [0, 1]."""
     return F.interpolate(load_image(frame).unsqueeze(0), scale_factor = ZOOM, mode = 'bicubic').clamp(0, 1)[0]

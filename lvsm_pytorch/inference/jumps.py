@@ -1,4 +1,4 @@
-"""How much a film jumps where its input photos change."""
+"""Temporal jumps of a rendered video at frames where the input photos change."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-# steps on both sides that one is compared with
+# number of steps before and after a change of inputs that it is compared with
 
 REACH = 8
 
 
 class Jump(NamedTuple):
-    """A step between two frames whose input photos differ.
+    """A step between two consecutive frames whose input photos differ.
 
     Attributes:
-        frame: Number of the second.
+        frame: Number of the second frame.
         difference: Mean absolute difference of the two frames.
-        around: Its median over the steps around, where photos do not change.
+        around: Median of this difference over the surrounding steps whose input photos stay the same.
     """
     frame: int
     difference: float
@@ -26,16 +26,16 @@ class Jump(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """1 where nothing jumps."""
+        """Difference relative to the surrounding steps; 1 means that there is no jump."""
         return self.difference / max(self.around, 1e-9)
 
 
 def find_jumps(frames: Tensor, inputs: Sequence[Hashable]) -> list[Jump]:
-    """All steps of a film at which the input photos change.
+    """Finds all steps of a video at which the input photos change.
 
     Args:
-        frames: (n c h w) in [0, 1], one after the other.
-        inputs: Of each frame, what its photos are, by any name.
+        frames: (n c h w) in [0, 1], in order.
+        inputs: One key for each frame, which identifies its input photos.
     """
     steps = frames.diff(dim = 0).abs().flatten(1).mean(dim = 1)
     switches = [number for number in range(len(steps)) if inputs[number] != inputs[number + 1]]

@@ -1,8 +1,9 @@
-"""Views larger than those of training, in bounded memory.
+"""Rendering of views larger than in training, in bounded memory.
 
-A model that goes far beyond its training is worse than one whose view is enlarged: views are rendered at the size of training, or twice that
-with a plane sweep of features, which gains from photos that are encoded as large. What is longer than a tile along one axis is rendered in
-tiles, which overlap: each is the view of a camera with a shifted principal point. The figures are in docs/guides/films.md.
+Far above the training size, rendering is worse than upscaling a smaller view. Views are therefore rendered at the training size and upscaled.
+Models with a plane sweep of features render at twice the training size, since they gain from photos encoded at that size. A view longer than
+a tile along one axis is rendered in overlapping tiles: each is the view of a camera with a shifted principal point. The figures are in
+docs/guides/films.md.
 """
 
 from __future__ import annotations
@@ -23,29 +24,29 @@ from lvsm_pytorch.lvsm.views import whole_patches
 
 Size = tuple[int, int]    # (height, width) in pixels
 
-TILE_SCALE = 2    # of a tile, by the size of training
-OVERLAP = 1 / 8    # of a tile, at least
+TILE_SCALE = 2    # size of a tile, in units of the training size
+OVERLAP = 1 / 8    # minimum overlap of neighbouring tiles, as a fraction of a tile
 
 
 def tile_size(model: LVSM) -> Size:
-    """The largest view that is rendered at once."""
+    """Returns the size of the largest view that is rendered in one piece."""
     height, width = (TILE_SCALE * length for length in default_size(model))
     return height, width
 
 
 def best_scale(model: LVSM) -> int:
-    """How many times the size of training views are rendered at, at most."""
+    """Returns the largest size at which views are rendered, as a multiple of the training size."""
     return 2 if model.plane_sweep.knows_distances else 1
 
 
 def rendered_size(model: LVSM, size: Size) -> Size:
-    """At which a view of `size` is rendered: as it is, if along one axis at least it is no longer than is best; else smaller."""
+    """Returns the size at which a view of `size` is rendered: `size` itself, or if both axes exceed the best size, `size` scaled down until one fits."""
     scale = min(1., max(best_scale(model) * own / length for own, length in zip(default_size(model), size, strict = True)))
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
 def input_size_for(model: LVSM, size: Size) -> Size:
-    """At which photos are encoded for views of `size`: that of training, or as many times as large as the view is."""
+    """Returns the size at which photos are encoded for views of `size`: the training size, scaled up with the view to at most `best_scale`."""
     trained = default_size(model)
     scale = min(max(min(length / own for length, own in zip(size, trained, strict = True)), 1.), best_scale(model))
     height, width = (whole_patches(round(length * scale), model.patch_size) for length in trained)
@@ -53,7 +54,7 @@ def input_size_for(model: LVSM, size: Size) -> Size:
 
 
 def what_to_expect(model: LVSM, size: Size) -> str | None:
-    """Of views larger than in training; None of others."""
+    """Describes how a view larger than in training is rendered; returns None for smaller views."""
     trained = default_size(model)
 
     if size[0] <= trained[0] and size[1] <= trained[1]:
@@ -71,9 +72,10 @@ def in_words(size: Size) -> str:
 
 
 def render_view(encoded: EncodedPhotos, camera: Cameras, size: Size) -> Tensor:
-    """The view (c h w) of one camera, in [0, 1], of any size, in the memory of one tile.
+    """Renders a view (c h w) in [0, 1] of any size from one camera, with the memory of one tile.
 
     Args:
+        encoded: Encoded photos.
         camera: (4 4) and (3 3), in the world of the photos, intrinsics in pixels of `size`.
         size: (height, width) in pixels.
     """
@@ -87,13 +89,13 @@ def render_view(encoded: EncodedPhotos, camera: Cameras, size: Size) -> Tensor:
 
 
 def render_tiled(render: Callable[[Cameras, Size], Tensor], camera: Cameras, size: Size, tile: Size) -> Tensor:
-    """The view (c h w) of a camera, rendered in tiles that are blended where they overlap.
+    """Renders a view (c h w) in tiles, and blends them where they overlap.
 
     Args:
-        render: The view of one camera, (4 4) and (3 3), at a size.
-        camera: With intrinsics in pixels of `size`.
-        size: (height, width) of the view.
-        tile: (height, width) at most of what is rendered at once.
+        render: Function that renders the view (c h w) of one camera, (4 4) and (3 3), at a size.
+        camera: Camera with intrinsics in pixels of `size`.
+        size: (height, width) of the view in pixels.
+        tile: Maximum (height, width) of a tile in pixels.
     """
     height, width = (min(lengths) for lengths in zip(size, tile, strict = True))
     tops, lefts = starts(size[0], tile[0]), starts(size[1], tile[1])
@@ -119,7 +121,7 @@ def render_tiled(render: Callable[[Cameras, Size], Tensor], camera: Cameras, siz
 
 
 def starts(length: int, tile: int) -> list[int]:
-    """Where tiles begin that cover so many pixels, evenly."""
+    """Returns the first pixels of evenly spaced tiles that cover `length` pixels."""
     if length <= tile:
         return [0]
 
@@ -129,7 +131,7 @@ def starts(length: int, tile: int) -> list[int]:
 
 
 def ramps(start: int, all_starts: list[int], tile: int) -> Tensor:
-    """Weights (tile) of a tile's pixels along one axis: from 0 to 1 over what it shares with a neighbour, 1 elsewhere."""
+    """Returns blending weights (tile) of a tile along one axis: ramps from 0 to 1 over the overlaps with its neighbours, 1 elsewhere."""
     weight, pixels = torch.ones(tile), torch.arange(tile) + 0.5
     number = all_starts.index(start)
 

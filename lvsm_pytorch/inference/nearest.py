@@ -1,4 +1,4 @@
-"""Of many photos, for each view those that are nearest to it."""
+"""Rendering of a scene of many photos, with the nearest photos of each view as its inputs."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ from lvsm_pytorch.lvsm.model import LVSM
 
 
 class WeightedInputs(NamedTuple):
-    """One view is the mean of renderings from several sets of photos.
+    """Input sets of a view, which is the weighted mean of the renderings from them.
 
     Attributes:
-        inputs: Their numbers, for each set.
-        weights: Of the sets, together 1.
+        inputs: Numbers of the photos of each set.
+        weights: Weights of the sets, which sum to 1.
     """
     inputs: list[tuple[int, ...]]
     weights: list[float]
 
 
 class NearestPhotos:
-    """A scene of many photos, rendered from those nearest to each camera. Along a path, one set fades into the next: no film jumps where the photos change.
+    """Renderer of a scene of many photos, which uses the photos nearest to each camera as inputs.
+
+    Along a path, the renderings of consecutive input sets are crossfaded, so that a video does not jump where the inputs change.
 
     Args:
-        model: The model.
-        photos: All photos of the scene, as they are given to the model.
-        num_inputs: Photos that a view is rendered from.
-        fade: Frames before and after a change of photos over which they fade.
-        unit: As of `encode_photos`.
-        input_attends_target: As of `encode_photos`.
+        model: Model to render with.
+        photos: All photos of the scene, at the size at which they are encoded.
+        num_inputs: Number of input photos of a view.
+        fade: Number of frames before and after a change of inputs that are crossfaded.
+        unit: As in `encode_photos`.
+        input_attends_target: As in `encode_photos`.
     """
 
-    KEPT = 8  # encoded sets
+    KEPT = 8  # size of the cache of encoded input sets
 
     def __init__(self, model: LVSM, photos: FittedViews, num_inputs: int, *, fade: int = 4, unit: float | None = None, input_attends_target: bool | None = None):
         self.model = model
@@ -60,13 +62,14 @@ class NearestPhotos:
         return encode_photos(self.model, *self.photos.of(inputs), input_size = self.photos.size, unit = self.unit, input_attends_target = self.input_attends_target)
 
     def inputs_for(self, camera_to_world: Tensor, *, read: bool = True) -> tuple[int, ...]:
-        """Numbers of the photos for a camera (4 4), rising: of the nearest ones those that can be read.
+        """Returns the numbers of the nearest readable photos for a camera (4 4), in ascending order.
 
         Args:
-            read: Find out which can be read; else those are left out that are known not to be.
+            camera_to_world: Pose (4 4) of the camera, in the world of the photos.
+            read: Read photos to find out whether they are readable. Otherwise only photos that failed before are left out.
 
         Raises:
-            BadView: Where none can be read.
+            BadView: If no photo is readable.
         """
         nearest = nearest_views(self.poses, camera_to_world, len(self.poses))
         usable = (number for number in nearest if number not in self.photos.bad and (not read or self.photos.read(number) is not None))
@@ -78,7 +81,7 @@ class NearestPhotos:
         return tuple(sorted(chosen))
 
     def weighted_inputs(self, camera_to_world: Tensor) -> list[WeightedInputs]:
-        """For each camera of a path (n 4 4): the photos of the frames around it, by how many of them have these."""
+        """Returns the input sets of each camera of a path (n 4 4): those of the frames within `fade`, weighted by how many of these frames use them."""
         of_frames = [self.inputs_for(pose) for pose in camera_to_world]
         sets = sorted(set(of_frames))
         chosen = F.one_hot(torch.tensor([sets.index(inputs) for inputs in of_frames]), len(sets)).double()
@@ -87,12 +90,12 @@ class NearestPhotos:
         return [WeightedInputs([sets[index] for index in each.nonzero()[:, 0]], each[each > 0].tolist()) for each in weights]
 
     def render(self, cameras: Cameras, size: tuple[int, int], frames: Sequence[int] | None = None) -> Iterator[Tensor]:
-        """Views (3 h w) in [0, 1] of the cameras (n ...) of a path, one after the other.
+        """Yields the views (3 h w) in [0, 1] of a path of cameras (n ...).
 
         Args:
-            cameras: In the world of the photos, intrinsics in pixels of `size`.
+            cameras: Cameras in the world of the photos, intrinsics in pixels of `size`.
             size: (height, width) in pixels.
-            frames: Numbers of the frames to render; all by default.
+            frames: Numbers of the frames to render. By default all.
         """
         of_path = self.weighted_inputs(cameras.camera_to_world)
 
@@ -102,10 +105,11 @@ class NearestPhotos:
 
 
 def weighted_view(encoded: Sequence[EncodedPhotos], weights: Sequence[float], camera: Cameras, size: tuple[int, int]) -> Tensor:
-    """The mean (3 h w) of one camera's views from several sets of photos.
+    """Renders a camera from several sets of photos, and returns the weighted mean (3 h w) of the views.
 
     Args:
-        weights: Of the sets, together 1.
+        encoded: Encoded photos of each set.
+        weights: Weights of the sets, which sum to 1.
         camera: (4 4) and (3 3), in the world of the photos, intrinsics in pixels of `size`.
         size: (height, width) in pixels.
     """

@@ -1,4 +1,4 @@
-"""Camera paths from files."""
+"""Camera paths in JSON files, in the format of this library or of nerfstudio."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lvsm_pytorch.geometry.conventions import opencv_to_opengl
 
 
 class Path3D(NamedTuple):
-    """A path of cameras.
+    """A camera path.
 
     Attributes:
-        cameras: (n ...), in the world of the photos.
-        size: (height, width) that the intrinsics are of.
-        fps: Frames a second, where the file has it.
+        cameras: Cameras (n ...) in the world of the photos.
+        size: (height, width) in pixels to which the intrinsics refer.
+        fps: Frames per second; None if the file does not have it.
     """
     cameras: Cameras
     size: tuple[int, int]
@@ -30,22 +30,23 @@ class Path3D(NamedTuple):
 
 
 def read_path(path: Path, size: tuple[int, int], intrinsics: Tensor, data: Path | None = None) -> Path3D:
-    """A camera path from JSON.
+    """Reads a camera path from a JSON file.
 
-    Ours: {"camera_to_world": [4 × 4, ..]}, OpenCV axes, in the world of the photos, and if they are to differ from those given,
-    "intrinsics": [3 × 3, ..] or one 3 × 3, in pixels, of "size": [height, width]; "fps".
+    Format of this library: {"camera_to_world": [4 × 4, ..]} with OpenCV axes, in the world of the photos. Optional: "intrinsics", one 3 × 3
+    for each pose or a single one, in pixels of "size": [height, width]; "fps".
 
-    nerfstudio's: {"camera_path": [{"camera_to_world": 16 numbers, "fov": degrees, down}, ..], "render_height", "render_width", "fps"}, OpenGL
-    axes, in nerfstudio's own world. The transform from the photos' world is in the dataparser_transforms.json that it writes with its
-    model: put it beside the path.
+    Format of nerfstudio: {"camera_path": [{"camera_to_world": 16 numbers, "fov": vertical, in degrees}, ..], "render_height", "render_width",
+    "fps"} with OpenGL axes, in nerfstudio's own world. The transform from the world of the photos is in the dataparser_transforms.json that
+    nerfstudio writes with its model; it is read from the folder of the path.
 
     Args:
-        size: (height, width), where the file has none.
-        intrinsics: (3 3), where the file has none.
-        data: Of the photos, whose transforms.json may say how nerfstudio had moved them before.
+        path: JSON file.
+        size: Default (height, width) in pixels.
+        intrinsics: Default intrinsics (3 3) in pixels of `size`.
+        data: Dataset of the photos. Its transforms.json may have the transform that `ns-process-data` applied.
 
     Raises:
-        ValueError: For what is neither.
+        ValueError: If the file has neither format.
     """
     try:
         content = json.loads(path.expanduser().read_text(encoding = 'utf-8-sig'))
@@ -92,7 +93,7 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
         poses[:, :3, 3] /= float(dataparser.get('scale', 1.))
         poses[:, :3, 3] = (poses[:, :3, 3] - to_theirs[:, 3]) @ to_theirs[:, :3]
         poses[:, :3, :3] = to_theirs[:, :3].T @ poses[:, :3, :3]
-        poses = applied_to(data) @ poses
+        poses = applied_transform(data) @ poses
     else:
         warnings.warn(f'{path} is in the world of nerfstudio, and {transforms.name} with the transform from the photos is not beside it: unless both worlds are the same, '
                       'the video shows another place. nerfstudio writes the file beside config.yml of its model', stacklevel = 3)
@@ -100,8 +101,8 @@ def read_nerfstudio(path: Path, content: dict[str, Any], data: Path | None) -> P
     return Path3D(Cameras(opencv_to_opengl(poses), intrinsics), (height, width), content.get('fps'))
 
 
-def applied_to(data: Path | None) -> Tensor:
-    """Transform (4 4) that `ns-process-data` applied to the world of COLMAP in transforms.json; dataparser_transforms.json includes it."""
+def applied_transform(data: Path | None) -> Tensor:
+    """Returns the transform (4 4) that `ns-process-data` applied to the world of COLMAP, from transforms.json. dataparser_transforms.json includes it."""
     found = torch.eye(4, dtype = torch.float64)
     file = data / 'transforms.json' if data is not None and data.is_dir() else data
 
@@ -113,10 +114,10 @@ def applied_to(data: Path | None) -> Tensor:
 
 
 def numbers(path: Path, name: str, values: Any, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """As a tensor of that shape.
+    """Converts values of a JSON file to a tensor of the given shape.
 
     Raises:
-        ValueError: For what has no such.
+        ValueError: If they have another shape, or are empty or not finite.
     """
     try:
         found = torch.tensor(values, dtype = dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""From photos and cameras to views, in one call."""
+"""The inference pipeline: novel views from posed photos, in one call."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ def synthesize(
     chunk_size: int = 4,
     progress: bool = False,
 ) -> Tensor:
-    """Views of the target cameras, rendered from photos.
+    """Renders the views of target cameras from photos.
 
     Args:
-        model: In either mode; it renders in eval mode, on its own device, and is left as it was.
-        images: The v photos, each (c h w) in [0, 1] and of any size; or paths of image files, which are made small while they are read.
-        cameras: Of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3), in pixels of each photo as it is.
+        model: Model in either mode. It renders in eval mode on its own device, and its mode is restored afterwards.
+        images: The v photos, each (c h w) in [0, 1] and of any size; or paths of image files, which are downscaled while they are read.
+        cameras: Cameras of the photos: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3) in pixels of each photo at its original size.
         target_cameras: camera_to_world (t 4 4) in the same world and intrinsics (t 3 3) in pixels of `size`; or one camera, (4 4) and (3 3).
-        size: (height, width) of the views in pixels; it need be no multiple of `patch_size`. Larger than `max_image_size` gets a warning.
-        input_size: (height, width) that photos are resized and cropped to, in the middle, their intrinsics with them. Left out, it is the size that the model was trained for, or else
-            its `max_image_size` squared.
-        pose_frame: 'inputs' moves the world into the mean camera of the photos, 'given' takes it as it is. Left out, it is as the model was trained: a model of one scene knows its
-            dataset's world, and cameras are in that world.
-        unit: With 'inputs', the length of the world that becomes 1. Left out, it is found as in training (`TrainedFor`): from how far the scene on the photos is
-            (`estimate_depth_range`), the same for all scenes, or from the photos' cameras (`normalize_poses`).
-        chunk_size: So many views at a time, which bounds the memory.
-        progress: Show a bar (needs tqdm, of the extra `train`).
+        size: (height, width) of the views in pixels, which need not be multiples of `patch_size`. A size above `max_image_size` gives a warning.
+        input_size: (height, width) to which photos are resized and centre-cropped, with their intrinsics. By default the size that the model was trained for, or if that is unknown,
+            a square of `max_image_size`.
+        pose_frame: 'inputs' moves the origin of the world to the mean camera of the photos, 'given' keeps the world. By default as in training: a model of one scene keeps the world
+            of its dataset, and cameras are in that world.
+        unit: With 'inputs', the length in the world that becomes 1. By default as in training (`TrainedFor`): from the estimated distance of the scene in the photos
+            (`estimate_depth_range`), the same for all scenes, or from the cameras of the photos (`normalize_poses`).
+        chunk_size: Number of views to render at once, which bounds the memory.
+        progress: Show a progress bar (needs tqdm, of the extra `train`).
 
     Returns:
-        (t c h w), or (c h w) for one camera, in [0, 1], on the device of the photos.
+        Views (t c h w), or (c h w) for one camera, in [0, 1], on the device of the photos.
 
     Raises:
-        ValueError: For images, cameras and sizes that don't belong together or don't fit the model.
+        ValueError: If images, cameras and sizes don't belong together or don't fit the model.
     """
-    # one camera is several of which there is one
+    # one camera becomes a batch of one
 
     several = target_cameras.camera_to_world.ndim == 3
 
@@ -83,13 +83,13 @@ def synthesize(
 
 
 class EncodedPhotos(NamedTuple):
-    """Photos that a model has encoded, for views from any camera.
+    """Photos encoded by a model, from which views of any camera are rendered.
 
     Attributes:
-        model: That encoded them, and renders.
+        model: Model that encoded the photos and renders the views.
         scene: The encoded photos.
-        world: The similarity (4 4), float64, from the world of their cameras to that of the rays.
-        device: Of the photos, where views go.
+        world: Similarity (4 4), float64, from the world of the photos' cameras to that of the rays.
+        device: Device of the photos, on which views are returned.
     """
     model: LVSM
     scene: EncodedScene
@@ -98,11 +98,12 @@ class EncodedPhotos(NamedTuple):
 
     @torch.no_grad()
     def render(self, cameras: Cameras, size: tuple[int, int], *, chunk_size: int = 4) -> Iterator[Tensor]:
-        """Renders the views of cameras (t ...), `chunk_size` (n c h w) at a time: no more are in memory.
+        """Yields the views of cameras (t ...) in chunks (n c h w) in [0, 1], of which one is in memory at a time.
 
         Args:
-            cameras: As the target cameras of `synthesize`.
+            cameras: Target cameras as in `synthesize`.
             size: (height, width) in pixels.
+            chunk_size: Maximum number n of views in a chunk.
 
         Raises:
             ValueError: As `synthesize`.
@@ -116,7 +117,7 @@ class EncodedPhotos(NamedTuple):
         device = next(self.model.parameters()).device
         cameras = cameras.to('cpu', torch.float64).transform(self.world).to(device, torch.float32)    # a CPU has float64
 
-        # on a larger canvas, of which the pixels that `size` has are kept
+        # render on a larger canvas, and crop it to `size`
 
         height, width = size
         canvas = canvas_for(self.model, size)
@@ -143,7 +144,7 @@ def encode_photos(
     unit: float | None = None,
     input_attends_target: bool | None = None,
 ) -> EncodedPhotos:
-    """Encodes photos once, for any number of views. Arguments and errors are those of `synthesize`, and of `LVSM.encode`."""
+    """Encodes photos once, to render any number of views. Arguments and errors are those of `synthesize` and of `LVSM.encode`."""
     check_photos(model, images, cameras)
     device_of_photos = next((image.device for image in images if isinstance(image, Tensor)), torch.device('cpu'))
     input_size = default_size(model) if input_size is None else input_size
@@ -152,7 +153,7 @@ def encode_photos(
     if any(length % model.patch_size != 0 for length in input_size):
         fail('input_size', f'must be multiples of patch_size {model.patch_size}', input_size, f'For example {tuple(whole_patches(length, model.patch_size) for length in input_size)}.')
 
-    # photos of one size, and the world in the frame of training
+    # resize photos to one size, and move cameras into the frame of training
 
     fitted = [fit(image, intrinsics, input_size) for image, intrinsics in zip(images, cameras.intrinsics.to(device_of_photos), strict = True)]
     photos, intrinsics = (torch.stack(each) for each in zip(*fitted, strict = True))
@@ -179,12 +180,12 @@ def encode_photos(
 
 
 def fit(image: Tensor | str | Path, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A photo (c h w) and its intrinsics (3 3), resized and cropped to `size` (height, width)."""
+    """Resizes and crops a photo (c h w) with its intrinsics (3 3) to `size` (height, width)."""
     if isinstance(image, Tensor):
         return resize_and_crop(image, intrinsics, size)
 
     reduced, intrinsics = ImageFile(Path(image).expanduser()).reduced(intrinsics, size)
-    return resize_and_crop(in_unit(reduced), intrinsics, size)    # as the photo in a tensor is
+    return resize_and_crop(in_unit(reduced), intrinsics, size)    # then like a photo in a tensor
 
 
 def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool) -> None:
@@ -194,8 +195,11 @@ def check_target_cameras(cameras: Cameras, size: tuple[int, int], several: bool)
 
 
 def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of whole patches that cover `size`. Attention with camera encoding normalises intrinsics by the image's shape, and views
-    of another shape than in training are half a decibel worse: then the canvas has the shape of training."""
+    """Returns the (height, width) in whole patches that cover `size`.
+
+    With a camera encoding in attention, the canvas has the aspect ratio of training: the encoding normalises intrinsics by the shape of the image, and
+    views of another aspect ratio are half a decibel worse.
+    """
     covering = size
 
     if model.camera_encoding != 'plucker' and model.trained_for is not None:
@@ -208,7 +212,7 @@ def canvas_for(model: LVSM, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:
-    """The frame, and of a model of one scene the similarity (4 4) that leads into its own."""
+    """Returns the pose frame, and for a model of one scene the similarity (4 4) into its frame of training; otherwise None."""
     if pose_frame not in ('inputs', 'given', None):
         fail('pose_frame', 'must be inputs or given', repr(pose_frame), 'Left out, it fits the model.')
 
@@ -227,7 +231,7 @@ def frame_of(model: LVSM, pose_frame: str | None) -> tuple[str, Tensor | None]:
 
 def check_photos(model: LVSM, images: Sequence[Tensor | str | Path] | Tensor, cameras: Cameras) -> None:
     if len(images) == 0:
-        fail('images', 'must have at least one photo', 'none', 'Pass the photos that the model may see.')
+        fail('images', 'must have at least one photo', 'none', 'Pass the input photos.')
 
     tensors = {f'images[{index}]': image for index, image in enumerate(images) if not isinstance(image, str | Path)}
     check_floating(**tensors)
@@ -251,13 +255,13 @@ def check_photos(model: LVSM, images: Sequence[Tensor | str | Path] | Tensor, ca
 
 
 def warn_of_range(name: str, image: Tensor) -> None:
-    """Of images outside of [0, 1], by more than filters overshoot."""
+    """Warns of images outside of [0, 1] by more than the overshoot of resampling filters."""
     if values_are_free(image) and image.numel() > 0 and (image.min() < -0.5 or image.max() > 1.5):
         warnings.warn(f'{name} has values from {float(image.min()):.4g} to {float(image.max()):.4g}, where images are in [0, 1]: divide bytes by 255', stacklevel = 4)
 
 
 def warn_of_other_sizes(intrinsics: Tensor, sizes: Sequence[tuple[int, ...]]) -> None:
-    """Of photos whose principal points are all outside, or all at a quarter or less of width and height: intrinsics of another size of them."""
+    """Warns of intrinsics that seem to refer to another image size: all principal points are outside of the photos, or at a half, a quarter or an eighth of the centre."""
     if not values_are_free(intrinsics):
         return
 
@@ -271,15 +275,15 @@ def warn_of_other_sizes(intrinsics: Tensor, sizes: Sequence[tuple[int, ...]]) ->
 
 
 def warn_of_lost_digits(camera_to_world: Tensor) -> None:
-    """Of float32 cameras so far from the origin of their world that places are rounded by a thousandth of how far they are apart."""
+    """Warns of cameras below float64 so far from the origin that rounding moves them by more than a thousandth of their extent."""
     centres = camera_to_world[:, :3, 3]
 
     if camera_to_world.dtype == torch.float64 or not values_are_free(centres):
         return
 
-    apart = (centres - centres.mean(dim = 0)).abs().max()
+    extent = (centres - centres.mean(dim = 0)).abs().max()
 
-    if 1e-3 * apart < torch.finfo(torch.float32).eps * centres.abs().max() and apart > 0:
+    if 1e-3 * extent < torch.finfo(torch.float32).eps * centres.abs().max() and extent > 0:
         warnings.warn(f'camera_to_world is {camera_to_world.dtype}, which rounds cameras at {float(centres.abs().max()):.3g} from the origin of their world. Pass float64, as files have it', stacklevel = 4)
 
 

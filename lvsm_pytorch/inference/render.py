@@ -1,4 +1,4 @@
-"""Rendering of a camera path to frames and a video, and of held-out views beside the truth."""
+"""`lvsm render`: renders a camera path to frames and a video, or held-out views beside the ground truth."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ FRAMES, HELD_OUT = 'frames', 'held-out'
 
 
 class Film(NamedTuple):
-    """A rendered path.
+    """A rendered camera path.
 
     Attributes:
         frames: Image files, in order.
-        fps: Of the path's file, if it has it.
+        fps: Frames per second of the path's file; None if it has none.
         inputs: The input views.
     """
     frames: list[Path]
@@ -50,10 +50,10 @@ class Film(NamedTuple):
 
 
 def render(config: RenderConfig) -> list[Path]:
-    """Writes frames and videos, or held-out views, and returns their files. Existing frames are not rendered again.
+    """Writes frames and videos, or held-out views, and returns the files. Existing frames are not rendered again.
 
     Raises:
-        ValueError: For a folder that is no model, data and paths that can't be read, and other frames in the folder.
+        ValueError: If the folder is not a model, data or a path can't be read, or the output folder has frames of other settings.
     """
     config = with_poses(config)
 
@@ -76,7 +76,8 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
     """Renders the frames of a path into a folder. Existing frames are not rendered again.
 
     Args:
-        out: None for a folder of the model's, or one beside what is there.
+        config: Options of the command.
+        out: Output folder. None for the default of the model, or a new one beside it if that has other frames.
     """
     config.check()
     model = LVSM.from_pretrained(config.model)
@@ -97,9 +98,9 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
     out = output_dir_of(config, out, FRAMES, settings)
     files = [out / FRAMES / f'{number:05}.png' for number in range(len(path.cameras.camera_to_world))]
 
-    if not all(map(is_there, files)):
+    if not all(map(is_written, files)):
         model = model.to(pick_device(config.device))
-        left = [number for number, file in enumerate(files) if not is_there(file)]
+        left = [number for number, file in enumerate(files) if not is_written(file)]
         unit = unit_for(model, scene)
         expected = what_to_expect(model, path.size)
 
@@ -119,7 +120,7 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
 
 
 def frames_from(encode: Callable[[], EncodedPhotos], cameras: Cameras, size: tuple[int, int], chunk_size: int) -> Iterator[Tensor]:
-    """Views of all cameras from the same photos, which are encoded for the first one; those that are larger than in training one at a time."""
+    """Yields the views (c h w) of all cameras from the same photos, which are encoded once. Views larger than in training are rendered one at a time."""
     encoded = encode()
 
     if what_to_expect(encoded.model, size) is None:
@@ -130,13 +131,13 @@ def frames_from(encode: Callable[[], EncodedPhotos], cameras: Cameras, size: tup
             yield render_view(encoded, cameras[number], size)
 
 
-def is_there(frame: Path) -> bool:
-    """Whether a frame exists. A power failure may leave empty files."""
+def is_written(frame: Path) -> bool:
+    """Returns whether a frame exists and is not empty. A power failure may leave empty files."""
     return frame.is_file() and frame.stat().st_size > 0
 
 
 def output_dir_of(config: RenderConfig, out: Path | None, parts: str | None, settings: dict[str, Any]) -> Path:
-    """Makes the output folder. By default a second video of a model gets a new folder beside the first, unless it is overwritten."""
+    """Creates the output folder. By default another video of the same model gets a new folder beside the first, unless `overwrite` is set."""
     usual = folder_for('render', config.model)
     out = out or (usual if config.overwrite else beside(usual, settings))
     prepare_output_dir(out, parts, settings, overwrite = config.overwrite)
@@ -148,10 +149,15 @@ def hash_of(cameras: Cameras) -> str:
 
 
 def build_path(config: RenderConfig, scene: Scene, first: View, photos: Cameras, input_size: tuple[int, int], data: Path | None) -> Path3D:
-    """The path in the world of the photos.
+    """Returns the camera path of the config in the world of the photos.
 
     Args:
-        first: Of the photos, the one whose lens frames are made with.
+        config: Options of the command.
+        scene: Scene, whose cameras an orbit goes around.
+        first: Input view whose intrinsics the frames have by default.
+        photos: Cameras of the input views, between which the path interpolates.
+        input_size: Default (height, width) of the frames.
+        data: Dataset of the photos, for paths of nerfstudio.
     """
     size = input_size if config.height is None or config.width is None else (config.height, config.width)
     intrinsics = resized_intrinsics(first.intrinsics, first.size, size)
@@ -165,7 +171,13 @@ def build_path(config: RenderConfig, scene: Scene, first: View, photos: Cameras,
 
 
 def write_frames(views: Iterable[Tensor], left: list[int], files: list[Path]) -> None:
-    """Numbers of the frames left to render."""
+    """Writes views (3 h w) as frames with a progress bar.
+
+    Args:
+        views: Views of the frames in `left`.
+        left: Numbers of the frames that are not yet written.
+        files: Files of all frames.
+    """
     from tqdm import tqdm
 
     with tqdm(total = len(files), initial = len(files) - len(left), unit = 'frame', desc = 'render') as bar:
@@ -175,7 +187,7 @@ def write_frames(views: Iterable[Tensor], left: list[int], files: list[Path]) ->
 
 
 def unique_files(names: list[str]) -> list[str]:
-    """Unique file names of views as PNG, without the suffixes of the photos where possible."""
+    """Returns unique PNG file names for views, without the suffixes of the photos where possible."""
     stems = [Path(name).with_suffix('').as_posix().replace('/', '_') for name in names]
     whole = [name.replace('/', '_') for name in names]
     return [f'{stem if stems.count(stem) == 1 else name}.png' for stem, name in zip(stems, whole, strict = True)]

@@ -1,4 +1,4 @@
-"""Which scene is rendered, and which of its views the model gets."""
+"""Choice of the scene to render and of its input views."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from lvsm_pytorch.geometry.view_selection import camera_distance, evenly, farthe
 from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.pretrained import num_inputs_of
 
-# frames of a video from the first to the last input: about what models of videos are trained with
+# number of frames of a video between the first and the last input view, about as in training on videos
 
 STRETCH = 100
 
 
 def data_of(model: Path, data: Path | None) -> Path | None:
-    """The data that are named, or those of the run in the model's folder; None where that was trained on built-in scenes."""
+    """Returns `data`, or by default the dataset of the run in the model's folder; None if that was trained on built-in scenes."""
     return data_beside(model) if data is None else data
 
 
 def scenes_of(data: Path | None, image_size: int) -> Dataset:
-    """What there is to see: data, or built-in scenes of so many pixels."""
+    """Opens the test split of a dataset, or built-in scenes of `image_size` pixels if `data` is None."""
     problems = Problems()
     return synthetic_dataset(SyntheticSource.FIRST_TRAINING_SEED, image_size, problems) if data is None else open_test(data, problems)
 
 
 def scene_of(scenes: Dataset, number: int) -> Scene:
-    """The scene of a number.
+    """Returns a scene by its number.
 
     Raises:
-        ValueError: For a number that there is none of.
+        ValueError: If the number is out of range.
     """
     if not 0 <= number < len(scenes):
         fail('scene', f'must be from 0 up to below {len(scenes)}, the number of scenes', number, 'Left out, it is the first.')
@@ -51,27 +51,27 @@ def scene_of(scenes: Dataset, number: int) -> Scene:
 
 
 def unit_for(model: LVSM, scene: Scene) -> float | None:
-    """A set of photos keeps one unit, as in training, whichever of them are inputs; None where the model has its own."""
+    """Returns the unit of length of a photo set, which does not depend on the choice of inputs, as in training; None if the model does not use it."""
     known = model.trained_for
     return unit_of_set(scene) if known is not None and known.takes_unit_of_set else None
 
 
 class FittedViews:
-    """Photos of a scene, resized and cropped as they are read, of which the last ones are kept. What can't be read is noted in `problems`.
+    """Photos of a scene, read on demand, resized, cropped and cached.
 
     Args:
         scene: The scene.
-        size: (height, width) in pixels.
-        problems: Where to note what can't be read.
+        size: (height, width) of the photos in pixels.
+        problems: Record of unreadable photos.
     """
 
-    KEPT = 64
+    KEPT = 64    # size of the cache
 
     def __init__(self, scene: Scene, size: tuple[int, int], problems: Problems | None = None):
         self.scene = scene
         self.size = size
         self.problems = Problems() if problems is None else problems
-        self.bad: set[int] = set()    # numbers of those that were found not to be readable
+        self.bad: set[int] = set()    # numbers of photos that could not be read
         self.read = lru_cache(maxsize = self.KEPT)(self.read_anew)
 
     def read_anew(self, number: int) -> tuple[Tensor, Tensor] | None:
@@ -84,10 +84,10 @@ class FittedViews:
         return found
 
     def of(self, numbers: Sequence[int]) -> tuple[list[Tensor], Cameras]:
-        """Images (3 h w), and their cameras.
+        """Returns images (3 h w) in [0, 1], and their cameras.
 
         Raises:
-            BadView: For one that can't be read.
+            BadView: If one can't be read.
         """
         found = {number: self.read(number) for number in numbers}
 
@@ -99,10 +99,10 @@ class FittedViews:
         return list(images), Cameras(cameras_of([self.scene.views[number] for number in numbers]).camera_to_world, torch.stack(intrinsics))
 
     def some_inputs(self, count: int) -> tuple[int, ...]:
-        """As `some_inputs` of those that can be read: in place of one that can't, others are taken.
+        """Chooses inputs by `some_inputs` among the readable photos.
 
         Raises:
-            ValueError: Where none can.
+            ValueError: If no photo is readable.
         """
         left = list(range(len(self.scene.views)))
 
@@ -119,12 +119,12 @@ class FittedViews:
 
 
 def inputs_of(config: RenderConfig, model: LVSM, photos: FittedViews) -> tuple[int, ...]:
-    """Positions of the input views; of those that can be read, unless the config names them."""
+    """Returns the positions of the input views: those of the config, or some of the readable ones."""
     if config.inputs is not None:
         scene = photos.scene
 
         if not config.inputs or not all(0 <= number < len(scene.views) for number in config.inputs):
-            fail('inputs', f'must be numbers from 0 up to below {len(scene.views)}, of the photos of {scene.name}', config.inputs, 'Left out, some are taken.')
+            fail('inputs', f'must be numbers from 0 up to below {len(scene.views)}, of the photos of {scene.name}', config.inputs, 'Left out, they are chosen automatically.')
 
         return config.inputs
 
@@ -132,7 +132,11 @@ def inputs_of(config: RenderConfig, model: LVSM, photos: FittedViews) -> tuple[i
 
 
 def some_inputs(scene: Scene, count: int) -> tuple[int, ...]:
-    """Positions of so many views: of a video, evenly over a stretch of its middle; of photos, those farthest from each other among the ones near its middle, so that they overlap."""
+    """Chooses `count` input views, and returns their positions.
+
+    Frames of a video are evenly spaced over `STRETCH` frames around its middle. Photos are chosen by farthest point sampling among those nearest to
+    the central one, so that they overlap.
+    """
     total = len(scene.views)
     count = min(count, total)
 

@@ -1,4 +1,4 @@
-"""Videos from frames, by PyAV: MP4 and GIF. Frames are read one at a time, so that memory does not grow with the length."""
+"""Encoding of frames as MP4 or GIF with PyAV. Frames are read one at a time, so that memory does not grow with the length."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lvsm_pytorch.files import write_whole
 
 QUALITY = '18'
 
-# dithering of GIFs: an ordered pattern, which does not flicker
+# dithering of GIFs: an ordered pattern, which does not flicker between frames
 
 DITHERING = 'dither=bayer:bayer_scale=3'
 
 
 def write_video(frames: Sequence[Path], path: Path, fps: float) -> None:
-    """Writes image files of one size as .mp4 or .gif, atomically.
+    """Writes image files of one size as an .mp4 or .gif file, atomically.
 
     Raises:
-        ValueError: For another suffix.
+        ValueError: If the suffix is another, or there are no frames.
         ImportError: Without PyAV.
     """
     writers = {'.mp4': write_mp4, '.gif': write_gif}
@@ -54,7 +54,7 @@ def write_mp4(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
 
 
 def write_gif(frames: Sequence[Path], path: Path, rate: Fraction) -> None:
-    """By ffmpeg's filters palettegen and paletteuse. Frames are read twice instead of kept in memory."""
+    """Writes a GIF with ffmpeg's filters palettegen and paletteuse. Frames are read twice instead of kept in memory."""
     av = video_library()
     width, height = next(pictures(frames)).size
     time_base = f'time_base={rate.denominator}/{rate.numerator}'
