@@ -1,1 +1,1 @@
-"""How good views are: metrics, protocols, reports; and what a dataset holds."""
+"""Evaluation of models (metrics, protocols, reports), and inspection of datasets."""

@@ -1,8 +1,8 @@
-"""A classical baseline without learning: a plane sweep over the input views, with each pixel at the depth where their colours agree best.
+"""A classical baseline without learning: a plane sweep over the input views, which places each pixel at the depth where their colours agree best.
 
-Planes parallel to the target's image are swept through the scene (Collins 1996, "A space-sweep approach to true multi-image matching"). On
-each, every pixel has the variance of the colours of the input views; the variance is averaged over a window, and the mean colours of the views
-are weighted by a soft minimum over the planes.
+Planes parallel to the target's image are swept through the scene (Collins 1996, "A space-sweep approach to true multi-image matching"). The cost
+of a pixel on a plane is the variance of the colours of the input views, averaged over a window. The view is the mean colour of the input views,
+weighted by a soft minimum of the cost over the planes.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ UNKNOWN_VARIANCE = 0.05
 NEAREST = 0.8, 1.6, 3.2
 FARTHEST = 40.
 
-# planes of inverse depth nearer to a camera than this, relative to the target's depth, are behind it
+# points with a smaller depth in an input view, relative to their depth in the target view, count as behind its camera
 
 MIN_DEPTH = 1e-6
 
 
 @torch.no_grad()
 def plane_sweep(images: Tensor, cameras: Cameras, target_camera: Cameras, depth_range: tuple[float, float], *, num_planes: int = NUM_PLANES) -> Tensor:
-    """The view of the target camera, (3 h w) in [0, 1], of the size of the images; where no input view reaches, their mean colour.
+    """Renders the view of the target camera, (3 h w) in [0, 1], at the size of the images. Pixels that no input view covers have the mean colour of the images.
 
     Args:
         images: (v 3 h w) in [0, 1].
-        cameras: of the images: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3) in pixels.
+        cameras: Cameras of the images: camera_to_world (v 4 4), OpenCV axes, in any world; intrinsics (v 3 3) in pixels.
         target_camera: camera_to_world (4 4) in the same world, intrinsics (3 3) in pixels of the same size.
-        depth_range: nearest and farthest plane, along the target's optical axis, in units of the world.
-        num_planes: planes, evenly spaced in inverse depth.
+        depth_range: Depths of the nearest and the farthest plane along the target's optical axis, in units of the world.
+        num_planes: Number of planes, evenly spaced in inverse depth.
 
     Raises:
-        ValueError: for wrong shapes, a depth range that is none, and fewer than two planes.
+        ValueError: If shapes are wrong, the depth range is invalid, or there are fewer than two planes.
     """
     check_floating(images = images)
     sizes = check_shape('v 3 h w', images = images)
@@ -67,7 +67,7 @@ def plane_sweep(images: Tensor, cameras: Cameras, target_camera: Cameras, depth_
     height, width = sizes['h'], sizes['w']
     inverse_depths = torch.linspace(1 / far, 1 / near, num_planes, dtype = torch.float64, device = images.device).view(-1, 1, 1)
 
-    # in float64 as far as it is cheap, since worlds may be far from their origin
+    # float64 for small tensors, since scenes may be far from the origin of the world
 
     poses, intrinsics = cameras.camera_to_world.to(inverse_depths), cameras.intrinsics.to(inverse_depths)
     target_pose, target_intrinsics = (t.to(inverse_depths) for t in target_camera)
@@ -105,7 +105,7 @@ def plane_sweep(images: Tensor, cameras: Cameras, target_camera: Cameras, depth_
 
 
 def best_plane_sweep(images: Tensor, cameras: Cameras, target_camera: Cameras, truth: Tensor) -> Tensor:
-    """`plane_sweep` with the best of several depth ranges by the truth (3 h w), which favours this baseline. Arguments: as `plane_sweep`."""
-    baseline = float((cameras.camera_to_world[:, :3, 3].double() - target_camera.camera_to_world[:3, 3].double()).norm(dim = -1).mean()) or 1.    # from one place all planes look alike
+    """Returns the best view of `plane_sweep` over several depth ranges, by PSNR to the ground truth (3 h w), which favours this baseline. Other arguments are those of `plane_sweep`."""
+    baseline = float((cameras.camera_to_world[:, :3, 3].double() - target_camera.camera_to_world[:3, 3].double()).norm(dim = -1).mean()) or 1.    # cameras in one place give the same view for all planes
     views = [plane_sweep(images, cameras, target_camera, (baseline * near, baseline * near * FARTHEST)) for near in NEAREST]
     return max(views, key = lambda view: float(psnr(view, truth)))

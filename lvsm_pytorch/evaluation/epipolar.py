@@ -1,6 +1,6 @@
-"""Checks cameras against images: matched points of two views lie on each other's epipolar lines if the cameras are right.
+"""Check of cameras against images: if the cameras are right, matched points of two views lie on each other's epipolar lines.
 
-Common mistakes in cameras are tried as well, to name the cause if they are wrong.
+Corrections of common mistakes are tried as well, to name the cause if the cameras are wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FEWEST_MATCHES = 30
 
 FLIP = torch.diag(torch.tensor([1., -1., -1., 1.], dtype = torch.float64))
 
-# common mistakes: functions from the poses and intrinsics that were read to the intended ones
+# common mistakes, with functions that correct poses and intrinsics
 
 MISTAKES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     'the y and z axes of the cameras point the other way (OpenGL for OpenCV, or the reverse)': lambda poses, intrinsics: (poses @ FLIP, intrinsics),
@@ -34,7 +34,14 @@ MISTAKES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 
 
 class Matches(NamedTuple):
-    """Matched points (n 2) in pixels of two views, by number."""
+    """Matched points of two views.
+
+    Attributes:
+        first: Number of the first view.
+        second: Number of the second view.
+        points: Points (n 2) in pixels of the first view.
+        others: Matching points (n 2) in pixels of the second view.
+    """
     first: int
     second: int
     points: Tensor
@@ -159,7 +166,7 @@ def fundamental(cameras: Cameras, first: int, second: int) -> Tensor:
 
 
 def epipolar_distances(matches: Matches, cameras: Cameras) -> Tensor:
-    """Distances (n) in pixels from points to their epipolar lines, the mean of both views; empty for cameras in one place."""
+    """Returns the distances (n) in pixels from points to their epipolar lines, averaged over both views; empty if both cameras are in one place."""
     f = fundamental(cameras, matches.first, matches.second)
     points, others = (torch.cat((each, torch.ones_like(each[:, :1])), dim = 1) for each in (matches.points, matches.others))
 

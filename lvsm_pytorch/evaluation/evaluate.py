@@ -24,7 +24,7 @@ from lvsm_pytorch.data.posing import with_poses
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.index import Index, make_index, read_index
 from lvsm_pytorch.evaluation.photo_sets import evaluate_photo_sets
-from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
+from lvsm_pytorch.evaluation.protocol import Protocol, evaluate_views, lpips_of
 from lvsm_pytorch.evaluation.records import PAGE, REPORT, WITHOUT_LPIPS, prepare_out, processes_of, read_record, read_records, record_path, size_of, versions
 from lvsm_pytorch.evaluation.report import baselines, summary, table, write_page
 from lvsm_pytorch.evaluation.robustness import by_inputs, in_moved_worlds
@@ -45,8 +45,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     Raises:
         ImportError: For packages that are not installed.
-        ValueError: For a folder without a model, an invalid index, a folder with another evaluation, and for missing scenes without `allow_missing`. Scenes that are not in the dataset
-            are an error at the start; scenes that can't be read, after the others are evaluated and reported.
+        ValueError: If the folder has no model, the index is invalid, the output folder has another evaluation, or scenes are missing without `allow_missing`. Scenes that are not in the
+            dataset are an error at the start; unreadable scenes are an error after the others are evaluated and reported.
     """
     config.check()
     config = with_poses(config)
@@ -104,7 +104,7 @@ def evaluate_by_index(config: EvaluateConfig, model: LVSM, dataset: Dataset, pro
             scene, entry = dataset[numbers[name]], entries[name]
             batch = protocol.batch(scene, entry)
             pred = protocol.render(batch)
-            found = judged(batch, pred, similarity)
+            found = evaluate_views(batch, pred, similarity)
             return found if name not in checked else found | dict(moved = in_moved_worlds(protocol, batch, pred), by_inputs = by_inputs(protocol, scene, entry))
 
         def rendered(name: str) -> tuple[Batch, Tensor]:
@@ -151,7 +151,7 @@ def numbers_by_name(dataset: Dataset) -> dict[str, int]:
     """Numbers of the scenes by name.
 
     Raises:
-        ValueError: For scenes of the same name, which an index can't tell apart.
+        ValueError: If two scenes have the same name, since an index refers to scenes by name.
     """
     names = [dataset.name(number) for number in range(len(dataset))]
     numbers = {name: number for number, name in enumerate(names)}
@@ -168,7 +168,7 @@ def check_missing(missing: dict[str, str], index: Index, config: EvaluateConfig)
         fail('data', 'must have all scenes of the index', f'{len(missing)} of {len(index)} missing: {dict(list(missing.items())[:3])}', 'Is the index of this dataset? --allow-missing reports on the others.')
 
 
-# what is evaluated
+# model and data of an evaluation
 
 def load_model(config: EvaluateConfig) -> LVSM:
     model = LVSM.from_pretrained(config.model)
@@ -220,7 +220,7 @@ def frame_of(model: LVSM, config: EvaluateConfig) -> Frame:
     return frame
 
 
-# what is written
+# settings of a report
 
 def spread(names: list[str], count: int) -> list[str]:
     """`count` of the names, evenly spread, with the first and the last."""

@@ -1,7 +1,7 @@
-"""pixelSplat's evaluation index, the usual protocol on RealEstate10K: input views and target views of each scene.
+"""Evaluation index of pixelSplat, the usual protocol on RealEstate10K, which lists the input views and target views of each scene.
 
-A JSON object `{scene: {"context": [..], "target": [..]} or null}` of view numbers, in the order of the file of the scene. null: the scene is
-not evaluated, for example because it is too short.
+It is a JSON object `{scene: {"context": [..], "target": [..]} or null}`. Views are numbered in the order of the scene's file. Scenes with null
+are not evaluated, for example because they are too short.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lvsm_pytorch.seeds import seed_of
 
 
 class Entry(NamedTuple):
-    """Numbers of views: the inputs (context) and the targets."""
+    """Numbers of the input views (context) and of the target views of a scene."""
     context: tuple[int, ...]
     target: tuple[int, ...]
 
@@ -81,9 +81,9 @@ def write_index(index: Index, path: Path) -> None:
 def make_index(dataset: Dataset, *, num_inputs: int = 2, num_targets: int = 3, frame_distances: tuple[int, int] = (25, 192), seed: int = 0) -> Index:
     """Generates an index with an entry for each scene of the dataset; null for scenes with too few views or that can't be read.
 
-    Videos: a clip whose length in frames is drawn from `frame_distances` (minimum, maximum), with evenly spread inputs and random targets
+    Videos: a clip whose length in frames is drawn from `frame_distances` (minimum, maximum), with evenly spaced inputs and random targets
     between them. Photo sets: neighbouring held-out views (`hold_out`), with the nearest training views as inputs. The entry of a scene
-    depends on its own name and views only.
+    depends only on its name and views.
     """
     index: Index = {}
 
@@ -141,10 +141,10 @@ def of_photos(scene: Scene, num_inputs: int, num_targets: int, generator: Genera
 
 
 def views_of(scene: Scene, entry: Entry) -> Scene:
-    """The views of an entry, inputs first.
+    """Returns a scene of the views of an entry, inputs first.
 
     Raises:
-        BadView: For a number that the scene does not have.
+        BadView: If the scene does not have one of the views.
     """
     numbered = scene.numbered()
     missing = [number for number in (*entry.context, *entry.target) if number not in numbered]

@@ -38,7 +38,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
         pose: Estimate the poses of loose photos first, as `with_poses` does.
 
     Raises:
-        ValueError: For a folder without a dataset, or without a valid scene.
+        ValueError: If the folder has no dataset, or no usable scene.
     """
     from tqdm import tqdm
 
@@ -54,7 +54,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
     inspected = []
 
     for number in tqdm(numbers, unit = 'scene', disable = True if len(numbers) == 1 else None, leave = False):
-        found = problems.attempt(dataset.label(number), lambda number = number: look_at(dataset[number], pairs, problems))
+        found = problems.attempt(dataset.label(number), lambda number = number: inspect_scene(dataset[number], pairs, problems))
 
         if found is not None:
             tqdm.write(report(found))
@@ -92,7 +92,7 @@ def check_picture(out: Path) -> None:
         fail('out', 'must be a new file, or a picture by lvsm inspect', out, 'Choose another by --out.')
 
 
-def look_at(scene: Scene, num_pairs: int, problems: Problems) -> Inspected:
+def inspect_scene(scene: Scene, num_pairs: int, problems: Problems) -> Inspected:
     return Inspected(scene, compare(scene, num_pairs = num_pairs, problems = problems))
 
 
@@ -147,7 +147,7 @@ def draw(found: Inspected, path: Path) -> None:
     from matplotlib.figure import Figure
 
     given = found.compared.cameras.camera_to_world
-    given = torch.cat((given[..., :3], given[..., 3:] - F.pad(given[:, :3, 3].mean(dim = 0), (0, 1)).unsqueeze(-1)), dim = -1)    # a world may be far from its origin
+    given = torch.cat((given[..., :3], given[..., 3:] - F.pad(given[:, :3, 3].mean(dim = 0), (0, 1)).unsqueeze(-1)), dim = -1)    # the scene may be far from the origin of the world
     poses, size = upright(given.float()), frustum_size(given)
     figure = Figure(figsize = (14, 11), layout = 'constrained')
     grid = figure.add_gridspec(2, 2, height_ratios = (1.4, 1))

@@ -1,4 +1,4 @@
-"""How good views are, beside two baselines that need no model."""
+"""Image metrics (PSNR, SSIM), and two baselines that need no model."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Score(NamedTuple):
 
 
 class Baselines(NamedTuple):
-    """What needs no model.
+    """Scores of the baselines that need no model.
 
     Attributes:
-        copy: The better input view.
-        blur: The blurred mean of the inputs.
+        copy: Score of the better input view.
+        blur: Score of the blurred mean of the input views.
     """
     copy: Score
     blur: Score
 
 
 def score(pred: Tensor, target: Tensor) -> Score:
-    """Of images (... c h w) in [0, 1]. SSIM (Wang et al. 2004) is torchmetrics', with a Gaussian window of 11."""
+    """Computes PSNR and SSIM of images (... c h w) in [0, 1]. SSIM (Wang et al. 2004) is that of torchmetrics, with a Gaussian window of 11 pixels."""
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure as ssim
     except ImportError as error:
@@ -54,7 +54,7 @@ def score(pred: Tensor, target: Tensor) -> Score:
 
 @torch.no_grad()
 def render_batch(model: LVSM, batch: Batch, *, batch_size: int = 16) -> Tensor:
-    """The target views of a batch (b t 3 h w) on the CPU, rendered in eval mode and `batch_size` scenes at a time."""
+    """Renders the target views (b t 3 h w) of a batch in eval mode, `batch_size` scenes at a time, and returns them on the CPU."""
     if batch.target_images.numel() == 0:
         return torch.zeros_like(batch.target_images)
 
@@ -69,12 +69,12 @@ def baselines(batch: Batch) -> Baselines:
 
 
 def figures(**scores: Score) -> dict[str, float]:
-    """Means of scores by name, as they are logged."""
+    """Returns the means of scores by name, for example `model_psnr`, as they are logged."""
     return {f'{name}_{figure}': value for name, score in scores.items() for figure, value in zip(score._fields, score.means(), strict = True)}
 
 
 def copied_input(batch: Batch) -> Score:
-    """The better input view of each target, by PSNR: copied."""
+    """Scores the baseline that copies the better input view, by PSNR, for each target view."""
     pairs = psnr(rearrange(batch.input_images, 'b v c h w -> b v 1 c h w'), rearrange(batch.target_images, 'b t c h w -> b 1 t c h w'))
     best = pairs.argmax(dim = 1)
     copies = batch.input_images.gather(1, best[..., None, None, None].expand_as(batch.target_images))
@@ -82,25 +82,25 @@ def copied_input(batch: Batch) -> Score:
 
 
 def blurred_mean(batch: Batch) -> Score:
-    """The mean of the inputs, blurred as much as is best by mean PSNR: what one guesses without knowing anything of cameras."""
+    """Scores the baseline of the blurred mean of the input views, with the best blur by mean PSNR. It does not use cameras."""
     mean = batch.input_images.mean(dim = 1, keepdim = True).expand_as(batch.target_images)
     return score(best_blur(mean, batch.target_images), batch.target_images)
 
 
 def best_blur(images: Tensor, target: Tensor) -> Tensor:
-    """Images (... c h w), all blurred alike, by that of `BLURS` with the best mean PSNR to the target (... c h w)."""
+    """Blurs images (... c h w) by that of `BLURS` which gives the best mean PSNR to the target (... c h w). All images have the same blur."""
     blurred = (gaussian_blur(images, sigma * images.shape[-2]) for sigma in BLURS)
     return max(blurred, key = lambda each: float(psnr(each, target).mean()))
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Images (... c h w) blurred by a Gaussian of `sigma` pixels, cut off at 3 sigma; edges are repeated outwards."""
+    """Blurs images (... c h w) with a Gaussian of `sigma` pixels, truncated at 3 sigma, with replicate padding."""
     rows, columns = (blur_matrix(length, sigma).to(images) for length in images.shape[-2:])
     return rows @ images @ columns.mT
 
 
 def blur_matrix(length: int, sigma: float) -> Tensor:
-    """The blur of a line of pixels, as a matrix (length length): for the wide blurs many times as fast as a convolution on a CPU."""
+    """Returns the blur of a line of pixels as a matrix (length length). For wide blurs on CPUs it is many times as fast as a convolution."""
     reach = max(round(3 * sigma), 1)
     x = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-(x / sigma) ** 2 / 2)
@@ -109,7 +109,7 @@ def blur_matrix(length: int, sigma: float) -> Tensor:
 
 
 def table(found: dict[str, float]) -> str:
-    """Of figures, for people."""
+    """Formats metrics of `figures` as a table."""
     labels = dict(model = 'model', initial = 'model before training', blur = 'blurred mean of the inputs', copy = 'better input, copied', trained = 'model, of views it trained on')
     rows = [f'{"held-out views":30} {"PSNR":>9} {"SSIM":>7}']
     rows += [f'{label:30} {found[f"{name}_psnr"]:6.2f} dB {found[f"{name}_ssim"]:7.3f}' for name, label in labels.items() if f'{name}_psnr' in found]

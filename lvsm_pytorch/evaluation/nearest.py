@@ -1,4 +1,4 @@
-"""Evaluation of a photo set by the protocol nearest: every eighth photo is held out and rendered from the nearest of the others, beside baselines that need no model."""
+"""Evaluation of a photo set by the protocol nearest: every eighth photo is held out and rendered from the nearest of the others. Baselines need no model."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class HeldOutView(NamedTuple):
     Attributes:
         figures: PSNR, SSIM and LPIPS of the report.
         inputs: (v 3 h w), nearest first.
-        sweep: The classical plane sweep.
-        pred: The model's.
+        sweep: View of the classical plane sweep.
+        pred: View of the model.
         truth: The photo.
     """
     figures: dict[str, Any]
@@ -49,7 +49,7 @@ class HeldOutView(NamedTuple):
 
 
 class Photos:
-    """Photos of a set, resized and cropped, with a cache. `missing` has the errors of photos that can't be read, by name."""
+    """Photos of a set, resized, cropped and cached. `missing` has the errors of unreadable photos by name."""
 
     def __init__(self, scene: Scene, size: tuple[int, int], filter: Filter):
         self.by_name = {view.name: view for view in scene.views}
@@ -63,10 +63,10 @@ class Photos:
         return view.fitted(self.size, filter = self.filter)
 
     def fitted(self, view: View) -> tuple[Tensor, Tensor]:
-        """The image (3 h w) and its intrinsics (3 3).
+        """Returns the image (3 h w) in [0, 1] and its intrinsics (3 3).
 
         Raises:
-            BadView: For one that can't be read.
+            BadView: If it can't be read.
         """
         return self.load(view.name)
 
@@ -84,13 +84,14 @@ class NearestInputs(NamedTuple):
     """Settings of the protocol.
 
     Attributes:
-        model: The model.
-        size: (height, width) that photos are resized and cropped to, by `filter`.
-        pose_frame: Of `synthesize`.
+        model: Model to evaluate.
+        size: (height, width) to which photos are resized and cropped.
+        filter: Resampling filter.
+        pose_frame: As in `synthesize`.
         num_inputs: Numbers of input views to evaluate.
         max_views: Maximum number of held-out views of a set, the first by name; None for all.
         similarity: LPIPS, or None.
-        unit: Unit of length of a scene for `synthesize`; None if that determines it.
+        unit: Function from a scene to its unit of length for `synthesize`, or None for the default.
     """
     model: LVSM
     size: tuple[int, int]
@@ -159,7 +160,7 @@ def evaluate_set(protocol: NearestInputs, scene: Scene, shown_inputs: int, step:
         step: Called after each view.
 
     Raises:
-        BadView: For a set with too few photos, or without a view that can be evaluated.
+        BadView: If the set has too few photos, or no view that can be evaluated.
     """
     try:
         others, held_out = hold_out(scene)

@@ -35,7 +35,10 @@ def evaluate_photo_sets(config: EvaluateConfig, model: LVSM, datasets: dict[str,
     """Evaluates the sets without results, writes report.json and index.html, prints a table, and returns the report.
 
     Args:
-        datasets: By folder.
+        config: Options of the command.
+        model: Model to evaluate.
+        datasets: Datasets by folder.
+        problems: Record of unreadable sets and photos.
 
     Raises:
         ValueError: As `evaluate`. Without `allow_missing`, missing sets and photos are an error after the others are evaluated and reported.
@@ -132,10 +135,10 @@ def is_done(record: dict[str, Any], scene: Scene) -> bool:
 
 
 def read_sets(datasets: dict[str, Dataset], problems: Problems) -> tuple[dict[str, Scene], dict[str, str]]:
-    """Scenes by name in the order of the folders, and the reasons of missing ones. A name that occurs in two folders is replaced by a path.
+    """Returns the scenes by name in the order of the folders, and the reasons of missing ones. A name that occurs in two folders is replaced by a path.
 
     Raises:
-        ValueError: For two sets of the same name in one folder.
+        ValueError: If two sets of one folder have the same name.
     """
     found: list[tuple[str, Scene]] = []
     missing: dict[str, str] = {}
@@ -173,7 +176,7 @@ def inputs_of(config: EvaluateConfig, model: LVSM) -> tuple[tuple[int, ...], int
 
 
 def pose_frame_of(config: EvaluateConfig, model: LVSM):
-    """pose_frame for `synthesize`. By default the world of its scene for a model of one scene, else that of the inputs."""
+    """Returns the `pose_frame` for `synthesize`: by default that of training for a model of one scene, else that of the inputs."""
     if config.pose_frame == 'inputs_and_targets':
         fail('pose_frame', 'must be inputs or scene with the protocol nearest', config.pose_frame, 'inputs_and_targets belongs to the protocol index.')
 

@@ -55,7 +55,7 @@ def save_comparison(path: Path, batch: Batch, pred: Tensor, *, max_rows: int = 8
 
 
 def joined(images: Sequence[Tensor], *, across: bool) -> Tensor:
-    """Images (3 h w) in a row or a column, with white gaps and padding."""
+    """Joins images (3 h w) in a row or a column, with white gaps and padding."""
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     parts = []
 
@@ -69,7 +69,7 @@ def joined(images: Sequence[Tensor], *, across: bool) -> Tensor:
 
 
 def to_pillow(image: Tensor, zoom: int):
-    """A Pillow image of (3 h w) in [0, 1], `zoom` times as large."""
+    """Returns a Pillow image of a tensor (3 h w) in [0, 1], enlarged `zoom` times."""
     from PIL import Image
 
     return Image.fromarray(to_pixels(F.interpolate(image.unsqueeze(0), scale_factor = zoom)[0]))

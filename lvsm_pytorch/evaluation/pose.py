@@ -13,15 +13,17 @@ PICTURE = 'cameras.png'
 
 
 def pose(photos: Path, out: Path, config: PoseConfig | None = None) -> Posed:
-    """Finds poses by `find_poses`, prints what was placed and what was not, and checks the cameras by `inspect`, whose picture is `out/cameras.png`.
+    """Estimates poses with `find_poses`, prints which photos were registered, and checks the cameras with `inspect`, which plots them in `out/cameras.png`.
+
+    The check is skipped, with a message, if its packages are not installed.
 
     Args:
         photos: A folder of photos, or a video.
         out: A new or empty folder, or one that this function wrote.
-        config: Left out, the defaults.
+        config: Options; by default their defaults.
 
     Raises:
-        ValueError: As `find_poses`. Where packages for the check are missing, it is left out, which is printed.
+        ValueError: As `find_poses`.
     """
     found = find_poses(photos, out, config)
     print(found.report())

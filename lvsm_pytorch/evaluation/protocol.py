@@ -1,4 +1,4 @@
-"""One scene as the field evaluates it: views cut to a square, poses normalised by a name, what is rendered, and how good it is."""
+"""Evaluation of one scene by an index: cropping of views, normalisation of poses, rendering, and metrics."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from lvsm_pytorch.lvsm.model import LVSM
 
 
 class Protocol(NamedTuple):
-    """How views are evaluated.
+    """Settings of an evaluation.
 
     Attributes:
-        model: That renders.
-        size: (height, width) that photos are resized and cropped to, by `filter`.
-        frame: The world of the rays.
-        chunk_size: Rendered together.
+        model: Model to evaluate.
+        size: (height, width) to which photos are resized and cropped.
+        filter: Resampling filter.
+        frame: Normalisation of poses.
+        chunk_size: Number of target views to render at once.
     """
     model: LVSM
     size: tuple[int, int]
@@ -35,10 +36,10 @@ class Protocol(NamedTuple):
     chunk_size: int
 
     def batch(self, scene: Scene, entry: Entry) -> Batch:
-        """Of b = 1.
+        """Returns the views of an entry as a batch of b = 1.
 
         Raises:
-            BadView: For an image that can't be read, and for views that the scene doesn't have.
+            BadView: If an image can't be read, or the scene does not have a view.
         """
         chosen, num_inputs = views_of(scene, entry), len(entry.context)
         fitted = [view.fitted(self.size, filter = self.filter) for view in chosen.views]
@@ -48,7 +49,10 @@ class Protocol(NamedTuple):
         return Batch(images, cameras[None], [scene.name], num_inputs, depth_range)
 
     def scaled(self, inputs: Tensor, cameras: Cameras) -> tuple[Cameras, Tensor | None]:
-        """Cameras (n), inputs first, in the unit that goes by how far the scene on the inputs (v 3 h w) is, and its depth range (1 2), for models that go by them."""
+        """Rescales cameras (n ...), inputs first, by the estimated distance of the scene in the inputs (v 3 h w), and returns its depth range (1 2).
+
+        Cameras of models that are not trained so are unchanged; the depth range is None for models that use neither.
+        """
         known = self.model.trained_for
         by_depth = self.frame == 'inputs' and known is not None and known.scale == 'depth'
 
@@ -60,7 +64,7 @@ class Protocol(NamedTuple):
         return rescaled(cameras, unit), scale.depth_range(unit)[None]
 
     def posed(self, scene: Scene, poses: Tensor, num_inputs: int) -> Tensor:
-        """Poses (n 4 4), inputs first, in the world of the rays. In that of the inputs a set of photos keeps one unit, as in training."""
+        """Normalises poses (n 4 4), inputs first. In the frame of the inputs, a photo set has one unit of length for all inputs, as in training."""
         known = self.model.trained_for
 
         if self.frame == 'scene':
@@ -78,7 +82,7 @@ class Protocol(NamedTuple):
 
     @torch.no_grad()
     def render(self, batch: Batch) -> Tensor:
-        """The targets (1 t 3 h w), on the CPU."""
+        """Renders the target views (1 t 3 h w), and returns them on the CPU."""
         device = next(self.model.parameters()).device
         batch = batch.to(device)
         inputs, targets = batch.cameras[:, :batch.num_inputs], batch.cameras[:, batch.num_inputs:]
@@ -86,8 +90,8 @@ class Protocol(NamedTuple):
         return self.model.render(scene, batch.target_rays, cameras = targets, chunk_size = self.chunk_size).cpu()
 
 
-def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], list[float]] | None = None) -> dict[str, Any]:
-    """Figures of each view, and of the baselines beside it."""
+def evaluate_views(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], list[float]] | None = None) -> dict[str, Any]:
+    """Returns lists of metrics of the target views, by name, for the rendered views (1 t 3 h w) and for the baselines."""
     found, copy, blur = score(pred, batch.target_images), copied_input(batch), blurred_mean(batch)
     lpips = {} if similarity is None else dict(lpips = similarity(pred[0], batch.target_images[0]))
     scores = {'': found, 'copy_': copy, 'blur_': blur}
@@ -95,10 +99,10 @@ def judged(batch: Batch, pred: Tensor, similarity: Callable[[Tensor, Tensor], li
 
 
 def lpips_of(network: Literal['vgg', 'alex'], device: torch.device) -> Callable[[Tensor, Tensor], list[float]]:
-    """LPIPS (Zhang et al. 2018) of views (n 3 h w) in [0, 1], one by one.
+    """Returns a function that computes LPIPS (Zhang et al. 2018) of each of n views (n 3 h w) in [0, 1].
 
     Raises:
-        ImportError: Without torchvision, whose weights it takes.
+        ImportError: Without torchvision, whose weights it uses.
     """
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity

@@ -1,4 +1,4 @@
-"""What both protocols share: processes that divide the scenes, and a result file for each scene, so that interrupted work resumes."""
+"""Result files of evaluations, one for each scene, so that interrupted work resumes and processes can share the scenes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WITHOUT_LPIPS = 'not computed, because its weights are a download: --lpips vgg'
 
 @contextmanager
 def processes_of(config: EvaluateConfig) -> Iterator[Any]:
-    """The processes of the launcher, as accelerate.PartialState."""
+    """Context manager of the processes of a launcher, as accelerate.PartialState."""
     from accelerate import PartialState
 
     with own_accelerate_state():
@@ -32,7 +32,7 @@ def processes_of(config: EvaluateConfig) -> Iterator[Any]:
 
 
 def prepare_out(config: EvaluateConfig, settings: dict[str, Any], processes: Any) -> Path:
-    """The output folder of an evaluation with these settings. The main process makes it; all processes call this."""
+    """Returns the output folder of an evaluation with these settings. All processes call this; the main process creates the folder."""
     usual = folder_for('evaluation', config.model)
     out = config.out or (usual if config.overwrite else beside(usual, settings))
 
@@ -61,13 +61,13 @@ def versions() -> dict[str, str]:
 
 
 def read_records(out: Path, names: Iterable[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The results of scenes, and the reasons of missing ones by name."""
+    """Returns the records of scenes, and the reasons of missing ones by name."""
     records = [read_record(out, name) for name in names]
     return [record for record in records if 'missing' not in record], {record['scene']: record['missing'] for record in records if 'missing' in record}
 
 
 def read_record(out: Path, name: str) -> dict[str, Any]:
-    """The result of a scene, or why it is missing. Missing scenes are evaluated again when work resumes."""
+    """Reads the record of a scene, which has the reason if the scene is missing. Missing scenes are evaluated again when work resumes."""
     path = record_path(out, name)
     return json.loads(path.read_text(encoding = 'utf-8')) if path.exists() else dict(scene = name, missing = 'was not evaluated yet')
 
@@ -77,5 +77,5 @@ def record_path(out: Path, name: str) -> Path:
 
 
 def stem_of(name: str) -> str:
-    """File name for a scene, whose own name may have any characters."""
+    """Returns a file name for a scene, whose own name may have any characters."""
     return hashlib.sha256(name.encode()).hexdigest()[:24]

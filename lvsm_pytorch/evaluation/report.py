@@ -46,7 +46,7 @@ def summary(records: list[Record]) -> dict[str, Any]:
 
 
 def baselines(records: list[Record]) -> dict[str, dict[str, float]]:
-    """Means of the baselines that need no model; the blur is the best for each scene."""
+    """Returns the means of the baselines that need no model. The blur is the best for each scene."""
     return {name: {figure: mean_of(records, f'{name}_{figure}') for figure in ('psnr', 'ssim')} for name in ('copy', 'blur')}
 
 
@@ -96,7 +96,9 @@ def write_page(path: Path, report: dict[str, Any], render: Callable[[str], tuple
     """Writes the report as one HTML file with embedded images.
 
     Args:
-        render: From the name of a scene to its batch and the rendered views (1 t 3 h w).
+        path: HTML file.
+        report: The report.
+        render: Function from the name of a scene to its batch and the rendered views (1 t 3 h w).
     """
     cells = ''.join(f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>' for row in rows_of(report))
     parts = [
@@ -122,7 +124,7 @@ def settings_table(settings: dict[str, Any]) -> str:
 
 
 def section(record: Record, batch: Batch, pred: Tensor) -> str:
-    """The inputs of a scene, then for each target the rendered view, the truth and their difference."""
+    """Returns HTML of the inputs of a scene, and for each target of the rendered view, the ground truth and their difference."""
     inputs = ''.join(figure(image, f'input {number + 1}') for number, image in enumerate(batch.input_images[0]))
     rows = [f'<div class="row">{inputs}</div>']
 
@@ -134,7 +136,7 @@ def section(record: Record, batch: Batch, pred: Tensor) -> str:
 
 
 def error_map(view: Tensor, truth: Tensor) -> Tensor:
-    """Absolute difference of images (3 h w), the mean over channels, in the inferno colour map: (3 h w)."""
+    """Returns the absolute difference of images (3 h w), averaged over channels, in the inferno colour map: (3 h w) in [0, 1]."""
     import torch
     from matplotlib import colormaps
 

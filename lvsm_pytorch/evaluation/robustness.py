@@ -1,4 +1,4 @@
-"""What figures on a fixed index don't tell: how much views depend on where the world is, and on how many inputs there are."""
+"""Robustness checks: how much views depend on the world frame, and how quality depends on the number of inputs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ NUMBERS_OF_INPUTS = 1, 2, 3, 4, 6, 8
 
 
 def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[str, float]:
-    """How much views change when the world of all cameras is rotated, and shifted by 1 unit: mean absolute difference in 256ths of a
-    colour; PSNR there, and before. All are means over some motions, which depend on the scene's name alone.
+    """Measures how much views change when the world of all cameras is rotated and shifted by 1 unit.
+
+    Returns means over a few random motions, which depend on the scene's name only: the absolute difference of the views in units of 1/256, and
+    PSNR after and before the motion.
 
     Args:
-        batch: Of one scene.
-        before: Its views, as they were rendered (1 t 3 h w).
+        protocol: Settings of the evaluation.
+        batch: Batch of one scene.
+        before: Views (1 t 3 h w) rendered without a motion.
     """
     name, = batch.names
     generator = Generator().manual_seed(seed_of(name))
@@ -43,7 +46,7 @@ def in_moved_worlds(protocol: Protocol, batch: Batch, before: Tensor) -> dict[st
 
 
 def by_inputs(protocol: Protocol, scene: Scene, entry: Entry) -> dict[int, float]:
-    """PSNR of the same targets by number of inputs, as far as there are views."""
+    """Returns the PSNR of the target views by number of input views, as far as the scene has enough views."""
     found = {}
 
     for count in NUMBERS_OF_INPUTS:
@@ -53,15 +56,18 @@ def by_inputs(protocol: Protocol, scene: Scene, entry: Entry) -> dict[int, float
             batch = protocol.batch(scene, entry._replace(context = context))
 
             with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # that it was trained with another number is what this is about
+                warnings.simplefilter('ignore')  # other numbers of inputs than in training are intended here
                 found[count] = float(score(protocol.render(batch), batch.target_images).psnr.mean())
 
     return found
 
 
 def context_of(scene: Scene, entry: Entry, count: int) -> tuple[int, ...]:
-    """Numbers of so many input views: of few, those of the entry that are nearest to its targets; of more, its own and between them, or about its targets, those that are
-    farthest from all that were taken before."""
+    """Chooses `count` input views for the targets of an entry, and returns their numbers.
+
+    Up to the number of inputs of the entry, those nearest to the targets are chosen. Further ones are added by farthest point sampling, among the
+    frames between the inputs of a video, or among the photos nearest to the targets.
+    """
     numbered = scene.numbered()
     numbers = list(numbered)
     distance = camera_distance(cameras_of(list(numbered.values())).camera_to_world)

@@ -13,7 +13,7 @@ from PIL import Image
 from lvsm_pytorch.data import cameras_of, synthetic_scene
 from lvsm_pytorch.evaluation.index import Entry
 from lvsm_pytorch.evaluation.metrics import blurred_mean, copied_input, score
-from lvsm_pytorch.evaluation.protocol import Protocol, judged, lpips_of
+from lvsm_pytorch.evaluation.protocol import Protocol, evaluate_views, lpips_of
 from lvsm_pytorch.evaluation.robustness import NUMBERS_OF_INPUTS, by_inputs, context_of, in_moved_worlds
 from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.rays import plucker_rays
@@ -94,7 +94,7 @@ def test_views_do_not_depend_on_how_many_are_rendered_together(options):
 def test_scores_are_per_view():
     batch = protocol().batch(video(), ENTRY)
     pred = torch.rand_like(batch.target_images)
-    found = judged(batch, pred, lambda one, other: [0.5] * len(one))
+    found = evaluate_views(batch, pred, lambda one, other: [0.5] * len(one))
     assert found['psnr'] == score(pred, batch.target_images).psnr.tolist()
     assert found['ssim'] == score(pred, batch.target_images).ssim.tolist()
     assert found['lpips'] == [0.5] * 3
@@ -102,7 +102,7 @@ def test_scores_are_per_view():
     assert found['copy_ssim'] == pytest.approx(copied_input(batch).ssim.tolist())
     assert found['blur_psnr'] == pytest.approx(blurred_mean(batch).psnr.tolist())
     assert found['blur_ssim'] == pytest.approx(blurred_mean(batch).ssim.tolist())
-    assert 'lpips' not in judged(batch, pred)
+    assert 'lpips' not in evaluate_views(batch, pred)
 
 
 def test_lpips_is_torchmetrics(monkeypatch):
