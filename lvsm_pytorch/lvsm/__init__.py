@@ -1,4 +1,4 @@
-"""The model and its objectives."""
+"""The LVSM model and its training objectives."""
 
 from lvsm_pytorch.quiet import import_x_transformers
 

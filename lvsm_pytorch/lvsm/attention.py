@@ -27,10 +27,10 @@ class AttentionLayout(NamedTuple):
     """Mask, poses and first query of an attention.
 
     Attributes:
-        mask: (b 1 1 m) or (b 1 n m) bool, True where one of n tokens attends to one of m; None where all do to all: even an all-true mask costs a fifth of the speed. The m are those of
-            the context, where there is one, and then the n themselves.
+        mask: (b 1 1 m) or (b 1 n m) bool, True where one of n queries attends to one of m keys. The keys are those of the context, if there is one, followed by those of the n tokens.
+            None for full attention: even an all-true mask costs a fifth of the speed.
         pose: (b n e), the pose encodings of the tokens (`CameraEncoding.encode_pose`); None without camera encoding.
-        query_start: Tokens before it are attended to, and attend to nothing.
+        query_start: Number of the first token that is a query. Tokens before it are keys and values only.
     """
     mask: Tensor | None = None
     pose: Tensor | None = None
@@ -61,14 +61,15 @@ class ViewAttention(Module):
         self.encoding = encoding
 
     def forward(self, x: Tensor, layout: AttentionLayout, context: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Attention of tokens to each other and to their context.
+        """Computes attention of tokens to each other and to their context.
 
         Args:
-            x: (b n d).
-            context: Keys and values (s heads m dim_head) that tokens attend to, beside each other; each of s scenes has b / s entries of x.
+            x: Tokens (b n d).
+            layout: Mask, poses and first query.
+            context: Further keys and values (s heads m dim_head) that tokens attend to. Each of s scenes has b / s entries of x.
 
         Returns:
-            What tokens from `query_start` on attended to (b n-query_start d), and the keys and values of x (b heads n dim_head).
+            Outputs of the tokens from `query_start` on (b n-query_start d), and the keys and values of x (b heads n dim_head).
         """
         # heads are split off before the norm and come forward after it: a norm over strided memory is several times slower
 
@@ -95,7 +96,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def context_attention(q: Tensor, k: Tensor, v: Tensor, context: KeysValues, mask: Tensor | None) -> Tensor:
-    """The same of tokens that attend to the context of their scene too, (s heads m d), to whose keys and their own the mask belongs."""
+    """Computes attention of tokens to the context (s heads m d) of their scene and to each other. The mask covers the keys of the context, then those of the tokens."""
     context_k, context_v = (each.to(k.dtype) for each in context)
 
     if mask is None and can_share_context(q, context_k) and not is_plain_faster(q, context_k.shape[2] + k.shape[2], mask):
@@ -105,17 +106,17 @@ def context_attention(q: Tensor, k: Tensor, v: Tensor, context: KeysValues, mask
 
 
 def is_plain_faster(q: Tensor, num_keys: int, mask: Tensor | None) -> bool:
-    """In bfloat16 on CPUs, up to a number of scores."""
+    """Returns whether plain attention is faster than the fused kernel: in bfloat16 on CPUs, up to a number of scores."""
     return q.dtype == torch.bfloat16 and q.device.type == 'cpu' and mask is None and q.shape[2] * num_keys <= MAX_PLAIN_SCORES
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """With the scores (b heads n m) in memory."""
+    """Computes attention with all scores (b heads n m) in memory."""
     return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim = -1) @ v
 
 
 def after_context(context: Tensor, own: Tensor) -> Tensor:
-    """Context (s heads m d), for each of its b / s entries, and then their own (b heads n d): (b heads m+n d)."""
+    """Concatenates the context (s heads m d) of a scene, repeated for its b / s entries, with their own keys or values (b heads n d): (b heads m+n d)."""
     own = own.unflatten(0, (len(context), -1))
     return torch.cat((context.unsqueeze(1).expand(-1, own.shape[1], -1, -1, -1), own), dim = 3).flatten(0, 1)
 
@@ -126,7 +127,7 @@ def token_mask(view_mask: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def context_mask(view_mask: Tensor, num_tokens: int) -> Tensor:
-    """Attention mask (b 1 v·n v·n) bool: all tokens attend to the views of a mask (b v); other views are attended to by themselves only."""
+    """Returns an attention mask (b 1 v·n v·n) bool, with which all tokens attend to the views of `view_mask` (b v). Only its own tokens attend to another view."""
     itself = torch.eye(view_mask.shape[1], dtype = torch.bool, device = view_mask.device)
     visible = rearrange(view_mask, 'b v -> b 1 v') | itself
     return repeat(visible, 'b i j -> b 1 (i n) (j m)', n = num_tokens, m = num_tokens)

@@ -1,4 +1,4 @@
-"""Encoded scenes."""
+"""Encoded scenes: the state between `LVSM.encode` and `LVSM.render`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class EncodedScene(NamedTuple):
     """A batch of b encoded scenes, from `LVSM.encode` for `LVSM.render`.
 
     Attributes:
-        tokens: (b v h w d), input tokens before the first block, with input_attends_target; else None.
-        keys_values: Keys and values of the input tokens for each block, both (b heads v·h·w dim_head), without input_attends_target; else empty.
+        tokens: (b v h w d), input tokens before the first block, with `input_attends_target`; otherwise None.
+        keys_values: Key-value cache of the input tokens for each block, both (b heads v·h·w dim_head), without `input_attends_target`; otherwise empty.
         valid_mask: (b v·h·w) bool, False for tokens of padding; None without padding.
         pose: (b v h w e), pose encodings of the tokens.
-        reference: (b 4 4), reference pose of the camera encoding, if it has one.
+        reference: (b 4 4), reference pose of the camera encoding; None if it has none.
         source: Tensors for the plane sweep by name (`NoPlaneSweep.encode`); None without one.
     """
     tokens: Tensor | None
@@ -54,7 +54,7 @@ class EncodedScene(NamedTuple):
         """Reads a file of `save` onto the device `map_location`, without running code from it.
 
         Raises:
-            ValueError: For a file that is missing, broken or has something else.
+            ValueError: If the file is missing, broken or not of `save`.
         """
         parts = read_tensors(path, argument = 'path', map_location = map_location)
 

@@ -18,7 +18,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import read_tensors
 from lvsm_pytorch.precision import at_least_float32, without_autocast
 
-# VGG-19 (Simonyan & Zisserman 2015) up to the last layer that is compared: name, channels in, channels out
+# layers of VGG-19 (Simonyan & Zisserman 2015) up to the last one that the loss uses: name, input channels, output channels
 
 VGG_LAYERS = (
     ('conv1_1', 3, 64), ('conv1_2', 64, 64),
@@ -28,7 +28,7 @@ VGG_LAYERS = (
     ('conv5_1', 512, 512), ('conv5_2', 512, 512),
 )
 
-# where torchvision keeps the same layers, under `features`
+# indices of these layers in torchvision's `features`
 
 TORCHVISION_LAYERS = dict(zip((name for name, *_ in VGG_LAYERS), (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30), strict = True))
 
@@ -41,18 +41,18 @@ Weights = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def mse(pred: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error, a scalar, of tensors of one shape; at least in float32."""
+    """Mean squared error of tensors of one shape, a scalar, computed in float32 or float64."""
     return F.mse_loss(at_least_float32(pred), at_least_float32(target))
 
 
 def psnr(pred: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images (... c h w) in [0, 1]: (...). Infinite where they are equal."""
+    """Peak signal-to-noise ratio (...) in dB of images (... c h w) in [0, 1]; infinite for equal images."""
     difference = at_least_float32(pred) - at_least_float32(target)
     return -10 * difference.square().mean(dim = (-3, -2, -1)).log10()
 
 
 def root_mse(pred: Tensor, target: Tensor) -> Tensor:
-    """Mean over images (n c h w) of the root of their mean squared errors, a scalar; smooth at 0."""
+    """Root mean squared error of each image, averaged over images (n c h w): a scalar, differentiable at 0."""
     difference = at_least_float32(pred) - at_least_float32(target)
     return (difference.square().mean(dim = (-3, -2, -1)) + 1e-5).sqrt().mean()
 
@@ -81,7 +81,7 @@ class LossBreakdown(NamedTuple):
         mse: Mean squared error.
         perceptual: Perceptual loss.
         ssim: 1 - structural similarity.
-        depth: Cross entropy of distances.
+        depth: Cross entropy of the distribution over depth planes.
     """
     mse: Tensor
     perceptual: Tensor
@@ -93,11 +93,12 @@ class ViewLoss(Module):
     """The training loss: the paper's mean squared error + weight × perceptual loss, and optional terms.
 
     Args:
-        image_loss: 'mse', or 'rmse' for the mean over views of the root of their mean squared errors, which weighs views as a mean of PSNR does.
+        weight: Weight of the perceptual loss.
+        image_loss: 'mse', or 'rmse' for the mean of the root mean squared errors of views, which weighs views like a mean of their PSNR.
         ssim_weight: Weight of 1 - SSIM (Wang et al. 2004) in windows of 7 × 7 pixels.
         depth_weight: Weight of the depth loss.
-        perceptual_loss: Called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1]; its mean counts. It is frozen, no part of `parameters()` and `state_dict()`, and
-            follows the device.
+        perceptual_loss: Called as `perceptual_loss(pred, target)` with images (n c h w) in [0, 1]; the loss uses its mean. It is frozen and moved to the device of the module, but is
+            not part of `parameters()` and `state_dict()`.
     """
 
     place: Tensor
@@ -121,7 +122,7 @@ class ViewLoss(Module):
         return self.hidden[0]
 
     def _apply(self, fn: Callable, recurse: bool = True) -> ViewLoss:
-        """Called by `.to`, `.cuda` and others: moves the perceptual loss to the device, in its own precision. Not to meta, which would lose its weights."""
+        """Moves the perceptual loss along with `.to`, `.cuda` and others, in its own precision. It is never moved to the meta device, which would lose its weights."""
         super()._apply(fn, recurse)
 
         if isinstance(self.perceptual_loss, Module) and not self.place.is_meta:
@@ -130,9 +131,11 @@ class ViewLoss(Module):
         return self
 
     def forward(self, pred: Tensor, target: Tensor, depth: Tensor | None = None) -> tuple[Tensor, LossBreakdown]:
-        """The loss and its parts, of views (... c h w) in [0, 1].
+        """Computes the loss and its parts for views (... c h w) in [0, 1].
 
         Args:
+            pred: Rendered views.
+            target: Target views.
             depth: The depth loss, a scalar.
         """
         pred, target = (rearrange(images, '... c h w -> (...) c h w') for images in (pred, target))
@@ -161,8 +164,8 @@ class PerceptualLoss(Module):
 
     Args:
         weights: (weight, bias) of each layer of `VGG_LAYERS`, by name.
-        mean: Of the network's input, which is (x - mean) / std for images x in [0, 1].
-        std: Of the network's input, which is (x - mean) / std for images x in [0, 1].
+        mean: Mean of the input normalisation (x - mean) / std, for images x in [0, 1].
+        std: Standard deviation of the input normalisation.
     """
 
     mean: Tensor
@@ -188,11 +191,11 @@ class PerceptualLoss(Module):
 
     @classmethod
     def from_matconvnet(cls, path: str | PathLike[str]) -> PerceptualLoss:
-        """The paper's, from a file `imagenet-vgg-verydeep-19.mat` of MatConvNet, whose input is 255 x - (123.68, 116.779, 103.939).
+        """Loads the paper's weights from a file `imagenet-vgg-verydeep-19.mat` of MatConvNet, whose input is 255 x - (123.68, 116.779, 103.939).
 
         Raises:
             ImportError: Without scipy (extra `perceptual`).
-            ValueError: For a missing file or another network.
+            ValueError: If the file is missing or has another network.
         """
         try:
             from scipy.io import loadmat
@@ -222,18 +225,17 @@ class PerceptualLoss(Module):
 
     @classmethod
     def from_torchvision(cls, weights: str | PathLike[str] | Mapping[str, Any] | None = None) -> PerceptualLoss:
-        """Torchvision's VGG-19, with its own input normalisation.
+        """Loads VGG-19 of torchvision, with its own input normalisation.
 
-        The paper's factors belong to a network whose input is in units of 1/255. Torchvision's is in units of its std, about
-        57 times as large, so features are multiplied by 255 × mean std. The weights are trained separately: the losses are
-        similar, not equal.
+        The paper's weights of the layers are for a network whose input is in units of 1/255. Torchvision's input is in units of its std, about
+        57 times as large, so features are multiplied by 255 × mean std. The two networks are trained separately, so that the losses are similar, not equal.
 
         Args:
-            weights: A file of its state dict, or the state dict. None: torchvision downloads IMAGENET1K_V1, which needs the extra `perceptual`.
+            weights: A file of its state dict, or the state dict. With None, torchvision downloads IMAGENET1K_V1, which needs the extra `perceptual`.
 
         Raises:
             ImportError: Without torchvision for the download.
-            ValueError: For weights of another network.
+            ValueError: If the weights are of another network.
         """
         if weights is None:
             try:
@@ -254,7 +256,7 @@ class PerceptualLoss(Module):
 
     @classmethod
     def with_random_weights(cls, generator: Generator | None = None) -> PerceptualLoss:
-        """The paper's shape with random filters that keep the size of features (He et al. 2015); for tests."""
+        """Returns the paper's network with random filters that preserve the scale of features (He et al. 2015), for tests."""
         weights = {}
 
         for name, channels_in, channels_out in VGG_LAYERS:
@@ -264,18 +266,18 @@ class PerceptualLoss(Module):
         return cls(weights, mean = MATCONVNET_MEAN, std = (1 / 255,) * 3)
 
     def train(self, mode: bool = True) -> PerceptualLoss:
-        """Stays in eval mode."""
+        """Keeps the module in eval mode."""
         return super().train(False)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar.
+        """Computes the loss, a scalar. Gradients flow to `pred` only.
 
         Args:
-            pred: (b 3 h w) in [0, 1], h and w at least 16. Gradients flow to `pred` only.
-            target: (b 3 h w) in [0, 1], h and w at least 16. Gradients flow to `pred` only.
+            pred: (b 3 h w) in [0, 1], h and w at least 16.
+            target: (b 3 h w) in [0, 1], as `pred`.
 
         Raises:
-            ValueError: For other shapes and types.
+            ValueError: If shapes or types are others.
         """
         check_floating(pred = pred, target = target)
         sizes = check_shape('b 3 h w', None, 'The network was trained on images of three channels.', pred = pred)
@@ -297,7 +299,7 @@ class PerceptualLoss(Module):
             return loss / 255
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """Features of the compared layers for images (b 3 h w) in [0, 1], by the convolution's name, after its ReLU."""
+        """Returns the features of the layers that the loss uses, by the name of the convolution, after its ReLU, for images (b 3 h w) in [0, 1]."""
         x = (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
         block, features = '1', {}
 

@@ -1,6 +1,6 @@
 """Masked autoencoding of posed images: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners", on views.
 
-Of some views the image is hidden, of some the rays; the network reconstructs the one from the other, and from the other views.
+Some views have their image masked, others their rays. The network reconstructs what is masked from the rest of the view and from the other views.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MAELossBreakdown(NamedTuple):
-    """Mean squared errors of masked images and of masked rays; zero without any."""
+    """Mean squared errors of masked images and of masked rays; zero if none are masked."""
     image: Tensor
     ray: Tensor
 
@@ -32,7 +32,7 @@ class Recon(NamedTuple):
 
     Attributes:
         mask: (b v) bool, True for masked views.
-        pred: (n ...), the reconstructions, in the order of `mask.nonzero()`.
+        pred: Reconstructions (n ...), in the order of `mask.nonzero()`.
     """
     mask: Tensor
     pred: Tensor
@@ -54,12 +54,12 @@ class MAE(Module):
 
     Args:
         lvsm: The model to train.
-        frac_masked: The fraction of a scene's image-ray pairs of which one half is masked, above 0 and below 1; at least one pair is.
-        frac_images_to_ray_masked: Of the masked pairs, the expected fraction whose image is masked, from 0 (rays alone) to 1 (images alone). A pair never loses both.
-        image_to_ray_loss_weight: Weight of the squared errors of images.
+        frac_masked: Fraction of a scene's views that are masked, in (0, 1); at least one view is masked. Either the image or the rays of a masked view are masked, never both.
+        frac_images_to_ray_masked: Expected fraction of the masked views whose image is masked, from 0 (rays only) to 1 (images only).
+        image_to_ray_loss_weight: Weight of the squared errors of images, relative to those of rays.
 
     Raises:
-        ValueError: For fractions out of range and for anything but an LVSM.
+        ValueError: If a fraction is out of range, or `lvsm` is not an LVSM.
     """
 
     def __init__(
@@ -102,20 +102,20 @@ class MAE(Module):
         generator: Generator | None = None,
         cameras: Cameras | None = None,
     ) -> Tensor | tuple:
-        """The masked loss: squared errors of all masked values, images' weighted, averaged.
+        """Masks views and computes the loss: the weighted mean of the squared errors of all masked values.
 
         Args:
             images: (b v c h w) in [0, 1].
-            rays: (b v 6 h w). At least two views a scene.
+            rays: (b v 6 h w). At least two views per scene.
             num_images: (b), integers from 2 to v: number of valid views; the others are padding with any content.
-            generator: Generator of the masks, on any device. Without one masks are random in training and fixed in eval mode.
-            cameras: The (b v ...) cameras, as a model with a `camera_encoding` other than the paper's needs them.
+            generator: Generator of the masks, on any device. By default masks are random in training and fixed in eval mode.
+            cameras: Cameras (b v ...), required with a `camera_encoding` other than the paper's.
 
         Returns:
             The loss; (loss, MAELossBreakdown); (loss, ImageAndRayRecon); or (loss, (MAELossBreakdown, ImageAndRayRecon)).
 
         Raises:
-            ValueError: As in `LVSM.tokens`, and for fewer than two views.
+            ValueError: As in `LVSM.tokens`, and if there are fewer than two views.
         """
         views = validated_inputs(self.lvsm, images, rays, num_images, cameras, min_views = 2)
         valid_mask = torch.ones(images.shape[:2], dtype = torch.bool, device = images.device) if views.valid_mask is None else views.valid_mask
@@ -138,7 +138,7 @@ class MAE(Module):
         return (loss, (breakdown, recon)) if return_loss_breakdown else (loss, recon)
 
     def draw_masks(self, valid_mask: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        """Masks of images and of rays of the valid views, both (b v) bool. A view never loses both."""
+        """Draws masks of images and of rays of the valid views, both (b v) bool. No view has both masked."""
         device = valid_mask.device
 
         if generator is None and not self.training:
@@ -147,7 +147,7 @@ class MAE(Module):
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator = generator, device = device if generator is None else generator.device).to(device)
 
-        # a random order of the valid views; the first ones are masked, and the first of these lose their image
+        # the first views of a random order are masked, and of these the first have their image masked, the others their rays
 
         rank = uniform(*valid_mask.shape).masked_fill(~valid_mask, 2.).argsort(dim = -1).argsort(dim = -1)
 
@@ -159,7 +159,7 @@ class MAE(Module):
 
 
 def squared_error(pred: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of squared differences (b v c h w) over the masked views (b v), and the number of values; both scalars."""
+    """Returns the sum of squared differences (b v c h w) over the masked views (b v), and the number of values, both scalars."""
     is_masked = rearrange(mask, 'b v -> b v 1 1 1')
     difference = torch.where(is_masked, pred.float() - target.float(), 0.)
     return difference.square().sum(), mask.sum() * target[0, 0].numel()

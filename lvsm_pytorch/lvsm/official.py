@@ -1,7 +1,7 @@
 """Reading and writing of checkpoints of the LVSM authors.
 
-Their layout, for patches of p × p pixels: tokenizers take a patch flattened as row, column, channel, the channels being
-image (3), moment o × d (3), direction d (3); q, k and v are stacked in one matrix; the rest differs by name alone.
+Their layout differs in the tokenizers, which take a patch of p × p pixels flattened as row, column, channel, with the channels image (3), moment
+o × d (3), direction d (3); in attention, where q, k and v are stacked in one matrix; and in names.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ NOT_OF_THE_NETWORK = {'attn_flash', 'attn_dropout', 'ff_dropout', 'layer_dropout
 
 
 def names_of_block(index: int) -> tuple[dict[str, str], tuple[str, ...]]:
-    """For block `index`: names from theirs to ours, and our names of q, k and v."""
+    """Returns for block `index` a mapping from their names to ours, and our names of q, k and v."""
     a, f = f'transformer.layers.{2 * index}', f'transformer.layers.{2 * index + 1}'
     names = {f'transformer_blocks.{index}.{theirs}': ours.format(a = a, f = f) for theirs, ours in BLOCK.items()}
     return names, tuple(f'{a}.1.to_{letter}.weight' for letter in 'qkv')
 
 
 def permute_channels(weight: Tensor, order: list[int]) -> Tensor:
-    """A tokenizer's weight (d, p·p·c) with its channels in another order."""
+    """Reorders the channels of a tokenizer's weight (d, p·p·c)."""
     by_channel = weight.unflatten(1, (-1, len(order)))
     return by_channel[..., order].flatten(1)
 
@@ -71,14 +71,14 @@ def inverse(order: list[int]) -> list[int]:
 
 
 def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Arguments of `LVSM` (except `max_image_size`) and weights of a checkpoint of the authors.
+    """Reads the arguments of `LVSM` (except `max_image_size`) and the weights from a checkpoint of the authors.
 
     Args:
         checkpoint: A file, which is read without running code, its content, or its state dict.
 
     Raises:
-        ValueError: For a file that is missing or holds more than tensors and plain values, for the encoder-decoder network, and for keys that are missing, unknown or misshapen, which
-            it lists.
+        ValueError: If the file is missing or has other objects than tensors and plain values, if the checkpoint is of the encoder-decoder network, or if keys are missing, unknown or
+            have other shapes; the message lists them.
     """
     state = official_state(checkpoint)
     refuse_encoder_decoder(state)
@@ -109,7 +109,7 @@ def read_official(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> tuple[
 
 
 def official_state(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of the network, without `loss_computer.` entries and `module.` prefixes of training."""
+    """Returns the tensors of the network, without the `loss_computer.` entries and `module.` prefixes of training."""
     if not isinstance(checkpoint, Mapping):
         checkpoint = read_tensors(checkpoint, argument = 'checkpoint')
 
@@ -130,7 +130,7 @@ def refuse_encoder_decoder(state: Mapping[str, Tensor]) -> None:
 
 
 def official_sizes(state: Mapping[str, Tensor], depth: int) -> dict[str, int]:
-    """dim, dim_head, patch_size and inner, the width of all heads together, from the shapes of tensors."""
+    """Returns dim, dim_head, patch_size and inner (the width of all heads together), from the shapes of tensors."""
     sources = dict(dim = 'target_pose_tokenizer.1.weight', dim_head = 'transformer_blocks.0.attn.q_norm.weight', inner = 'transformer_blocks.0.attn.fc.weight')
     missing = [name for name in sources.values() if name not in state]
 
@@ -143,7 +143,7 @@ def official_sizes(state: Mapping[str, Tensor], depth: int) -> dict[str, int]:
 
 
 def official_shapes(*, dim: int, dim_head: int, inner: int, patch_size: int, depth: int) -> dict[str, tuple[int, ...]]:
-    """All keys of their layout, and their shapes."""
+    """Returns all keys of their layout with the shapes of the tensors."""
     shapes: dict[str, tuple[int, ...]] = {
         'image_tokenizer.1.weight': (dim, patch_size ** 2 * 9),
         'target_pose_tokenizer.1.weight': (dim, patch_size ** 2 * 6),
@@ -165,10 +165,10 @@ def official_shapes(*, dim: int, dim_head: int, inner: int, patch_size: int, dep
 
 
 def to_official(model: LVSM) -> dict[str, Tensor]:
-    """The weights in the authors' layout, exactly; the inverse of `LVSM.from_official`.
+    """Converts the weights exactly to the authors' layout; the inverse of `LVSM.from_official`.
 
     Raises:
-        ValueError: For a network that the layout can't express, with what it is that it can't.
+        ValueError: If the network has options that the layout does not support, which the message lists.
     """
     inexpressible = sorted(set(model.config['decoder_kwargs']) - NOT_OF_THE_NETWORK)
     inexpressible += [f'channels = {model.channels}'] if model.channels != 3 else []

@@ -31,15 +31,15 @@ FORMAT_VERSION = 1
 
 
 class TrainedFor(NamedTuple):
-    """What a model was trained for.
+    """Settings of a model's training data.
 
     Attributes:
-        pose_frame: Normalization of poses: inputs or scene.
+        pose_frame: Normalisation of poses: inputs or scene.
         image_size: (height, width) in pixels.
-        num_inputs: Input views.
-        unit: World length that became 1, if it was the same for all scenes; None if cameras determined it.
+        num_inputs: Number of input views.
+        unit: Length in the world that became 1, if it was the same for all scenes; None if the cameras determined it.
         scale: What determines the unit of length: 'cameras' (or `unit`), or 'depth', the distance of the scene (`geometry.scene_scale`).
-        world: For a model of one scene, the similarity (4 4) from its world to that of the rays, as rows, for `geometry.move_poses`.
+        world: For a model of one scene, the similarity (4 4) from its world to that of the rays, as nested rows, for `geometry.move_poses`.
     """
     pose_frame: str
     image_size: tuple[int, int]
@@ -78,10 +78,10 @@ class Pretrained(Module):
 
     @classmethod
     def from_size(cls, name: str, **changes: Any) -> Self:
-        """A new model with the arguments of one of `SIZES`, overridden by `changes`.
+        """Returns a new model with the arguments of one of `SIZES`, overridden by `changes`.
 
         Raises:
-            ValueError: For an unknown name.
+            ValueError: If the name is unknown.
         """
         if name not in SIZES:
             fail('name', f'must be one of {list(SIZES)}', repr(name), 'Or pass the sizes: LVSM(dim, ...).')
@@ -153,7 +153,7 @@ class Pretrained(Module):
             changes: Arguments of `LVSM` that override the saved ones, such as `max_image_size`.
 
         Raises:
-            ValueError: For missing or broken files, a later format, and keys that don't match, which are listed.
+            ValueError: If files are missing, broken or of a later format, or keys don't match; the message lists them.
         """
         if dtype is not None and torch_dtype is not None:
             fail('torch_dtype', 'must be omitted if dtype is given', torch_dtype, 'It is an alias of dtype.')
@@ -186,10 +186,13 @@ class Pretrained(Module):
 
 
 def save_pretrained(model: Pretrained, folder: str | PathLike[str], weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
-    """As `LVSM.save_pretrained`.
+    """Saves a model as `LVSM.save_pretrained` does.
 
     Args:
-        weights: Weights to save, for a model that is sharded.
+        model: Model to save.
+        folder: Folder to write to.
+        weights: Weights to save, for a sharded model; by default those of the model.
+        dtype: As in `LVSM.save_pretrained`.
     """
     save_file = safetensors().save_file
     folder = Path(folder)
@@ -212,7 +215,7 @@ def save_pretrained(model: Pretrained, folder: str | PathLike[str], weights: Map
 
 
 def read_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[dict[str, Any], TrainedFor | None, dict[str, Tensor]]:
-    """Arguments of `LVSM`, `trained_for` (or None), and weights."""
+    """Reads the arguments of `LVSM`, `trained_for` (or None), and the weights."""
     config_path, weights_path = find_pretrained(folder_or_hub_id, **hub_options)
 
     config = read_json(config_path)
@@ -242,7 +245,7 @@ def trained_for_of(content: Any) -> TrainedFor | None:
 
 
 def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -> tuple[Path, Path]:
-    """Paths of config and weights: in a folder, of a packaged model, or from the Hugging Face hub."""
+    """Returns the paths of config and weights, in a folder, of a packaged model, or downloaded from the Hugging Face hub."""
     folder = folder_of(folder_or_hub_id)
 
     if folder.is_dir():
@@ -264,10 +267,10 @@ def find_pretrained(folder_or_hub_id: str | PathLike[str], **hub_options: Any) -
 
 
 def load_strictly(model: Module, weights: Mapping[str, Tensor]) -> None:
-    """Loads weights whose keys and shapes all match.
+    """Loads weights, of which all keys and shapes must match.
 
     Raises:
-        ValueError: For keys and shapes that don't, which are listed.
+        ValueError: If some don't match; the message lists them.
     """
     own = model.state_dict()
     missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
@@ -298,7 +301,7 @@ def hub(what: str) -> Any:
 
 
 def num_inputs_of(model: Pretrained) -> int:
-    """Number of input views in training; 2, the paper's, without `trained_for`."""
+    """Returns the number of input views in training; without `trained_for` 2, as in the paper."""
     return 2 if model.trained_for is None else model.trained_for.num_inputs
 
 

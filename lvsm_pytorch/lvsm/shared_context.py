@@ -1,12 +1,12 @@
-"""Attention to a context that several sequences share, without a copy of it for each of them.
+"""Attention to a context that several sequences share, without copying the context for each of them.
 
-The keys of a sequence are its own and those of the context. With o₁ and ℓ₁ what softmax attention to the context alone gives and the logarithm of
-its sum of exponentials, and o₂ and ℓ₂ those of its own keys, attention to both is
+The keys of a sequence are its own and those of the context. Let o₁ be the output of softmax attention to the context alone and ℓ₁ the logarithm of
+its sum of exponentials, and o₂ and ℓ₂ the same for the sequence's own keys. Attention to both is
 
     o = e^(ℓ₁ - ℓ) o₁ + e^(ℓ₂ - ℓ) o₂,    ℓ = log(e^ℓ₁ + e^ℓ₂).
 
-In the first call the queries of all sequences of a scene are those of one. Gradients are those of the two calls, each given o and ℓ, as in ring
-attention (Liu et al. 2023, "Ring Attention with Blockwise Transformers for Near-Infinite Context").
+Attention to the context is one call for the queries of all sequences of a scene. Gradients are those of the two calls, each given o and ℓ, as in
+ring attention (Liu et al. 2023, "Ring Attention with Blockwise Transformers for Near-Infinite Context").
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch.autograd.function import once_differentiable
 
 
 def can_share_context(q: Tensor, context_keys: Tensor) -> bool:
-    """Whether queries (b heads n d) can attend to a context (s heads m d) by `attend_with_context`, and have anything of it."""
-    # graphs have attention as one operation; and with flash attention off, as benchmarks have it to count products, none is called
+    """Returns whether `attend_with_context` supports queries (b heads n d) and a context (s heads m d), and saves anything."""
+    # compiled graphs keep attention as one operation; benchmarks turn flash attention off to count products, so no kernel may be called then
 
     if torch.compiler.is_compiling() or not torch.backends.cuda.flash_sdp_enabled():
         return False
@@ -29,7 +29,7 @@ def can_share_context(q: Tensor, context_keys: Tensor) -> bool:
 
 
 def has_kernel(q: Tensor) -> bool:
-    """Of fused attention that gives ℓ too. On GPUs flash attention does, in half precision."""
+    """Returns whether a fused kernel that also returns ℓ is available. On GPUs it is flash attention, in half precision."""
     if q.device.type == 'cpu':
         return True
 
@@ -41,7 +41,7 @@ def has_kernel(q: Tensor) -> bool:
 
 
 def attend_with_context(q: Tensor, k: Tensor, v: Tensor, context_keys: Tensor, context_values: Tensor) -> Tensor:
-    """Of queries, keys and values (b heads n d), with the context (s heads m d) of their scenes, which have b / s entries each: (b heads n d)."""
+    """Computes attention (b heads n d) of queries to their own keys and values (b heads n d) and to the context (s heads m d) of their scene, which has b / s entries."""
     return WithContext.apply(q, k, v, context_keys, context_values)
 
 
@@ -49,9 +49,9 @@ class WithContext(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, context_keys: Tensor, context_values: Tensor) -> Tensor:
         scenes = len(context_keys)
-        of_context, log_sum, *ctx.rest_of_context = fused(together(q, scenes), context_keys, context_values)
+        of_context, log_sum, *ctx.rest_of_context = fused(merge_sequences(q, scenes), context_keys, context_values)
         own, own_log_sum, *ctx.rest_of_own = fused(q, k, v)
-        of_context, log_sum = apart(of_context, q), apart(log_sum, q)
+        of_context, log_sum = split_sequences(of_context, q), split_sequences(log_sum, q)
         both = torch.logaddexp(log_sum, own_log_sum)
         out = own.lerp(of_context, (log_sum - both).exp().unsqueeze(-1).to(own.dtype))
         ctx.save_for_backward(q, k, v, context_keys, context_values, out, both)
@@ -61,24 +61,24 @@ class WithContext(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, context_keys, context_values, out, both = ctx.saved_tensors
-        all_gradients, all_q, all_out, all_both = (together(each, len(context_keys)) for each in (gradient, q, out, both))
+        all_gradients, all_q, all_out, all_both = (merge_sequences(each, len(context_keys)) for each in (gradient, q, out, both))
         of_context, of_context_keys, of_context_values = fused_backward(all_gradients, all_q, context_keys, context_values, all_out, all_both, ctx.rest_of_context)
         own, of_k, of_v = fused_backward(gradient, q, k, v, out, both, ctx.rest_of_own)
-        return apart(of_context, q) + own, of_k, of_v, of_context_keys, of_context_values
+        return split_sequences(of_context, q) + own, of_k, of_v, of_context_keys, of_context_values
 
 
-def together(x: Tensor, scenes: int) -> Tensor:
-    """(s·t heads n ...) -> (s heads t·n ...)"""
+def merge_sequences(x: Tensor, scenes: int) -> Tensor:
+    """Concatenates the sequences of each scene: (s·t heads n ...) -> (s heads t·n ...)."""
     return x.unflatten(0, (scenes, -1)).transpose(1, 2).flatten(2, 3)
 
 
-def apart(x: Tensor, like: Tensor) -> Tensor:
-    """(s heads t·n ...) -> (s·t heads n ...), `like` (s·t heads n d)."""
+def split_sequences(x: Tensor, like: Tensor) -> Tensor:
+    """Splits the sequences of each scene: (s heads t·n ...) -> (s·t heads n ...), with the sizes of `like` (s·t heads n d)."""
     return x.unflatten(2, (-1, like.shape[2])).transpose(1, 2).flatten(0, 1)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
-    """softmax(q kᵀ / √d) v and ℓ (b heads n), and on GPUs what its gradients need beside them."""
+    """Returns softmax(q kᵀ / √d) v and ℓ (b heads n), and on GPUs the further values that its backward pass needs."""
     if q.device.type == 'cpu':
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
 
@@ -87,7 +87,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
 
 
 def fused_backward(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, log_sum: Tensor, rest: list[Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v, where `out` and `log_sum` are of more keys than these."""
+    """Returns the gradients of q, k and v, where `out` and `log_sum` belong to attention to further keys as well."""
     if q.device.type == 'cpu':
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(gradient, q, k, v, out, log_sum, 0., False)
 

@@ -1,4 +1,4 @@
-"""Sizes of `LVSM` by name."""
+"""Named sizes of `LVSM`: the paper's, and small ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Final tokens of views, for other objectives."""
+"""Final tokens of views, for other objectives such as masked autoencoding."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Embeds(NamedTuple):
     """Final tokens, after the last norm.
 
     Attributes:
-        targets: (b t h w d), or (b h w d) for a single target.
-        inputs: (b v h w d) for a single target. In the paper's mode inputs attend to the target, so that for several there is a set for each, (b t v h w d); with `input_attends_target
-            = False` they don't, and (b v h w d) is for all.
+        targets: Tokens (b t h w d) of targets, or (b h w d) of a single target.
+        inputs: Tokens (b v h w d) of inputs for a single target. For several targets they are (b t v h w d) in the paper's mode, where inputs attend to a target, and (b v h w d) for all
+            with `input_attends_target = False`.
     """
     targets: Tensor
     inputs: Tensor
 
 
 def embed_views(model: LVSM, inputs: Views, targets: Views, scene: EncodedScene, *, single: bool) -> Embeds:
-    """Final tokens of inputs and targets, as `LVSM.forward` returns them."""
+    """Returns the final tokens of inputs and targets for `LVSM.forward`."""
     targets = targets._replace(volume = model.plane_sweep.sweep(targets, scene))
     tokens, input_tokens = model.attend(targets, scene, inputs_too = True)
 
@@ -41,14 +41,14 @@ def embed_views(model: LVSM, inputs: Views, targets: Views, scene: EncodedScene,
 
 
 def masked_tokens(model: LVSM, views: Views, image_mask: Tensor | None) -> Tensor:
-    """Final tokens (b v h w d) of views, as `LVSM.tokens` returns them. Views of the image mask (b v) are targets."""
+    """Returns the final tokens (b v h w d) of views for `LVSM.tokens`. Views of the image mask (b v) are targets."""
     pose = model.encode_pose(views, model.encoding.reference_pose(views))
 
     if image_mask is None:
         tokens = model.embed_inputs(views)
         return attend_to_all(model, tokens, pose, valid_mask = token_mask(views.valid_mask, tokens))
 
-    # masked images are not used in the computation, so that nothing leaks
+    # the tokens of masked views do not depend on their images, so that nothing leaks
 
     assert views.images is not None
     image_mask = image_mask.to(views.images.device)
@@ -63,10 +63,13 @@ def masked_tokens(model: LVSM, views: Views, image_mask: Tensor | None) -> Tenso
 
 
 def attend_to_all(model: LVSM, tokens: Tensor, pose: Tensor | None, **masks: Tensor | None) -> Tensor:
-    """Final tokens (b v h w d) of one sequence.
+    """Returns the final tokens (b v h w d) of all views as one sequence.
 
     Args:
-        masks: As of `PaperEncoder`.
+        model: The model.
+        tokens: (b v h w d).
+        pose: Pose encodings (b v h w e), or None.
+        masks: Masks of `PaperEncoder.forward`.
     """
     x, _ = model.transformer(in_sequence(tokens), pose = in_sequence(pose), **masks)
     return x.reshape(tokens.shape)

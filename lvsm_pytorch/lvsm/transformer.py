@@ -19,7 +19,7 @@ from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding
 
 
 class CheckpointedAttention(Attention):
-    """For an Encoder that runs itself, whose loop can't be split into blocks."""
+    """Attention with checkpointing, for an Encoder that runs its own forward, whose loop can't be split into blocks."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return checkpoint(super().forward, *args, use_reentrant = False, **kwargs)
@@ -34,14 +34,14 @@ CHECKPOINTED: dict[type, type] = {Attention: CheckpointedAttention, FeedForward:
 
 
 class PaperEncoder(Encoder):
-    """The paper's stack: bias-less pre-norm LayerNorm, RMS QK-norm with one weight for all heads, exact GELU × 4, and its init.
+    """The paper's transformer: pre-norm LayerNorm without bias, RMS QK-norm with one weight for all heads, feed-forward with exact GELU and factor 4, and the paper's initialisation.
 
     Args:
         encoding: The camera encoding.
-        overrides: Flags of `x_transformers.Encoder`, over the paper's. Those of the feed-forward (`ff_...`) alone leave the structure of a block as it is, and our loop runs it; with
-            any other the Encoder runs itself.
-        gradient_checkpointing: In training keep a block's input alone, and compute what is in the block anew for its gradients. Where the Encoder runs itself, each half of a block, and
-            norms are kept.
+        overrides: Flags of `x_transformers.Encoder` that override the paper's. Flags of the feed-forward (`ff_...`) keep the structure of a block, and the loop of this class runs; with
+            any other flag the Encoder runs its own forward.
+        gradient_checkpointing: In training, recompute each block in the backward pass. Where the Encoder runs its own forward, each attention and feed-forward is recomputed, and outputs
+            of norms are kept.
     """
 
     def __init__(self, *, dim: int, depth: int, heads: int, dim_head: int, encoding: type[CameraEncoding], overrides: Mapping[str, Any], gradient_checkpointing: bool):
@@ -66,7 +66,7 @@ class PaperEncoder(Encoder):
         self.gradient_checkpointing = gradient_checkpointing
         self.runs_itself = not all(flag.startswith('ff_') for flag in overrides)
 
-        # norms that torch computes in one pass, where the Encoder has its own plain LayerNorm and an RMS norm for each head
+        # replace the Encoder's LayerNorm, and its RMS norm for each head, by norms that torch computes in one pass
 
         for parent in list(self.modules()):
             for name, child in parent.named_children():
@@ -82,7 +82,7 @@ class PaperEncoder(Encoder):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal with std 0.02 / sqrt(2 (i + 1)) in block i; weights that a flag sets to zero stay zero."""
+        """Initialises weights from a normal distribution with std 0.02 / sqrt(2 (i + 1)) in block i. Weights that a flag sets to zero stay zero."""
         block = -1
 
         for _, layer, _ in self.layers:  # pyright: ignore[reportGeneralTypeIssues]
@@ -112,19 +112,20 @@ class PaperEncoder(Encoder):
         context_mask: Tensor | None = None,
         return_kv: bool = False,
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
-        """All blocks and the last norm.
+        """Runs all blocks and the last norm.
 
         Args:
-            x: (b n d), tokens that attend to each other, and to the context.
-            valid_mask: (b n) bool, False for tokens to mask out. Without a context.
-            mask: (b 1 n n) bool, an attention mask instead of valid_mask.
-            pose: (b n e), their pose encodings.
-            query_start: Outputs of tokens before it are not computed.
-            context: Of each block, keys and values (s heads m dim_head) of s scenes with b / s entries of x each.
+            x: (b n d), tokens that attend to each other and to the context.
+            valid_mask: (b n) bool, False for tokens to mask out. Not with a context.
+            mask: (b 1 n n) bool, an attention mask instead of `valid_mask`.
+            pose: (b n e), pose encodings of the tokens.
+            query_start: Number of the first token whose output is computed.
+            context: Keys and values (s heads m dim_head) for each block, of s scenes with b / s entries of x each.
             context_mask: (s m) bool, False for tokens of the context to mask out.
+            return_kv: Also return keys and values.
 
         Returns:
-            Final tokens (b n-query_start d), and with `return_kv` keys and values of x in each block (b heads n dim_head).
+            Final tokens (b n-query_start d), and with `return_kv` the keys and values of x in each block (b heads n dim_head).
         """
         if self.runs_itself:
             return self.run_itself(x, valid_mask, mask, query_start, context, context_mask)
@@ -153,7 +154,7 @@ class PaperEncoder(Encoder):
         return self.final_norm(x), tuple(keys_values)
 
     def block(self, index: int, x: Tensor, layout: AttentionLayout, context: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(b n d) -> (b n-query_start d), and keys and values of x."""
+        """Runs a block, (b n d) -> (b n-query_start d). Also returns keys and values of x."""
         (attention_norm, *_), attend, _ = self.layers[2 * index]  # pyright: ignore[reportGeneralTypeIssues]
         (feed_forward_norm, *_), feed_forward, _ = self.layers[2 * index + 1]  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -164,7 +165,7 @@ class PaperEncoder(Encoder):
     def run_itself(
         self, x: Tensor, valid_mask: Tensor | None, mask: Tensor | None, query_start: int, context: Sequence[KeysValues], context_mask: Tensor | None,
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
-        """The same through the Encoder's own forward, with all of its flags."""
+        """Runs all blocks through the Encoder's own forward, which supports all of its flags."""
         run: Any = super().forward
         options: dict[str, Any] = dict(self_attn_kv_mask = valid_mask, attn_mask = mask)
 

@@ -1,4 +1,4 @@
-"""Checks of the arguments of a call, once, at the public entrance. Returns `Views`."""
+"""Checks of the arguments of public methods, run once for each call. They return `Views`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def validated(
     model: LVSM, input_images: Tensor, input_rays: Tensor, target_rays: Tensor, target_images: Tensor | None, num_input_images: Tensor | None, cameras: Cameras | None,
     depth_range: Tensor | None = None, target_distances: Tensor | None = None,
 ) -> tuple[Views, Views]:
-    """Checked inputs and targets (b t ...) of `LVSM.forward`."""
+    """Checks the arguments of `LVSM.forward`, and returns inputs and targets (b t ...)."""
     sizes = check_images_and_rays(model, input_images = input_images, input_rays = input_rays)
     valid_mask = on_device(make_valid_mask(sizes, num_input_images = num_input_images), input_images.device)
     several = check_targets(target_rays, target_images, sizes)
@@ -47,7 +47,7 @@ def validated_inputs(
     model: LVSM, images: Tensor, rays: Tensor, num_images: Tensor | None, cameras: Cameras | None, depth_range: Tensor | None = None, *,
     ray_mask: Tensor | None = None, min_views: int = 1,
 ) -> Views:
-    """Checked views of `LVSM.encode`, `LVSM.tokens` and `MAE`."""
+    """Checks the arguments of `LVSM.encode`, `LVSM.tokens` and `MAE`, and returns the views."""
     sizes = check_images_and_rays(model, min_views = min_views, images = images, rays = rays)
     check_cameras(model, cameras, sizes['b'], sizes['v'])
     valid_mask = on_device(make_valid_mask(sizes, at_least = min_views, num_images = num_images), images.device)
@@ -58,7 +58,7 @@ def validated_inputs(
 
 
 def validated_targets(model: LVSM, scene: EncodedScene, target_rays: Tensor, cameras: Cameras | None) -> Views:
-    """Checked targets (b t ...) of `LVSM.render`."""
+    """Checks the arguments of `LVSM.render`, and returns the targets (b t ...)."""
     check_scene(model, scene)
     check_floating(target_rays = target_rays)
     several = target_rays.ndim == 5
@@ -76,12 +76,12 @@ def validated_targets(model: LVSM, scene: EncodedScene, target_rays: Tensor, cam
 
 
 def on_device(mask: Tensor | None, device: torch.device) -> Any:
-    """A mask, moved once for all that use it. Nothing waits for a copy to a device; one to the CPU would be read before it is there."""
+    """Moves a mask to a device. Copies to a GPU are asynchronous; a copy to the CPU is not, since it could be read before it is complete."""
     return None if mask is None else mask.to(device, non_blocking = device.type != 'cpu')
 
 
 def without_padding(views: Views) -> Views:
-    """Views with their padding masked out."""
+    """Masks out the padding of views."""
     if views.valid_mask is None:
         return views
 
@@ -94,7 +94,7 @@ def check_images_and_rays(model: LVSM, *, min_views: int = 1, **images_and_rays:
     """Checks images and rays, and returns their sizes b, v, h, w.
 
     Raises:
-        ValueError: For anything else, and for sizes that the model does not take.
+        ValueError: If shapes or types are wrong, or the model does not support the sizes.
     """
     (images_name, images), (rays_name, rays) = images_and_rays.items()
     check_floating(**images_and_rays)
@@ -136,6 +136,8 @@ def check_targets(target_rays: Tensor, target_images: Tensor | None, sizes: dict
     """Checks targets, and returns whether they have a t axis.
 
     Args:
+        target_rays: (b 6 h w) or (b t 6 h w).
+        target_images: (b c h w) or (b t c h w), or None.
         sizes: Sizes of the inputs.
     """
     check_floating(target_rays = target_rays)
@@ -223,7 +225,7 @@ def warn_of_other_rays(model: LVSM, *several: Views) -> None:
 
 
 def has_other_rays(views: Views) -> bool:
-    """Whether some rays do not belong to the cameras, for example rays of normalised poses with the original cameras. Views without rays are ignored."""
+    """Returns whether some rays do not belong to the cameras, for example rays of normalised poses with the original cameras. Views without rays are ignored."""
     if views.cameras is None or not values_are_free(views.rays) or not values_are_free(views.cameras.intrinsics):
         return False
 
@@ -233,7 +235,7 @@ def has_other_rays(views: Views) -> bool:
     poses, intrinsics = (t.detach().double() for t in views.cameras)
     rotation, center = poses[..., :3, :3], poses[..., :3, 3:]
 
-    # the pixel K Rᵀ d of a direction d, and the moment o × d, are those of the camera; pixels of depth 0 or less are not
+    # rays belong to a camera if K Rᵀ d is their pixel, of positive depth, and o × d their moment
 
     pixel = intrinsics @ rotation.mT @ direction
     expected = torch.stack((columns + 0.5, rows + 0.5, torch.ones(3)))
@@ -274,7 +276,7 @@ def check_arguments(config: dict[str, Any], perceptual_loss: object) -> None:
         config: Arguments of `LVSM` by name except the perceptual loss; heads may be None.
 
     Raises:
-        ValueError: For those out of range.
+        ValueError: If one is out of range.
     """
     c = config
 

@@ -1,4 +1,4 @@
-"""Views as the steps of the network take them."""
+"""Checked input and target views, which the steps of the network take."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lvsm_pytorch.geometry.cameras import Cameras
 
 
 class Views(NamedTuple):
-    """Views that are checked (`validation`), with zeros and identities for all that is missing: nothing of it is computed with.
+    """Views that `validation` has checked. Missing values and padding are replaced by zeros and identities, so that their content has no effect.
 
     Attributes:
-        rays: (b v 6 h w), zeros where a view has none.
-        images: (b v c h w) in [0, 1]; None of target views.
-        cameras: (b v ...), identities where a view has no rays; None where the network takes none.
-        valid_mask: (b v) bool, False for padding; None where there is none.
-        depth_range: (b 2), of input views: near and far distance of the scene; None where it is not known.
-        volume: Of target views, what `PlaneSweep.sweep` has found along their rays.
+        rays: (b v 6 h w), zeros for views without rays.
+        images: (b v c h w) in [0, 1]; None for target views.
+        cameras: (b v ...), identities for views without rays; None if the network does not use cameras.
+        valid_mask: (b v) bool, False for padding; None without padding.
+        depth_range: (b 2), near and far distance of the scene, for input views; None if it is unknown.
+        volume: Result of `PlaneSweep.sweep`, for target views.
     """
     rays: Tensor
     images: Tensor | None = None
@@ -33,39 +33,39 @@ class Views(NamedTuple):
 
     @property
     def has_rays(self) -> Tensor:
-        """(b v) bool. Directions are of length 1, so zeros mean that there are none."""
+        """Mask (b v) bool of the views with rays. Directions have length 1, so rays of zeros are missing."""
         return (self.rays[:, :, :3, 0, 0] != 0).any(dim = -1)
 
     def without_rays(self, mask: Tensor) -> Views:
-        """The same, but that views of the mask (b v) bool have no rays, and no cameras that would tell of them."""
+        """Removes the rays of the views of a mask (b v) bool, and their cameras, from which rays could be inferred."""
         return self._replace(rays = mask_out(mask, self.rays), cameras = mask_out_cameras(mask, self.cameras))
 
     def targets(self, some: slice) -> Views:
-        """Some of several target views (b t ...)."""
+        """Returns a slice of the target views (b t ...)."""
         return Views(self.rays[:, some], cameras = None if self.cameras is None else self.cameras[:, some])
 
 
 def mask_out(mask: Tensor, views: Tensor) -> Tensor:
-    """Views (b v c h w), zero where the mask (b v) is True: what they held, NaN too, reaches neither results nor gradients."""
+    """Sets views (b v c h w) to zero where the mask (b v) is True. Their values, NaN included, affect neither results nor gradients."""
     return einx.where('b v, , b v c h w', mask.to(views.device), views.new_zeros(()), views)
 
 
 def mask_out_cameras(mask: Tensor, cameras: Cameras | None) -> Cameras | None:
-    """Cameras (b v ...), with identities where the mask (b v) is True."""
+    """Replaces cameras (b v ...) by identities where the mask (b v) is True."""
     return None if cameras is None else cameras.map(lambda t: einx.where('b v, i j, b v i j', mask.to(t.device), torch.eye(t.shape[-1], dtype = t.dtype, device = t.device), t))
 
 
 def in_sequence(tokens: Tensor | None) -> Any:
-    """(b v h w d) -> (b v·h·w d). Of nothing, nothing."""
+    """Flattens tokens to a sequence: (b v h w d) -> (b v·h·w d). None stays None."""
     return None if tokens is None else rearrange(tokens, 'b v h w d -> b (v h w) d')
 
 
 def chunks(length: int, size: int | None) -> Iterator[slice]:
-    """Slices of so many, one after the other; one of all where size is None."""
+    """Yields consecutive slices of at most `size` elements; a single slice if `size` is None."""
     size = size or max(length, 1)
     return (slice(start, start + size) for start in range(0, length, size))
 
 
 def whole_patches(length: int, patch_size: int) -> int:
-    """The smallest multiple of `patch_size` that is at least `length`."""
+    """Rounds `length` up to a multiple of `patch_size`."""
     return -(-length // patch_size) * patch_size

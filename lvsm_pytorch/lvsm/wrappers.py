@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class CameraWrapper(Module):
-    """An LVSM that takes cameras.
+    """Wrapper of an LVSM that takes cameras instead of rays.
 
     Args:
         lvsm: The model.
 
     Raises:
-        ValueError: For anything else.
+        ValueError: If `lvsm` is not an LVSM.
     """
 
     def __init__(self, lvsm: LVSM):
@@ -56,17 +56,17 @@ class CameraWrapper(Module):
         return_loss_breakdown: bool = False,
         return_embed: bool = False,
     ) -> Any:
-        """As `LVSM.forward`, with cameras instead of rays.
+        """Calls `LVSM.forward` with the rays of cameras.
 
         Args:
             input_intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
             input_extrinsic_rotation: (b v 3 3), R of world to camera (OpenCV axes): x_camera = R x_world + t.
             input_translation: (b v 3), t of world to camera.
             input_uniform_points: (b v 3 h w), homogeneous pixel coordinates; by default the pixel centres.
-            target_intrinsic_rotation: As of the inputs, of one target view (b ...) or of several (b t ...).
-            target_extrinsic_rotation: As of the inputs, likewise.
-            target_translation: As of the inputs, likewise.
-            target_uniform_points: As of the inputs, likewise.
+            target_intrinsic_rotation: K of one target view (b 3 3) or of several (b t 3 3), as for the inputs.
+            target_extrinsic_rotation: R of the target views, (b 3 3) or (b t 3 3).
+            target_translation: t of the target views, (b 3) or (b t 3).
+            target_uniform_points: Pixel coordinates of the target views, (b 3 h w) or (b t 3 h w).
             input_images: As in `LVSM.forward`.
             target_images: As in `LVSM.forward`.
             num_input_images: As in `LVSM.forward`. Cameras of padding may have any values.
@@ -74,7 +74,7 @@ class CameraWrapper(Module):
             return_embed: As in `LVSM.forward`.
 
         Raises:
-            ValueError: For wrong shapes, and for a K of a real view that can't be inverted.
+            ValueError: If a shape is wrong, or K of a valid view is not invertible.
         """
         sizes = check_shape('b v c h w', dict(c = self.lvsm.channels), input_images = input_images)
         several = isinstance(target_intrinsic_rotation, Tensor) and target_intrinsic_rotation.ndim == 4
@@ -109,13 +109,13 @@ class CameraWrapper(Module):
 
 
 class MAECameraWrapper(Module):
-    """An MAE that takes cameras.
+    """Wrapper of an MAE that takes cameras instead of rays.
 
     Args:
-        mae: The model.
+        mae: The module.
 
     Raises:
-        ValueError: For anything else.
+        ValueError: If `mae` is not an MAE.
     """
 
     def __init__(self, mae: MAE):
@@ -137,7 +137,7 @@ class MAECameraWrapper(Module):
         num_images: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `MAE.forward`, with cameras instead of rays.
+        """Calls `MAE.forward` with the rays of cameras.
 
         Args:
             intrinsic_rotation: (b v 3 3), intrinsics K in pixels.
@@ -149,7 +149,7 @@ class MAECameraWrapper(Module):
             kwargs: Further arguments of `MAE.forward`.
 
         Raises:
-            ValueError: For wrong shapes, and for a K of a real view that can't be inverted.
+            ValueError: If a shape is wrong, or K of a valid view is not invertible.
         """
         sizes = check_shape('b v c h w', dict(c = self.mae.lvsm.channels), images = images)
         valid_mask = make_valid_mask(sizes, num_images = num_images)
@@ -172,7 +172,7 @@ def masked(keep: Tensor, tensor: Tensor, stand_in: Tensor) -> Tensor:
 
 @in_float32
 def rays_and_cameras(leading: str, sizes: dict[str, int], valid_mask: Tensor | None, **four: Tensor | None) -> tuple[Tensor, Cameras]:
-    """Rays (... 6 h w) and cameras of K, R, t and points, in this order; padding is replaced by identities."""
+    """Returns the rays (... 6 h w) and cameras of K, R, t and points, in this order. Padding is replaced by identities."""
     (k_name, k), (r_name, r), (t_name, t), (p_name, points) = four.items()
     sizes = {axis: size for axis, size in sizes.items() if axis != 'c'}
 

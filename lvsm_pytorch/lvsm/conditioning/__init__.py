@@ -1,4 +1,4 @@
-"""Conditioning on cameras beside their rays, by name: the paper's has none."""
+"""Registries of the optional camera conditioning beyond rays: camera encodings of attention, and plane sweeps. The paper's network has none."""
 
 from lvsm_pytorch.lvsm.conditioning.base import CameraEncoding, NoPlaneSweep
 from lvsm_pytorch.lvsm.conditioning.feature_sweep import FeatureSweep
@@ -7,7 +7,7 @@ from lvsm_pytorch.lvsm.conditioning.prope import Prope
 
 CAMERA_ENCODINGS: dict[str, type[CameraEncoding]] = dict(plucker = CameraEncoding, prope = Prope)
 
-# made as `PlaneSweep` is, where there are any depth planes
+# constructed with the arguments of `PlaneSweep` if there are depth planes
 
 PLANE_SWEEPS: dict[str, type[NoPlaneSweep]] = dict(colors = PlaneSweep, features = FeatureSweep)
 

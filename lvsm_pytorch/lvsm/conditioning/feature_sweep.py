@@ -1,12 +1,12 @@
 """A plane sweep of learned features, from coarse to fine, around the transformer.
 
-Once a scene, a small CNN makes feature maps of the input views. For a target view they are warped to planes of inverse distance, at a quarter of
-the resolution, and their variance over the views says where surfaces are (Yao et al. 2018, "MVSNet"). The target's tokens take this in, and the
-final tokens attend to the planes: a query for each cell of pixels gives a distribution over distances. A few distances are drawn from it for
-each pixel (Mildenhall et al. 2020, "NeRF", hierarchical sampling), the input views are looked up there, and each pixel attends to these samples of each
-view (Wang et al. 2021, "IBRNet"). A small CNN goes over the image in the end, so that patches leave no seams.
+A small CNN computes feature maps of the input views, once for a scene. For a target view they are warped to planes of inverse distance, at a
+quarter of the resolution; where their variance over the views is low, there is a surface (Yao et al. 2018, "MVSNet"). These volume features are
+added to the target's tokens. The final tokens attend to the planes: a query for each cell of pixels gives a distribution over distances, from which
+a few distances are sampled for each pixel (Mildenhall et al. 2020, "NeRF", hierarchical sampling). The input views are sampled there, and each
+pixel attends to these samples (Wang et al. 2021, "IBRNet"). A small CNN refines the image, which removes seams between patches.
 
-Planes lie between a near and a far distance of the scene (`depth_range`), since shots from afar need all of them around the subject.
+Planes lie between a near and a far distance of the scene (`depth_range`), so that for photos taken from afar all planes are around the subject.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from lvsm_pytorch.precision import Float32Linear, at_least_float32
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm.encoded import EncodedScene
 
-CELL = 4                # pixels of a cell of the coarse level, along each side
-COARSE_FEATURES = 16    # of the maps that planes are compared by, in groups whose variance is pooled
+CELL = 4                # height and width of a cell of the coarse level, in pixels
+COARSE_FEATURES = 16    # channels of the coarse feature maps, whose variance is pooled in groups
 GROUPS = 8
-FINE_FEATURES = 5       # of the maps that samples are compared by, beside the colours
-VOLUME = 12             # numbers of a cell of a plane
-TOKEN_NUMBERS = 4       # of these, numbers that tokens take in
-CONTEXT = 16            # numbers that tokens say to each pixel
-HIDDEN = 16             # numbers of a sample
-NUM_SAMPLES = 6         # distances of a pixel
+FINE_FEATURES = 5       # channels of the fine feature maps, beside the colours
+VOLUME = 12             # channels of a cell of a plane
+TOKEN_NUMBERS = 4       # channels to which these are reduced for tokens
+CONTEXT = 16            # channels that tokens pass to each pixel
+HIDDEN = 16             # channels of a sample
+NUM_SAMPLES = 6         # sampled distances of a pixel
 VIEW_HIDDEN = 8
 REFINED = 24
 RESIDUAL_SCALE = 0.1
@@ -45,11 +45,12 @@ TINY = 1e-6
 
 
 class Volume(NamedTuple):
-    """Along the rays of t targets.
+    """Plane sweep volume along the rays of t targets.
 
     Attributes:
-        features: (b·t c e h w), of cells h × w at e planes.
-        colors: (b·t 3 e h w).
+        features: (b·t c e h w), features of cells h × w at e planes.
+        colors: (b·t 3 e h w), mean colours of the input views.
+        rays: Rays of the target views.
     """
     features: Tensor
     colors: Tensor
@@ -69,7 +70,7 @@ def over_planes(channels: int, reach: int) -> nn.Conv3d:
 
 
 class FeatureNet(Module):
-    """Images (n c h w) in [0, 1] to feature maps, coarse (n COARSE_FEATURES h/4 w/4) and fine (n FINE_FEATURES h w): a feature pyramid (Lin et al. 2017)."""
+    """Feature pyramid (Lin et al. 2017) of images (n c h w) in [0, 1], with coarse (n COARSE_FEATURES h/4 w/4) and fine (n FINE_FEATURES h w) maps."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -90,14 +91,15 @@ class FeatureNet(Module):
 
 
 class FeatureSweep(NoPlaneSweep):
-    """See above.
+    """Plane sweep of learned features, from coarse to fine.
 
     Args:
-        dim: Of the model.
-        patch_size: Of the model, a multiple of 4.
-        channels: Of the model.
+        dim: Width of the model's tokens.
+        patch_size: Patch size of the model, a multiple of 4.
+        channels: Channels of the model's images.
         num_depth_planes: Number of planes, e.
-        near_plane: The nearest, in units of the world, where a scene has no depth range of its own; the farthest is infinite then.
+        near_plane: Distance of the nearest plane in units of the world, for scenes without a depth range; the farthest is then infinite.
+        gradient_checkpointing: Accepted for the common interface; not used.
     """
     needs_cameras = True
     knows_distances = True
@@ -110,7 +112,7 @@ class FeatureSweep(NoPlaneSweep):
 
         self.num_depth_planes = num_depth_planes
         self.near_plane = near_plane
-        self.cells = cells = patch_size // CELL  # of a patch, along each side
+        self.cells = cells = patch_size // CELL  # cells along each side of a patch
         self.features = FeatureNet(channels)
 
         # from planes to tokens, and back to a distribution over planes
@@ -142,11 +144,15 @@ class FeatureSweep(NoPlaneSweep):
         for parameter in to_residual.parameters():
             nn.init.zeros_(parameter)
 
-    # once a scene
+    # for each scene
 
     def encode(self, inputs: Views) -> dict[str, Tensor]:
-        """Maps of the input views, coarse (b v c h/4 w/4) and fine (b v c h w): features, then colours, then 1, all zero for views without rays; their projections;
-        inverse_range (b 2), the inverse distances of the farthest and the nearest plane; and blurred (b c 4 4), the mean of the views."""
+        """Encodes the input views.
+
+        Returns:
+            By name: coarse (b v c h/4 w/4) and fine (b v c h w) maps of features, then colours, then 1, all zero for views without rays; project and centers, the projections of the
+                views; inverse_range (b 2), the inverse distances of the farthest and the nearest plane; and blurred (b c 4 4), the mean of the views.
+        """
         assert inputs.images is not None
         assert inputs.cameras is not None
         images, (b, v) = inputs.images, inputs.images.shape[:2]
@@ -192,14 +198,17 @@ class FeatureSweep(NoPlaneSweep):
     # after the blocks
 
     def depth_logits(self, tokens: Tensor, volume: Volume) -> Tensor:
-        """(n e h w) of final tokens (n h w d): what queries and keys of cells make of the planes."""
+        """Returns the logits (n e h w) of the planes for each cell: products of queries from final tokens (n h w d) with the features of the volume."""
         query = rearrange(self.to_query(tokens), 'n h w (p q c) -> n c (h p) (w q)', p = self.cells, q = self.cells)
         bias = rearrange(self.to_bias(tokens), 'n h w (p q e) -> n e (h p) (w q)', p = self.cells, q = self.cells)
         return einsum(query, volume.features, 'n c h w, n c e h w -> n e h w') + bias
 
     def compose(self, image: Tensor, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
-        """Each pixel is a mean, weighted by attention, of its samples of each view, of the mean colour of its cell over the planes, of the image that tokens say, and
-        of the blurred mean of the input views, for what none of them shows; then refined."""
+        """Composites and refines the views.
+
+        Each pixel is a mean, weighted by attention, of its samples of each view, of the expected colour of its cell over the planes, of the decoded image, and of the
+        blurred mean of the input views for regions that none of them covers.
+        """
         assert scene.source is not None
         volume: Volume = targets.volume
         source, (b, t), size = scene.source, image.shape[:2], image.shape[-2:]
@@ -224,7 +233,7 @@ class FeatureSweep(NoPlaneSweep):
         hidden = hidden + self.of_context(context.unsqueeze(2))
         hidden = hidden + self.sample_mix(hidden)
 
-        # attention of each pixel to its samples of each view. Linear maps of what views share are computed once for all of them
+        # attention of each pixel to its samples of each view. Linear maps of inputs that do not depend on the view are computed once
 
         base = rearrange(self.per_view_base(torch.cat((hidden, mean), dim = 1)), '(b t) c s h w -> b 1 c t (s h) w', b = b)
         of_views = rearrange(torch.cat((warped, angle), dim = 2), 'b v c t s h w -> (b v) c t (s h) w')
@@ -244,14 +253,16 @@ class FeatureSweep(NoPlaneSweep):
         composed = composed + others[:, :1] * smooth + others[:, 1:2] * image + others[:, 2:] * blurred
 
         refined = composed + RESIDUAL_SCALE * at_least_float32(self.refine(torch.cat((composed * 2 - 1, smooth * 2 - 1, image * 2 - 1, context, shared, others, blurred * 2 - 1), dim = 1)))
-        refined = refined + (refined.clamp(0, 1) - refined).detach()  # in range, with the gradients of what was beyond it
+        refined = refined + (refined.clamp(0, 1) - refined).detach()  # clamped to [0, 1], with straight-through gradients
         return refined.unflatten(0, (b, t))
 
     def depth_loss(self, tokens: Tensor, targets: Views, scene: EncodedScene, distances: Tensor) -> Tensor:
-        """Cross entropy of the distribution over planes with the planes that the pixels of a cell are on, where their true distances are known.
+        """Computes the cross entropy of the distribution over planes of a cell, with the planes at the true distances of its pixels as the target.
 
         Args:
-            tokens: (b t h w d), final.
+            tokens: Final tokens (b t h w d).
+            targets: Target views.
+            scene: Encoded scene.
             distances: (b t H W) from the centres of the target cameras along the rays of pixels; infinite for sky.
         """
         assert scene.source is not None
@@ -259,7 +270,7 @@ class FeatureSweep(NoPlaneSweep):
         far, near = (rearrange(each, 'b -> b 1 1 1') for each in scene.source['inverse_range'].unbind(dim = 1))
         position = ((1 / distances.clamp(min = TINY) - far) / (near - far)).clamp(0, 1).flatten(0, 1) * (self.num_depth_planes - 1)
 
-        # each pixel is shared by the two planes next to it
+        # each pixel counts for its two neighbouring planes, by linear interpolation
 
         before = position.floor().clamp(max = self.num_depth_planes - 2)
         share = position - before
@@ -269,15 +280,19 @@ class FeatureSweep(NoPlaneSweep):
 
 
 def inverse_distance(inverse_range: Tensor, fraction: Tensor) -> Tensor:
-    """From the farthest plane at 0 to the nearest at 1: of inverse ranges (b 2), for fractions (n) or (b ...)."""
+    """Interpolates inverse distances for fractions (n) or (b ...), from the farthest plane at 0 to the nearest at 1, of inverse ranges (b 2)."""
     shape = (-1,) + (1,) * max(fraction.ndim - 1, 1)
     far, near = (each.view(shape) for each in inverse_range.unbind(dim = 1))
     return far + (near - far) * fraction
 
 
 def pooled(warped: Tensor, channels: int | None = None, groups: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Over the views that a point is visible in, of maps (b v c ...) whose last channel says how far that is: means (b c-1 ...); standard deviations of the
-    first `channels`, or of all but the last, each or pooled in groups; and (b 2 ...), whether it is visible in one view, and in two."""
+    """Pools warped maps (b v c ...) over the views in which a point is visible; the last channel is the visibility in [0, 1].
+
+    Returns:
+        Means (b c-1 ...); standard deviations of the first `channels`, by default of all but the last, averaged in `groups` if given; and (b 2 ...), whether the point is visible in at
+            least one view, and in at least two.
+    """
     total, squared = warped.sum(dim = 1), warped[:, :, :-1 if channels is None else channels].square().sum(dim = 1)
     count = total[:, -1:]
     mean = total[:, :-1] / count.clamp(min = TINY)

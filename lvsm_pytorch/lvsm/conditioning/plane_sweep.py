@@ -1,14 +1,14 @@
-"""A plane sweep along the rays of a target view (Collins 1996, "A space-sweep approach to true multi-image matching"),
-for a network as in Flynn et al. 2016, "DeepStereo: Learning to predict new views from the world's imagery".
+"""A plane sweep of colours along the rays of a target view (Collins 1996, "A space-sweep approach to true multi-image matching"), as input of a
+network as in Flynn et al. 2016, "DeepStereo: Learning to predict new views from the world's imagery".
 
-Each ray of the target is sampled at a few depths. The point there is projected into every input view, and gives their mean colour, its standard
-deviation, and the share of views that contain the point: on a surface, views agree. These are added to the target's tokens. At the end each
-pixel is a weighted mean of the colours at all depths and the decoded colour, by weights from the tokens.
+Each ray of the target is sampled at a few depths. The points are projected into every input view, which gives the mean colour, its standard
+deviation, and the fraction of views that contain the point; at a surface, the colours of the views agree. These are added to the target's tokens.
+After the transformer, each pixel is a weighted mean of the colours at all depths and the decoded colour, with weights from the tokens.
 
-With o the target's centre, d a ray's unit direction, and input view v at c_v with rotation R_v (camera to world) and intrinsics K_v, the point
-of inverse depth w, o + d / w, is at the pixel K_v R_vᵀ (d + w (o − c_v)), homogeneous, and w = 0 is what is infinitely far. Only
-differences of centres come up, so that moving the world changes nothing. Inverse depths are evenly spread from 0 on, since then steps are about
-equally long in the images.
+Let o be the target's centre, d the unit direction of a ray, and c_v, R_v (camera to world) and K_v the centre, rotation and intrinsics of input
+view v. The point of inverse depth w, o + d / w, is at the homogeneous pixel K_v R_vᵀ (d + w (o − c_v)); w = 0 is infinitely far. The formula depends
+only on differences of centres, so that moving the world changes nothing. Inverse depths are evenly spaced from 0 on, which makes steps in the
+images about equally long.
 """
 
 from __future__ import annotations
@@ -29,28 +29,32 @@ from lvsm_pytorch.precision import Float32Linear, in_float32
 if TYPE_CHECKING:
     from lvsm_pytorch.lvsm.encoded import EncodedScene
 
-# channels a pixel of each depth's features, by one map for all depths
+# channels per pixel of the features of a depth; one linear map for all depths
 
 WIDTH_PER_PIXEL = 2
 
-# what is nearer to the plane of a camera, in pixels of depth 1, is behind it; what lies beside an image is sampled there, in units of half of it
+# BEHIND: points of a smaller homogeneous depth count as behind the camera; OUTSIDE: coordinate for samples outside of an image, in units of half its size
 
 BEHIND = 1e-4
 OUTSIDE = 3.
 
-# where views agree, rounding alone is left, which is below a quarter of the 256th part of a colour
+# lower bound of the standard deviation, about a quarter of 1/256, since smaller values are rounding errors
 
 LEAST_SPREAD = 1e-3
 TINY = 1e-12
 
-# e to the power of it is all but the whole of a pixel
+# upper bound of log-weights, against overflow: e^20 already dominates a pixel
 
 MAX_LOG_WEIGHT = 20.
 
 
 class SweepVolume(NamedTuple):
-    """At e depths along the rays of t targets: mean colours (b t e c h w) of the views that contain the point, zero where none does;
-    their standard deviation (b t e 1 h w), the channels' mean; and the share of views that contain it (b t e 1 h w), from 0 to 1.
+    """Samples at e depths along the rays of t targets.
+
+    Attributes:
+        colors: (b t e c h w), mean colours of the views that contain the point; zero if none does.
+        spread: (b t e 1 h w), standard deviation of the colours over views, with variances averaged over channels.
+        share: (b t e 1 h w), fraction of views that contain the point, in [0, 1].
     """
     colors: Tensor
     spread: Tensor
@@ -58,15 +62,15 @@ class SweepVolume(NamedTuple):
 
 
 class PlaneSweep(NoPlaneSweep):
-    """Adds the volume to target tokens, and composites it with the decoded image.
+    """Plane sweep of colours, which is added to target tokens and composited with the decoded image.
 
     Args:
-        dim: Of the model.
-        patch_size: Of the model.
-        channels: Of the model.
+        dim: Width of the model's tokens.
+        patch_size: Patch size of the model.
+        channels: Channels of the model's images.
         num_depth_planes: Number of planes, e.
-        near_plane: The nearest, in units of the world.
-        gradient_checkpointing: For gradients, compute what lies between tokens and the volume anew.
+        near_plane: Depth of the nearest plane, in units of the world.
+        gradient_checkpointing: Recompute the layers between tokens and the volume in the backward pass.
     """
     needs_cameras = True
 
@@ -86,7 +90,7 @@ class PlaneSweep(NoPlaneSweep):
             nn.init.normal_(linear.weight, std = 0.02)
 
     def encode(self, inputs: Views) -> dict[str, Tensor]:
-        """The views themselves: images (b v c h w) in [0, 1], camera_to_world (b v 4 4), intrinsics (b v 3 3), and has_rays (b v) bool, False for views to leave out."""
+        """Returns the input views: images (b v c h w) in [0, 1], camera_to_world (b v 4 4), intrinsics (b v 3 3), and has_rays (b v) bool, False for views to leave out."""
         assert inputs.images is not None
         assert inputs.cameras is not None
         camera_to_world, intrinsics = inputs.cameras
@@ -106,16 +110,16 @@ class PlaneSweep(NoPlaneSweep):
         return tokens + self.recomputed(self.to_target_tokens, *targets.volume)
 
     def compose(self, image: Tensor, tokens: Tensor, targets: Views, scene: EncodedScene) -> Tensor:
-        """The mean of the image, of weight 1, and of the colours of all planes, of weights from the tokens, times the share of views that contain the point."""
+        """Composites views as a weighted mean of the decoded image, with weight 1, and the colours of all planes, with weights from the tokens times the fraction of views that contain the point."""
         return self.recomputed(self.composite, image, tokens, targets.volume.colors, targets.volume.share)
 
     def recomputed(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        """For gradients, with checkpointing."""
+        """Calls a function, with gradient checkpointing if that is on."""
         return checkpoint(function, *tensors, use_reentrant = False) if self.gradient_checkpointing and torch.is_grad_enabled() else function(*tensors)
 
     def to_target_tokens(self, colors: Tensor, spread: Tensor, share: Tensor) -> Tensor:
-        """(b t h w d) of a volume."""
-        parts = torch.cat((torch.where(share > 0, colors * 2 - 1, 0.), spread * 4, share * 2 - 1), dim = 3)  # all of about unit size
+        """Returns the features (b t h w d) of a volume that are added to target tokens."""
+        parts = torch.cat((torch.where(share > 0, colors * 2 - 1, 0.), spread * 4, share * 2 - 1), dim = 3)  # scaled to a similar range
         patches = rearrange(parts, 'b t e c (h p) (w q) -> b t h w e (p q c)', p = self.patch_size, q = self.patch_size)
         return self.to_tokens(F.gelu(self.of_depth(patches)).flatten(-2))
 
@@ -129,7 +133,7 @@ class PlaneSweep(NoPlaneSweep):
 def sweep_volume(
     images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, has_rays: Tensor, directions: Tensor, centers: Tensor, *, num_depth_planes: int, near_plane: float,
 ) -> SweepVolume:
-    """Of input views (b v ...), as `PlaneSweep.encode` has them, along unit directions (b t 3 h w) from centres (b t 3). One view after the other, which bounds the memory."""
+    """Samples input views (b v ...) of `PlaneSweep.encode` along unit directions (b t 3 h w) from centres (b t 3). Views are sampled one at a time, which bounds the memory."""
     v, c = images.shape[1:3]
     t, height = directions.shape[1], directions.shape[-2]
     away = rearrange(centers, 'b t i -> b t 1 i') - rearrange(camera_to_world[..., :3, 3], 'b v i -> b 1 v i')
@@ -137,7 +141,7 @@ def sweep_volume(
     weight = weight / weight.sum(dim = 1, keepdim = True).clamp(min = 1)
     inverse_depth = torch.linspace(0, 1 / near_plane, num_depth_planes, dtype = away.dtype, device = away.device)
 
-    # a fourth channel is the share of a pixel within the image: samples fall to zero at its border, so that nothing jumps as cameras move
+    # an extra channel of ones is the fraction of a sample within the image: it falls to zero at the border, so that views change continuously with cameras
 
     images = torch.cat((images, torch.ones_like(images[:, :, :1])), dim = 2) * rearrange(weight, 'b v -> b v 1 1 1')
     project = unit_intrinsics(intrinsics, (images.shape[-2], images.shape[-1]), side = 2) @ camera_to_world[..., :3, :3].mT

@@ -1,11 +1,11 @@
 """Attention by relative poses of cameras: Li et al. 2025, "Cameras as Relative Positional Encoding" (PRoPE).
 
-With P_i the 4 × 4 projection of the camera of token i, a token reads in one half of each head's dimensions
+With P_i the 4 × 4 projection of the camera of token i, the output of attention in one half of each head's dimensions is
 
     out_i = P_i Σ_j a_ij P_j⁻¹ v_j,    a_ij = softmax_j (P_iᵀ q_i · P_j⁻¹ k_j),
 
-of which nothing depends on the world, since only products P_i P_j⁻¹ come up. In the other half, `rotary` encodings of the
-patch's column and row make only differences count there too.
+which does not depend on the world frame, since it contains only products P_i P_j⁻¹. The other half has `rotary` encodings of the column and the row
+of the patch, so that attention depends only on their differences.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lvsm_pytorch.precision import at_least_float32, in_float32, without_autocas
 
 
 class Prope(CameraEncoding):
-    """See above. A pose encoding has P and P⁻¹, row by row, then cosines and sines of the angles."""
+    """Camera encoding by PRoPE. A pose encoding consists of P and P⁻¹, row by row, then cosines and sines of the rotary angles."""
     needs_cameras = True
     ray_channels = 3
     dim_head_multiple = 8
@@ -36,7 +36,7 @@ class Prope(CameraEncoding):
 
     @staticmethod
     def encode_pose(views: Views, reference: Tensor | None, *, patch_size: int, dim_head: int) -> Tensor:
-        """(b v h w 32 + dim_head / 2). Views without rays have the projection of the reference."""
+        """Returns pose encodings (b v h w 32 + dim_head / 2). Views without rays have the projection of the reference pose."""
         assert views.cameras is not None
         assert reference is not None
         height, width = views.rays.shape[-2:]
@@ -73,7 +73,7 @@ def poses_of(views: Views) -> Tensor:
 
 @in_float32
 def projections(camera_to_world: Tensor, intrinsics: Tensor, reference: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """P and P⁻¹ (b v 4 4): from the reference (b 4 4) to cameras (b v 4 4), and by their intrinsics into an image of side 1 around 0."""
+    """Returns P and P⁻¹ (b v 4 4): the transform from the reference (b 4 4) to cameras (b v 4 4), then their intrinsics, for an image of side 1 centred at 0."""
     rotation, centre = relative_poses(camera_to_world, reference)
     centre = rearrange(centre, 'b v i -> b v i 1')
 
@@ -93,7 +93,10 @@ def parts(pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def transform(x: Tensor, matrix: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """The first half of (b n heads dim_head) by the matrices (b n 4 4), four and four, the second by rotary embedding. In float32, and back in the dtype of x."""
+    """Transforms the first half of the dimensions of x (b n heads dim_head) by matrices (b n 4 4), in groups of four, and the second half by rotary embedding.
+
+    Computes in float32, and returns the dtype of x.
+    """
     with without_autocast(x.device.type):
         projective, rotary = at_least_float32(x).chunk(2, dim = -1)
         matrix, cos, sin = (t.to(projective.dtype) for t in (matrix, cos, sin))

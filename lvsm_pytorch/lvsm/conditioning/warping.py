@@ -1,8 +1,8 @@
-"""Maps of the input views, warped along the rays of target views.
+"""Warping of maps of the input views along the rays of target views.
 
-With o the target's centre, d a ray's unit direction, and input view v at c_v with rotation R_v (camera to world) and intrinsics K_v, the point
-of inverse distance w, o + d / w, is visible at the pixel K_v R_vᵀ (d + w (o − c_v)), homogeneous, and w = 0 is what is infinitely far. Only
-differences of centres come up, so that moving the world changes nothing.
+Let o be the target's centre, d the unit direction of a ray, and c_v, R_v (camera to world) and K_v the centre, rotation and intrinsics of input
+view v. The point of inverse distance w, o + d / w, is at the homogeneous pixel K_v R_vᵀ (d + w (o − c_v)); w = 0 is infinitely far. The formula
+depends only on differences of centres, so that moving the world changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from lvsm_pytorch.lvsm.conditioning.base import unit_intrinsics
 from lvsm_pytorch.precision import in_float32
 
-# what is nearer to the plane of a camera, in pixels of depth 1, is behind it; what lies beside an image is looked up there, in units of half of it
+# BEHIND: points of a smaller homogeneous depth count as behind the camera; OUTSIDE: coordinate for samples outside of an image, in units of half its size
 
 BEHIND = 1e-4
 OUTSIDE = 3.
@@ -27,19 +27,19 @@ class Rays(NamedTuple):
     """Rays of target views.
 
     Attributes:
-        origins: (b t 3).
-        directions: (b t 3 h w), unit.
+        origins: Camera centres (b t 3).
+        directions: Unit directions (b t 3 h w).
     """
     origins: Tensor
     directions: Tensor
 
 
 class Projections(NamedTuple):
-    """Input views.
+    """Projections of input views.
 
     Attributes:
-        project: (b v 3 3), K Rᵀ onto images of side 2 around 0, whatever their resolution.
-        centers: (b v 3).
+        project: (b v 3 3), K Rᵀ to images of side 2 centred at 0, at any resolution.
+        centers: Camera centres (b v 3).
     """
     project: Tensor
     centers: Tensor
@@ -47,19 +47,21 @@ class Projections(NamedTuple):
 
 @in_float32
 def projections(camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Projections:
-    """Of cameras (b v 4 4), (b v 3 3) in pixels of images of `size`, (height, width)."""
+    """Returns the projections of cameras with poses (b v 4 4) and intrinsics (b v 3 3) in pixels of images of `size` (height, width)."""
     return Projections(unit_intrinsics(intrinsics, size, side = 2) @ camera_to_world[..., :3, :3].mT, camera_to_world[..., :3, 3])
 
 
 def warp(maps: Tensor, views: Projections, rays: Rays, inverse_distance: Tensor) -> tuple[Tensor, Tensor]:
-    """What lies at inverse distances (b t e h w) along rays.
+    """Samples maps of the input views at the points at inverse distances along rays.
 
     Args:
-        maps: (b v c h' w') of the input views, zero beyond their borders.
+        maps: Maps (b v c h' w') of the input views, zero beyond their borders.
+        views: Projections of the input views.
+        rays: Rays of the target views.
+        inverse_distance: (b t e h w).
 
     Returns:
-        Them warped, (b v c t e h w), and how far the input view looks at the point from another side than the target does, (b v 1 t e h w), the square root of 1 minus the cosine of the
-            angle.
+        Warped maps (b v c t e h w), and (b v 1 t e h w), the square root of 1 minus the cosine of the angle between the rays of the target and of the input view to the point.
     """
     grid, cosine = places(*views, *rays, inverse_distance)
     warped = F.grid_sample(maps.flatten(0, 1), rearrange(grid, 'b v t e h w two -> (b v) (t e h) w two').to(maps.dtype), align_corners = False)
@@ -69,7 +71,7 @@ def warp(maps: Tensor, views: Projections, rays: Rays, inverse_distance: Tensor)
 
 @in_float32
 def places(project: Tensor, centers: Tensor, origins: Tensor, directions: Tensor, inverse_distance: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the points are in images of side 2 around 0, (b v t e h w 2), and the cosine (b v t e h w) between the rays of the target and of the input view to them."""
+    """Returns the coordinates (b v t e h w 2) of the points in images of side 2 centred at 0, and the cosine (b v t e h w) between the rays of the target and of the input view to them."""
     away = rearrange(origins, 'b t i -> b 1 t i') - rearrange(centers, 'b v i -> b v 1 i')
     far = einsum(project, directions, 'b v i j, b t j h w -> b v t i h w')
     near = einsum(project, away, 'b v i j, b v t j -> b v t i')
@@ -88,9 +90,9 @@ def places(project: Tensor, centers: Tensor, origins: Tensor, directions: Tensor
 
 @torch.no_grad()
 def quantiles(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Positions (n s h w) among planes 0 .. e-1 before which a share (k + 1/2) / s of the probability (n e h w) lies, and the planes (n s h w) nearest to them.
+    """Returns the quantiles (k + 1/2) / s of a distribution over planes (n e h w), as positions (n s h w) among planes 0 .. e-1, and the planes (n s h w) nearest to them.
 
-    Inverse transform sampling of a histogram whose bins have planes in their middles (Mildenhall et al. 2020, "NeRF", 5.2).
+    This is inverse transform sampling of a histogram whose bins are centred at the planes (Mildenhall et al. 2020, "NeRF", 5.2).
     """
     p = rearrange(probability, 'n e h w -> n h w e').contiguous()
     reached = p.cumsum(dim = -1)
@@ -99,4 +101,4 @@ def quantiles(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
     mass, reached = p.gather(-1, plane), reached.gather(-1, plane)
     position = plane + ((shares - reached + mass) / mass.clamp(min = 1e-6)).clamp(0, 1) - 0.5
     position = rearrange(position.clamp(0, p.shape[-1] - 1), 'n h w s -> n s h w')
-    return position, position.nan_to_num().round().long()    # weights of a run that has diverged
+    return position, position.nan_to_num().round().long()    # NaN after a run has diverged
