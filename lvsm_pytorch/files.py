@@ -71,9 +71,33 @@ def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
         ValueError: For a file that is missing or not JSON, as `error`.
     """
     try:
-        return json.loads(path.read_text(encoding = 'utf-8-sig'))
-    except (OSError, ValueError) as problem:
+        content = path.read_bytes()
+    except OSError as problem:
         raise error(f'{path}: must be a readable JSON file, but got {problem}. Write it again.') from problem
+
+    return parse_json(content, str(path), error)
+
+
+def parse_json(content: bytes, where: str, error: type[ValueError] = ValueError) -> Any:
+    """The value of JSON in UTF-8, with or without a byte order mark.
+
+    Args:
+        where: Name of the file in errors.
+
+    Raises:
+        ValueError: For what is not JSON, with line and column, as `error`.
+    """
+    try:
+        return json.loads(content.decode('utf-8-sig'))
+    except UnicodeDecodeError as problem:
+        before = content[:problem.start]
+        got = f'a byte that is not UTF-8: line {before.count(10) + 1} column {len(before) - before.rfind(10)}'
+    except RecursionError:
+        got = 'lists or objects in each other, too many of them'
+    except ValueError as problem:
+        got = str(problem) if content.strip() else 'an empty file'
+
+    fail(where, 'must be a readable JSON file', got, 'Correct that place, write the file again, or remove it.', error)
 
 
 def make_folder(out: Path) -> None:

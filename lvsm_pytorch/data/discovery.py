@@ -15,12 +15,12 @@ from shlex import quote
 from lvsm_pytorch.data.dataset import MOST_HELD_OUT, Concat, Dataset, Scenes, Split, Subset, split_scenes
 from lvsm_pytorch.data.formats.chunks import Chunks
 from lvsm_pytorch.data.formats.colmap import model_folder, read_colmap
-from lvsm_pytorch.data.formats.lvsm_json import LIST, is_lvsm, lvsm_files, read_lvsm, read_name
+from lvsm_pytorch.data.formats.lvsm_json import LIST, first_contents, is_lvsm, lvsm_files, read_lvsm, read_name
 from lvsm_pytorch.data.formats.scene_files import INDEX
 from lvsm_pytorch.data.formats.shards import Shards, is_shard_index
 from lvsm_pytorch.data.formats.transforms_json import FILE, SPLITS, read_transforms, transforms_files
 from lvsm_pytorch.data.photo_files import describe_unposed, posed_folder
-from lvsm_pytorch.data.problems import Problems
+from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene
 from lvsm_pytorch.data.storage import LocalFolder, RemoteFolder, remote_url
 from lvsm_pytorch.errors import fail
@@ -67,6 +67,9 @@ def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
         command = f'lvsm pose --data {quote(str(path))} --out {quote(str(posed_folder(path)))}'
         fail('data', 'must have poses', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
 
+    if found is None and path.is_dir() and (broken := next((each for each in first_contents(path) if isinstance(each, ValueError)), None)) is not None:
+        raise broken
+
     if found is None:
         there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'
         fail('data', f'must be {KNOWN}', f'{path}: {there}', 'Is it the folder above, or below?')
@@ -89,8 +92,7 @@ def find_dataset(path: Path, problems: Problems) -> Dataset | None:
     """As `open_dataset`, with None for what is no dataset."""
     found = recognised(path, problems)
 
-    if found is None and path.is_dir():
-        formats = scene_folders(path)
+    if found is None and path.is_dir() and (formats := scene_folders(path)):
         names = dict(zip(formats, unique_names(path, list(formats)), strict = True))
         inner: list[Dataset] = []
 
@@ -98,9 +100,12 @@ def find_dataset(path: Path, problems: Problems) -> Dataset | None:
             if is_one_scene:
                 inner.append(single_scenes({folder: formats[folder] for folder in folders}, names, problems))
             else:
-                inner.extend(each for folder in folders if (each := recognised(folder, problems)) is not None)
+                inner.extend(each for folder in folders if (each := problems.attempt(str(folder), partial(recognised, folder, problems))) is not None)
 
-        found = Concat(inner, problems) if inner else None
+        if not inner:
+            fail('data', 'must have at least one folder that can be read', f'none of {len(formats)} in {path}', problems.summary(most = 5) or 'Their lists of scenes are empty.')
+
+        found = Concat(inner, problems)
 
     return found
 
@@ -128,7 +133,7 @@ def format_of(path: Path) -> str | None:
 
     json_files = sorted(name for name in names if name.endswith('.json'))
 
-    if INDEX in names and any(name.endswith('.tar') for name in names) and is_shard_index(LocalFolder(path).read_json(INDEX)):
+    if INDEX in names and any(name.endswith('.tar') for name in names) and is_index_of_shards(path):
         return Shards.format
 
     if not names.isdisjoint(TRANSFORMS_FILES) and LIST not in names and (json_files[0] in TRANSFORMS_FILES or not is_lvsm(path)):
@@ -141,6 +146,14 @@ def format_of(path: Path) -> str | None:
         return COLMAP
 
     return LVSM_JSON if (json_files or not names.isdisjoint((LIST, 'metadata'))) and is_lvsm(path) else None
+
+
+def is_index_of_shards(path: Path) -> bool:
+    """Whether the index beside tar files is that of shards. One that can't be parsed is: whoever reads the shards says what is wrong with it."""
+    try:
+        return is_shard_index(LocalFolder(path).read_json(INDEX))
+    except BadView:
+        return True
 
 
 def recognised(path: Path, problems: Problems) -> Dataset | None:

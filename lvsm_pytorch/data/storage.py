@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -13,6 +12,8 @@ from typing import Any
 
 from lvsm_pytorch.data.download import Patience, download, patiently
 from lvsm_pytorch.data.file_cache import FileCache, default_cache, default_cache_bytes
+from lvsm_pytorch.data.problems import BadView
+from lvsm_pytorch.files import parse_json
 
 # files that fail one after the other, after which it is the server and not the files
 
@@ -31,7 +32,7 @@ class Folder(ABC):
         """The content of a JSON file; None where there is none of that name.
 
         Raises:
-            ValueError: For one that is broken.
+            BadView: For one that is broken.
             OSError: For one that can't be read.
         """
 
@@ -62,7 +63,7 @@ class LocalFolder(Folder):
 
     def read_json(self, name: str) -> Any:
         path = self.path / name
-        return parsed(str(path), path.read_bytes()) if path.is_file() else None
+        return parse_json(path.read_bytes(), str(path), BadView) if path.is_file() else None
 
     def names(self, ending: str) -> list[str]:
         return sorted(name for name in os.listdir(self.path) if name.endswith(ending))
@@ -128,7 +129,7 @@ class RemoteFolder(Folder):
                 return None
 
         found = patiently(content, self.label(name), self.patience)
-        return None if found is None else parsed(self.label(name), found)
+        return None if found is None else parse_json(found, self.label(name), BadView)
 
     def names(self, ending: str) -> list[str]:
         system, folder = self.system
@@ -173,13 +174,6 @@ class RemoteFolder(Folder):
         if name not in begun:
             begun.add(name)
             threading.Thread(target = fetch, daemon = True).start()
-
-
-def parsed(where: str, content: bytes) -> Any:
-    try:
-        return json.loads(content.decode('utf-8-sig'))
-    except ValueError as error:
-        raise ValueError(f'{where}: must be a JSON object that can be read, but got {error}. Write it again, or remove it.') from error
 
 
 def remote_url(location: object) -> str | None:

@@ -475,7 +475,7 @@ def test_an_index_that_is_wrong_is_named(tmp_path):
     with pytest.raises(ValueError, match = 'scene 2: must exist, because index.json lists it, but got 2 scenes'):
         open_dataset(tmp_path)[2]
     (tmp_path / 'index.json').write_text('[')
-    with pytest.raises(ValueError, match = 'must be a JSON object'):
+    with pytest.raises(BadView, match = r'index.json: must be a readable JSON file, but got Expecting value: line 1 column 2'):
         open_dataset(tmp_path)
 
 

@@ -36,7 +36,8 @@ class Chunks(SceneFiles):
     The index has the number of scenes of a file; without one, local files are opened once to count. Invalid scenes are recorded in `problems`.
 
     Raises:
-        ValueError: For a broken index, an index with missing files, a remote folder without one, and if no file can be read.
+        ValueError: For a remote folder without an index.
+        BadView: For a broken index, an index with missing files, and if no file can be read.
     """
 
     format = 'RealEstate10K chunks'
@@ -47,7 +48,7 @@ class Chunks(SceneFiles):
         counts = count_scenes(folder, problems) if index is None else counts_of(folder, index)
 
         if not counts:
-            fail('data', 'must have at least one scene in its .torch files', folder.label(''), problems.summary(most = 5) or 'They are empty.')
+            fail('data', 'must have at least one scene in its .torch files', folder.label(''), problems.summary(most = 5) or 'They are empty.', BadView)
 
         super().__init__(folder, counts, problems)
 
@@ -77,13 +78,13 @@ def count_scenes(folder: Folder, problems: Problems) -> dict[str, int]:
 def counts_of(folder: Folder, index: Any) -> dict[str, int]:
     """Scenes of each file, by the index: a JSON object of scenes and the names of their files."""
     if not isinstance(index, dict):
-        fail(folder.label(INDEX), 'must be a JSON object of scenes and their files', type(index).__name__, 'Write it again, or remove it.')
+        fail(folder.label(INDEX), 'must be a JSON object of scenes and their files', type(index).__name__, 'Write it again, or remove it.', BadView)
 
     counts = Counter(map(str, index.values()))
     missing = sorted(set(counts) - set(folder.names('.torch'))) if isinstance(folder, LocalFolder) else []
 
     if missing:
-        fail(folder.label(INDEX), 'must list files in its folder', missing[:3], 'Copy them there, or remove the index.')
+        fail(folder.label(INDEX), 'must list files in its folder', missing[:3], 'Copy them there, or remove the index.', BadView)
 
     return {name: counts[name] for name in sorted(counts)}
 

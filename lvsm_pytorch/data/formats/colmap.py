@@ -91,8 +91,8 @@ def read_colmap(folder: Path, problems: Problems | None = None, name: str | None
         name: Name of the scene. By default that of the folder.
 
     Raises:
-        ValueError: For a broken model.
-        BadView: If no view is valid.
+        ValueError: For a folder without a model.
+        BadView: For a broken model, and if no view is valid.
     """
     problems = Problems() if problems is None else problems
     model = model_folder(folder)
@@ -119,7 +119,7 @@ def read_model(model: Path):
     """Reads a pycolmap.Reconstruction.
 
     Raises:
-        ValueError: For a broken model.
+        BadView: For a broken model.
     """
     texts = [] if any(model.glob('*.bin')) else [path for path in model.glob('*.txt') if path.read_bytes().startswith(BOM_UTF8)]
 
@@ -133,7 +133,7 @@ def read_model(model: Path):
     try:
         return pycolmap().Reconstruction(str(model))
     except (RuntimeError, ValueError, OSError, IndexError) as error:
-        raise ValueError(f'{model}: must be a COLMAP model, but got {error}. Write it again.') from error
+        raise BadView(f'{model}: must be a COLMAP model, but got {error}. Write it again.') from error
 
 
 def read_image(where: str, folder: Path, model: Path, image, sizes: StoredSizes) -> View:

@@ -6,7 +6,9 @@ axes. Image paths are as its writer saw them: of such a path, the longest end th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from heapq import nsmallest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,18 +25,31 @@ from lvsm_pytorch.files import check_free, read_json, write_json, write_whole
 
 LIST = 'full_list.txt'
 
+# JSON files that are read for one that tells the format
+
+MOST_READ = 8
+
 
 def is_lvsm(path: Path) -> bool:
-    """Whether a list file, a file of a scene, or a folder is of this format: by its list, or by the first of its JSON files."""
+    """Whether a list file, a file of a scene, or a folder is of this format: by its list, or by the first of its JSON files that can be read."""
     if (path.is_file() and path.suffix == '.txt') or (path / LIST).is_file():
         return True
 
-    first = path if path.is_file() else first_of(path) or first_of(path / 'metadata')
-    return first is not None and is_scene(first)
+    content = next((content for content in first_contents(path) if not isinstance(content, ValueError)), None)
+    return isinstance(content, dict) and 'scene_name' in content and 'frames' in content
 
 
-def first_of(folder: Path) -> Path | None:
-    return min(folder.glob('*.json'), default = None)
+def first_contents(path: Path) -> Iterator[Any]:
+    """Contents of the first JSON files of a folder, or of its `metadata`, or of a file; errors in place of those that can't be read."""
+    for file in [path] if path.is_file() else first_of(path) or first_of(path / 'metadata'):
+        try:
+            yield read_json(file, BadView)
+        except BadView as error:
+            yield error
+
+
+def first_of(folder: Path) -> list[Path]:
+    return nsmallest(MOST_READ, folder.glob('*.json'))
 
 
 def lvsm_files(path: Path) -> list[Path]:
@@ -52,23 +67,18 @@ def lvsm_files(path: Path) -> list[Path]:
 
 
 def listed(path: Path) -> list[Path]:
-    lines = [line.strip() for line in path.read_text(encoding = 'utf-8-sig').splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding = 'utf-8-sig').splitlines()]
+    except (OSError, ValueError) as error:
+        raise BadView(f'{path}: must be a text file of paths, but got {error}. Write it again.') from error
+
     files = [inside(path.parent, line) for line in lines if line]
 
     for line, file in zip([line for line in lines if line], files, strict = True):
         if file is None:
-            fail(str(path), 'must list files that are there, in its folder', line, 'Move them there, or write their paths relative to the list.')
+            fail(str(path), 'must list files that are there, in its folder', line, 'Move them there, or write their paths relative to the list.', BadView)
 
     return [file for file in files if file is not None]
-
-
-def is_scene(path: Path) -> bool:
-    try:
-        content = read_json(path)
-    except ValueError:
-        return False
-
-    return isinstance(content, dict) and 'scene_name' in content and 'frames' in content
 
 
 def inside(root: Path, path: str) -> Path | None:
@@ -140,7 +150,7 @@ def read_frame(where: str, index: int, root: Path, frame: Any, sizes: StoredSize
 def numbers(where: str, frame: dict[str, Any], key: str, shape: tuple[int, ...]) -> Tensor:
     try:
         values = torch.tensor(frame.get(key), dtype = torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         values = torch.tensor(0.)
 
     if values.shape != shape or not values.isfinite().all():

@@ -26,6 +26,7 @@ from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.data.scene import Scene, View, check_pose
 from lvsm_pytorch.data.storage import Folder, LocalFolder
 from lvsm_pytorch.errors import fail
+from lvsm_pytorch.files import parse_json
 
 FORMAT, VERSION = 'lvsm-shards', 1
 
@@ -57,7 +58,7 @@ class Shards(SceneFiles):
     """The scenes of a folder of shards, by number; those of one shard follow each other.
 
     Raises:
-        ValueError: For a folder without an index of this format, and for one without scenes.
+        BadView: For a folder without an index of this format, and for one without scenes.
     """
 
     format = 'WebDataset shards'
@@ -67,7 +68,7 @@ class Shards(SceneFiles):
         counts = counts_of(folder.label(INDEX), folder.read_json(INDEX))
 
         if not counts:
-            fail('data', 'must have at least one scene in its shards', folder.label(INDEX), 'Pack it again.')
+            fail('data', 'must have at least one scene in its shards', folder.label(INDEX), 'Pack it again.', BadView)
 
         super().__init__(folder, counts, problems)
 
@@ -81,12 +82,12 @@ class Shards(SceneFiles):
     def read_scene(self, where: str, content: list[dict[str, Stored]], position: int) -> Scene:
         said = described(where, content, position)
 
-        if not isinstance(said.get('name'), str) or not isinstance(said.get('views'), list):
-            fail(where, 'must have a `name` and a list `views` in its JSON', sorted(said), '`lvsm pack` writes them.', BadView)
+        if not isinstance(said.get('name'), str) or not isinstance(said.get('views'), list) or not isinstance(said.get('held_out', []), list):
+            fail(where, 'must have a `name`, a list `views` and a list `held_out` in its JSON', sorted(said), '`lvsm pack` writes them.', BadView)
 
         views = usable(where, self.problems, {f'{where}, view {number}': partial(read_view, f'{where}, view {number}', view, content[position]) for number, view in enumerate(said['views'])})
         numbers = [number for number in range(len(said['views'])) if f'{where}, view {number}' in views]
-        return Scene(said['name'], tuple(views.values()), bool(said.get('is_video')), frozenset(said.get('held_out') or ()), tuple(numbers))
+        return Scene(said['name'], tuple(views.values()), bool(said.get('is_video')), frozenset(map(str, said.get('held_out', ()))), tuple(numbers))
 
 
 def is_shard_index(index: Any) -> bool:
@@ -97,15 +98,18 @@ def counts_of(where: str, index: Any) -> dict[str, int]:
     """Scenes of each shard.
 
     Raises:
-        ValueError: For an index that is none, or of a later version.
+        BadView: For an index that is none, or of a later version.
     """
     if not is_shard_index(index) or not isinstance(index.get('shards'), list):
-        fail(where, 'must be the index of shards of scenes', type(index).__name__, '`lvsm pack` writes it.')
+        fail(where, 'must be the index of shards of scenes', type(index).__name__, '`lvsm pack` writes it.', BadView)
 
-    if index.get('version', 1) > VERSION:
-        fail(where, f'must be of version {VERSION} or before', index['version'], 'Update lvsm-pytorch.')
+    if index.get('version', 1) not in range(1, VERSION + 1):
+        fail(where, f'must be of version {VERSION} or before', index['version'], 'Update lvsm-pytorch.', BadView)
 
-    return {str(shard['file']): int(shard['scenes']) for shard in index['shards'] if int(shard['scenes']) > 0}
+    try:
+        return {str(shard['file']): int(shard['scenes']) for shard in index['shards'] if int(shard['scenes']) > 0}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BadView(f'{where}: must have a file and a number of scenes for each shard, but got {type(error).__name__}: {error}. `lvsm pack` writes them.') from error
 
 
 def read_shard(path: Path) -> list[dict[str, Stored]]:
@@ -147,11 +151,7 @@ def described(where: str, content: list[dict[str, Stored]], position: int) -> di
     if position >= len(content) or 'json' not in content[position]:
         fail(where, f'must be there with a JSON file, as {INDEX} says', f'{len(content)} scenes', 'Pack it again.', BadView)
 
-    try:
-        said = json.loads(content[position]['json'].content())
-    except ValueError as error:
-        raise BadView(f'{where}: must have a readable JSON file, but got {error}. Pack it again.') from error
-
+    said = parse_json(content[position]['json'].content(), where, BadView)
     return said if isinstance(said, dict) else {}
 
 
@@ -159,7 +159,7 @@ def read_view(where: str, said: Any, files: dict[str, Stored]) -> View:
     try:
         name, image, (height, width) = said['name'], said['image'], said['size']
         camera_to_world, intrinsics = torch.tensor(said['camera_to_world'], dtype = torch.float64), torch.tensor(said['intrinsics'])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadView(f'{where}: must have name, image, size, camera_to_world and intrinsics, but got {type(error).__name__}: {error}. `lvsm pack` writes them.') from error
 
     if camera_to_world.shape != (4, 4) or intrinsics.shape != (3, 3) or image not in files:

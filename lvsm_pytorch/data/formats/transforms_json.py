@@ -63,8 +63,7 @@ def read_transforms(path: Path, problems: Problems | None = None, name: str | No
         name: Name of the scene. By default that of the folder.
 
     Raises:
-        ValueError: For a broken file.
-        BadView: If no frame is valid.
+        BadView: For a broken file, and if no frame is valid.
     """
     problems = Problems() if problems is None else problems
     folder = path if path.is_dir() else path.parent
@@ -162,15 +161,15 @@ def divided(where: str, names: set[str], splits: dict[str, set[str]]) -> tuple[s
 
 
 def read_shared(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    content = read_json(path, BadView)
 
     if not isinstance(content, dict):
-        fail(str(path), 'must be a JSON object', type(content).__name__, 'It has a list `frames`.')
+        fail(str(path), 'must be a JSON object', type(content).__name__, 'It has a list `frames`.', BadView)
 
     frames = content.get('frames')
 
     if not isinstance(frames, list) or not any(isinstance(frame, dict) for frame in frames):
-        fail(str(path), 'must have a list `frames` of at least one image', type(frames).__name__ if frames is None else frames, 'It has the pose of each image.')
+        fail(str(path), 'must have a list `frames` of at least one image', type(frames).__name__ if frames is None else frames, 'It has the pose of each image.', BadView)
 
     return content
 
@@ -187,7 +186,7 @@ def read_frame(where: str, path: Path, frame: dict[str, Any], sizes: StoredSizes
         fail(where, 'must have a `file_path`', name, 'It is the image, relative to the JSON file.', BadView)
 
     image = image_path(where, path.parent, name)
-    stated = (frame['h'], frame['w']) if 'h' in frame and 'w' in frame else None
+    stated = (number(where, frame, 'h', 0.), number(where, frame, 'w', 0.)) if 'h' in frame and 'w' in frame else None
     size = sizes.of(image, stated)
     pose = opengl_to_opencv(read_pose(where, frame))
     intrinsics = read_intrinsics(where, frame, size)
@@ -250,7 +249,7 @@ def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
     """The transform_matrix (4 4), float64, OpenGL axes."""
     try:
         matrix = torch.tensor(frame.get('transform_matrix'), dtype = torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         matrix = torch.tensor(math.nan)
 
     if matrix.shape == (3, 4):
@@ -286,7 +285,7 @@ def read_intrinsics(where: str, frame: dict[str, Any], size: tuple[int, int]) ->
 def number(where: str, frame: dict[str, Any], key: str, default: float) -> float:
     value = frame.get(key, default)
 
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:  # integers may be larger than any float
         fail(where, f'must have a finite number as {key}', repr(value), 'Write it in pixels (or radians, for an angle).', BadView)
 
     return value
