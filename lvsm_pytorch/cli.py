@@ -77,11 +77,11 @@ def inspect_cameras(*, data: Path, out: Path = Path('lvsm-inspect'), scenes: int
     return run
 
 
-def pack_scenes(*, data: Path, out: Path, image_size: int | None = None, scenes_per_shard: int = 50, overwrite: bool = False) -> Callable[[], None]:
+def pack_scenes(*, data: tuple[Path, ...], out: Path, image_size: int | None = None, scenes_per_shard: int = 50, overwrite: bool = False) -> Callable[[], None]:
     """Write a dataset as WebDataset shards, which all commands read from anywhere: tar files of scenes, and their index.json. The same command resumes what was stopped.
 
     Args:
-        data: Posed photos in any format that `lvsm train --data` takes; of a folder with `train` and `test`, both are written.
+        data: Posed photos in any format that `lvsm train --data` takes, one folder or address, or several; of a folder with `train` and `test`, both are written.
         out: A new folder, to be uploaded as it is.
         image_size: Shorter side of images at most, in pixels. By default image files are copied as they are.
         scenes_per_shard: Scenes of a file. A file is downloaded at once: some hundred megabytes are usual.
@@ -92,7 +92,7 @@ def pack_scenes(*, data: Path, out: Path, image_size: int | None = None, scenes_
         from lvsm_pytorch.data.pack import pack
 
         problems = Problems()
-        written = pack(data.expanduser(), out.expanduser(), image_size = image_size, scenes_per_shard = scenes_per_shard, overwrite = overwrite, problems = problems)
+        written = pack(data[0] if len(data) == 1 else data, out.expanduser(), image_size = image_size, scenes_per_shard = scenes_per_shard, overwrite = overwrite, problems = problems)
         print('\n'.join(filter(None, (problems.summary(), *(f'{folder} has {count} scenes' for folder, count in written.items())))))
 
     return run
@@ -139,12 +139,12 @@ def evaluate_views(evaluation: EvaluateConfig) -> Callable[[], object]:
 
 
 def write_evaluation_index(
-    *, data: Path, index: Path, num_inputs: int = 2, num_targets: int = 3, min_frame_distance: int = 25, max_frame_distance: int = 192, seed: int = 0,
+    *, data: tuple[Path, ...], index: Path, num_inputs: int = 2, num_targets: int = 3, min_frame_distance: int = 25, max_frame_distance: int = 192, seed: int = 0,
 ) -> Callable[[], None]:
     """Write an evaluation index for a dataset: the input views and target views of each scene.
 
     Args:
-        data: Posed photos in any format that `lvsm train --data` takes.
+        data: Posed photos in any format that `lvsm train --data` takes; one folder or address, or several.
         index: The JSON file to write, which `lvsm evaluate --index` reads.
         num_inputs: Input views of a scene.
         num_targets: Target views of a scene.
@@ -154,10 +154,12 @@ def write_evaluation_index(
     """
     def run() -> None:
         from lvsm_pytorch.data import Problems, open_test
+        from lvsm_pytorch.data.several import joined_by_name, separate
         from lvsm_pytorch.evaluation.index import make_index, write_index
 
         problems = Problems()
-        made = make_index(open_test(data, problems), num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
+        dataset = joined_by_name({each: open_test(each, problems) for each in separate(data)}, problems)
+        made = make_index(dataset, num_inputs = num_inputs, num_targets = num_targets, frame_distances = (min_frame_distance, max_frame_distance), seed = seed)
         write_index(made, index.expanduser())
         print('\n'.join(filter(None, (problems.summary(), f'{index} has {len(made)} scenes, of which {sum(entry is None for entry in made.values())} are null'))))
 

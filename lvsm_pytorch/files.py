@@ -78,7 +78,7 @@ def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
     return parse_json(content, str(path), error)
 
 
-def parse_json(content: bytes, where: str, error: type[ValueError] = ValueError) -> Any:
+def parse_json(content: bytes, where: str, error: type[ValueError] = ValueError) -> Any:  # noqa: RET503, since fail never returns
     """The value of JSON in UTF-8, with or without a byte order mark.
 
     Args:

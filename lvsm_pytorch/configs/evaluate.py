@@ -17,7 +17,7 @@ class EvaluateConfig(Expanded):
     model: Path = Path('photos-128')
     """A folder of `lvsm train` or `save_pretrained`, or the name of a packaged model: photos-128, solids-128."""
     data: tuple[Path, ...] | None = None
-    """Posed photos in any format of `lvsm train`: one folder or several, each a set or a folder of sets. Of a folder with `train` and
+    """Posed photos in any format of `lvsm train`: one folder or address or several, each a set or a folder of sets. Of a folder with `train` and
     `test`, `test` is used. By default the data of the run, or built-in scenes outside of training. Without an index, the held-out scenes of
     the run are evaluated."""
     pose: bool = False

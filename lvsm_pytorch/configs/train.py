@@ -18,9 +18,10 @@ class TrainConfig(Expanded):
     A preset lists everything that differs. `paper` is the run of the paper.
     """
 
-    data: Path | None = None
-    """Posed photos: a folder with transforms.json, a COLMAP model, RealEstate10K chunks or JSON files of the LVSM authors, or a folder of
-    such folders. With one scene every eighth view by name is held out, with several every eighth scene. By default: built-in synthetic
+    data: Path | tuple[Path, ...] | None = None
+    """Posed photos: a folder with transforms.json, a COLMAP model, RealEstate10K chunks, WebDataset shards or JSON files of the LVSM authors,
+    or a folder of such folders, or an address of chunks or shards (hf://, s3://, gs://, https://); or several of these, whose scenes are all
+    trained with. With one scene every eighth view by name is held out, with several every eighth scene. By default: built-in synthetic
     scenes."""
     pose: bool = False
     """For photos without poses, or a video: estimate their poses first, as `lvsm pose` does, into a new folder beside them."""
@@ -150,6 +151,19 @@ class TrainConfig(Expanded):
     device: str = 'auto'
     """cpu, cuda, mps, ...; auto takes a GPU if there is one. With several GPUs, each process has its own."""
 
+    def __post_init__(self) -> None:
+        """Takes one path or several, as strings too; one in a list is one."""
+        if isinstance(self.data, str | list | tuple):
+            data = (Path(self.data),) if isinstance(self.data, str) else tuple(map(Path, self.data))
+            object.__setattr__(self, 'data', data[0] if len(data) == 1 else data)
+
+        super().__post_init__()
+
+    @property
+    def datasets(self) -> tuple[Path, ...]:
+        """Paths and addresses of the data; none for built-in scenes."""
+        return () if self.data is None else self.data if isinstance(self.data, tuple) else (self.data,)
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of images."""
@@ -168,6 +182,9 @@ class TrainConfig(Expanded):
 
         at_least_zero = 'num_depth_planes', 'workers', 'warmup_steps', 'weight_decay', 'perceptual_loss_weight', 'ssim_loss_weight', 'depth_loss_weight'
         above_zero = 'near_plane', 'learning_rate', 'muon_learning_rate', 'max_grad_norm', 'skip_grad_norm'
+
+        if self.data == ():
+            fail('data', 'must be at least one folder or address', 'none', 'Left out, built-in scenes are trained with.')
 
         check_at_least(1, **{name: getattr(self, name) for name in at_least_one})
         check_at_least(0, **{name: getattr(self, name) for name in at_least_zero})

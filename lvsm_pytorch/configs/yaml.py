@@ -24,7 +24,10 @@ CONFIG = 'config.yaml'
 def config_to_yaml(config: TrainConfig) -> str:
     import yaml
 
-    return yaml.safe_dump({name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}, sort_keys = False)
+    def plain(value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else [plain(each) for each in value] if isinstance(value, tuple) else value
+
+    return yaml.safe_dump({name: plain(value) for name, value in asdict(config).items()}, sort_keys = False)
 
 
 def changes(before: str, now: TrainConfig) -> list[str]:
@@ -81,15 +84,33 @@ def as_type(where: str, value: Any, hint: Any) -> Any:  # noqa: RET503, since fa
         if get_origin(choice) is dict and type(value) is dict:
             return {key: as_type(f'{where}, {key}', each, get_args(choice)[1]) for key, each in value.items()}
 
-        if get_origin(choice) is tuple and type(value) is list and len(value) == len(get_args(choice)):
-            return tuple(as_type(where, each, hint) for each, hint in zip(value, get_args(choice), strict = True))
+        if get_origin(choice) is tuple and type(value) is list and (hints := hints_of(choice, len(value))) is not None:
+            return tuple(as_type(where, each, hint) for each, hint in zip(value, hints, strict = True))
 
         if choice is float and isinstance(value, int | str) and not isinstance(value, bool):
             with suppress(ValueError):
                 return float(value)
 
-    names = ' or '.join(' or '.join(get_args(choice)) if get_origin(choice) is Literal else 'nothing' if choice is type(None) else f'a list of {len(get_args(choice))} values' if get_origin(choice) is tuple else choice.__name__ for choice in choices)
-    fail(where, f'must be {names}', repr(value), 'See lvsm train --help.')
+    fail(where, f'must be {" or ".join(map(name_of, choices))}', repr(value), 'See lvsm train --help.')
+
+
+def hints_of(choice: Any, count: int) -> list[Any] | None:
+    """Types of the values of a tuple of so many; None where it has another number of them."""
+    hints = list(get_args(choice))
+    hints = hints[:1] * count if hints[-1] is Ellipsis else hints
+    return hints if len(hints) == count else None
+
+
+def name_of(choice: Any) -> str:
+    """A type in words."""
+    if get_origin(choice) is Literal:
+        return ' or '.join(get_args(choice))
+
+    if get_origin(choice) is tuple:
+        hints = get_args(choice)
+        return f'a list of {hints[0].__name__}' if hints[-1] is Ellipsis else f'a list of {len(hints)} values'
+
+    return 'nothing' if choice is type(None) else choice.__name__
 
 
 def load_config(name: str) -> TrainConfig:
@@ -119,18 +140,22 @@ def config_beside(model: Path) -> TrainConfig | None:
     return load_run_config(model) if (folder_of(model) / CONFIG).is_file() else None
 
 
-def data_beside(model: Path) -> Path | None:
-    """Data folder of the run in the folder of a model; None without a run or data.
+def data_beside(model: Path) -> Path | tuple[Path, ...] | None:
+    """Data of the run in the folder of a model; None without a run or data.
 
     A relative path, which earlier versions saved, is resolved against the parent folders of the run.
     """
     run = config_beside(model)
 
-    if run is None or run.data is None or run.data.exists():
-        return None if run is None else run.data
+    if run is None or run.data is None:
+        return None
 
-    around = (folder / run.data for folder in folder_of(model).absolute().parents)
-    return next((data for data in around if data.exists()), run.data)
+    return tuple(found_around(model, data) for data in run.data) if isinstance(run.data, tuple) else found_around(model, run.data)
+
+
+def found_around(model: Path, data: Path) -> Path:
+    around = (folder / data for folder in folder_of(model).absolute().parents)
+    return data if data.exists() else next((each for each in around if each.exists()), data)
 
 
 def load_run_config(run: Path) -> TrainConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lvsm_pytorch.data.dataset import Dataset, Scenes, Split, Subset, shuffled_order, split_scenes, synthetic_dataset
-from lvsm_pytorch.data.discovery import has_split, open_dataset, open_test, split_dataset
+from lvsm_pytorch.data.discovery import has_split, open_dataset, open_test, split_dataset, split_each
 from lvsm_pytorch.data.formats.chunks import Chunks, write_chunks
 from lvsm_pytorch.data.formats.colmap import read_colmap, write_colmap
 from lvsm_pytorch.data.formats.lvsm_json import read_lvsm, write_lvsm
@@ -51,6 +51,7 @@ __all__ = [
     'read_transforms',
     'shuffled_order',
     'split_dataset',
+    'split_each',
     'split_scenes',
     'synthetic_dataset',
     'synthetic_scene',

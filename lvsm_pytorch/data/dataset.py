@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import NamedTuple, Protocol
@@ -188,13 +189,48 @@ class Concat:
         return dataset.label(inner)
 
 
+class Prefixed:
+    """A dataset whose scenes are called PREFIX/NAME."""
+
+    def __init__(self, dataset: Dataset, prefix: str):
+        self.dataset = dataset
+        self.prefix = prefix
+        self.format = dataset.format
+        self.problems = dataset.problems
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Scene:
+        scene = self.dataset[index]
+        return replace(scene, name = f'{self.prefix}/{scene.name}')
+
+    @property
+    def starts(self) -> Sequence[int]:
+        return self.dataset.starts
+
+    def prepare(self, index: int) -> None:
+        self.dataset.prepare(index)
+
+    def name(self, index: int) -> str:
+        name = self.dataset.name(index)
+        return f'{self.prefix}/{name}' if name else ''
+
+    def label(self, index: int) -> str:
+        return self.dataset.label(index)
+
+
 class Split(NamedTuple):
     training: Dataset
     held_out: Dataset
 
 
-def split_scenes(dataset: Dataset) -> Split:
-    """Every eighth scene is held out, up to 64.
+def split_scenes(dataset: Dataset, most: int = MOST_HELD_OUT) -> Split:
+    """Every eighth scene is held out.
+
+    Args:
+        dataset: The scenes.
+        most: Maximum number of held-out scenes.
 
     Raises:
         ValueError: For fewer than two scenes.
@@ -202,7 +238,7 @@ def split_scenes(dataset: Dataset) -> Split:
     if len(dataset) < 2:
         fail('data', 'must have at least two scenes for some of them to be held out', len(dataset), 'Of a single scene, views are held out: `hold_out`.')
 
-    held_out = range(0, len(dataset), EVERY)[:MOST_HELD_OUT]
+    held_out = range(0, len(dataset), EVERY)[:most]
     return Split(Subset(dataset, Complement(len(dataset), held_out)), Subset(dataset, held_out))
 
 

@@ -21,7 +21,8 @@ from lvsm_pytorch.data.formats.shards import Shards, is_shard_index
 from lvsm_pytorch.data.formats.transforms_json import FILE, SPLITS, read_transforms, transforms_files
 from lvsm_pytorch.data.photo_files import describe_unposed, posed_folder
 from lvsm_pytorch.data.problems import BadView, Problems
-from lvsm_pytorch.data.scene import Scene
+from lvsm_pytorch.data.scene import EVERY, Scene
+from lvsm_pytorch.data.several import Location, joined, separate
 from lvsm_pytorch.data.storage import LocalFolder, RemoteFolder, remote_url
 from lvsm_pytorch.errors import fail
 
@@ -43,32 +44,38 @@ IMAGES = r'(images|input|depths?|masks?|frames)(_\d+)?'
 COPIES = ('nerfstudio', 'dslr', 'gaussian_splat', 'dense', 'undistorted', 'colmap', 'sparse', 'distorted', 'iphone')
 
 
-def open_dataset(path: str | Path, problems: Problems | None = None) -> Dataset:
-    """The dataset in a folder (or of a file) in any format that this library reads. No scene is read yet.
+def open_dataset(path: Location | Sequence[Location], problems: Problems | None = None) -> Dataset:
+    """The dataset in a folder (or of a file) in any format that this library reads, or all scenes of several. No scene is read yet.
 
-    What lies in the folder of a scene is no scene of its own. A scene is called as its folder is, and where several are called so, by its path.
+    What lies in the folder of a scene is no scene of its own. A scene is called as its folder is, and where several are called so, by its path. Of several datasets, the name of
+    a scene begins with that of its dataset (`several.prefixes`).
 
     Args:
-        path: A path of this machine, or of chunks and shards an address that fsspec reads: hf://datasets/OWNER/NAME, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, https://HOST/FOLDER.
+        path: A path of this machine, or of chunks and shards an address that fsspec reads: hf://datasets/OWNER/NAME, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, https://HOST/FOLDER. Or several of these.
         problems: Where to note what can't be used.
 
     Raises:
         ImportError: For addresses, without what reads them.
-        ValueError: For what is in none of them; for photos or a video without poses it says how to find these.
+        ValueError: For what is in none of them; for photos or a video without poses it says how to find these; for several that share scenes.
         OSError: For addresses that can't be read.
     """
+    problems = Problems() if problems is None else problems
+
+    if not isinstance(path, str | Path):
+        return joined({each: open_dataset(each, problems) for each in separate(path)}, problems)
+
     if (url := remote_url(path)) is not None:
-        return open_remote(url, Problems() if problems is None else problems)
+        return open_remote(url, problems)
 
     path = Path(path).expanduser()
-    found = find_dataset(path, Problems() if problems is None else problems)
+    found = find_dataset(path, problems)
+
+    if found is None and path.is_dir() and (broken := next((each for each in first_contents(path) if isinstance(each, ValueError)), None)) is not None:
+        raise broken
 
     if found is None and (loose := describe_unposed(path)) is not None:
         command = f'lvsm pose --data {quote(str(path))} --out {quote(str(posed_folder(path)))}'
         fail('data', 'must have poses', f'{loose} in {path} without any', f'Find them by `{command}`, or add --pose to lvsm render, view, train, evaluate or inspect.')
-
-    if found is None and path.is_dir() and (broken := next((each for each in first_contents(path) if isinstance(each, ValueError)), None)) is not None:
-        raise broken
 
     if found is None:
         there = sorted(entry.name for entry in path.iterdir())[:8] if path.is_dir() else 'a file' if path.exists() else 'nothing of that name'
@@ -224,37 +231,74 @@ def unique_names(root: Path, folders: Sequence[Path]) -> list[str]:
     return [folder.name if count[folder.name] == 1 else folder.relative_to(root).as_posix() for folder in folders]
 
 
-def split_dataset(path: str | Path, problems: Problems | None = None) -> Split:
-    """Scenes to train with, and those held out: of a folder with `train` and `test`, these; else every eighth scene, up to 64.
+def split_dataset(path: Location | Sequence[Location], problems: Problems | None = None) -> Split:
+    """Scenes to train with, and those held out: of a folder with `train` and `test`, these; else every eighth scene; up to 64.
+
+    Of several datasets each is split by itself (`split_each`).
 
     Raises:
         ValueError: For what is no dataset, and for one with fewer than two scenes.
     """
     problems = Problems() if problems is None else problems
 
-    if has_split(path):
-        test = open_dataset(inside(path, 'test'), problems)
-        return Split(open_dataset(inside(path, 'train'), problems), Subset(test, range(0, len(test), max(len(test) // MOST_HELD_OUT, 1))[:MOST_HELD_OUT]))
+    if not isinstance(path, str | Path):
+        splits = split_each(path, problems)
+        return Split(joined({each: split.training for each, split in splits.items()}, problems), joined({each: split.held_out for each, split in splits.items()}, problems))
 
-    return split_scenes(open_dataset(path, problems))
+    return split_test(path, problems) if has_split(path) else split_scenes(open_dataset(path, problems))
 
 
-def open_test(path: str | Path, problems: Problems | None = None) -> Dataset:
+def split_each(paths: Sequence[Location], problems: Problems) -> dict[Location, Split]:
+    """Splits of several datasets, which hold out up to 64 scenes together. Lone scenes are split as one dataset, or trained with where others hold scenes out.
+
+    Raises:
+        ValueError: As `open_dataset`, and for a lone scene in all.
+    """
+    paths = separate(paths)
+    most = max(MOST_HELD_OUT // len(paths), 1)
+    own = {path: split_test(path, problems, most) for path in paths if has_split(path)}
+    others = {path: open_dataset(path, problems) for path in paths if path not in own}
+    lone = [path for path, dataset in others.items() if len(dataset) == 1]
+    held_out = [] if len(own) + len(others) > len(lone) else lone[::EVERY][:most]
+
+    def split(path: Location) -> Split:
+        if path in own:
+            return own[path]
+
+        dataset = others[path]
+        all_of_it, none = Subset(dataset, range(len(dataset))), Subset(dataset, ())
+        return split_scenes(dataset, most) if path not in lone else Split(none, all_of_it) if path in held_out else Split(all_of_it, none)
+
+    return {path: split(path) for path in paths}
+
+
+def split_test(path: Location, problems: Problems, most: int = MOST_HELD_OUT) -> Split:
+    """Of a folder with `train` and `test`."""
+    test = open_dataset(inside(path, 'test'), problems)
+    return Split(open_dataset(inside(path, 'train'), problems), Subset(test, range(0, len(test), max(len(test) // most, 1))[:most]))
+
+
+def open_test(path: Location | Sequence[Location], problems: Problems | None = None) -> Dataset:
     """What there is to test with: of a folder with `train` and `test`, the latter; else all.
 
     Raises:
         ValueError: As `open_dataset`.
     """
+    problems = Problems() if problems is None else problems
+
+    if not isinstance(path, str | Path):
+        return joined({each: open_test(each, problems) for each in separate(path)}, problems)
+
     return open_dataset(inside(path, 'test') if has_split(path) else path, problems)
 
 
-def inside(path: str | Path, name: str) -> str | Path:
+def inside(path: Location, name: str) -> Location:
     """A folder in a folder, which may be remote."""
     url = remote_url(path)
     return Path(path).expanduser() / name if url is None else f'{url.rstrip("/")}/{name}'
 
 
-def has_split(path: str | Path) -> bool:
+def has_split(path: Location) -> bool:
     """Whether a folder is one of `train` and `test`."""
     url = remote_url(path)
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lvsm_pytorch.data.dataset import Dataset
-from lvsm_pytorch.data.discovery import has_split, open_dataset
+from lvsm_pytorch.data.discovery import has_split, inside, open_dataset
 from lvsm_pytorch.data.formats.scene_files import INDEX
 from lvsm_pytorch.data.formats.shards import FORMAT, VERSION, add_to, read_shard, scene_files
 from lvsm_pytorch.data.problems import Problems
+from lvsm_pytorch.data.several import Location, joined, separate
 from lvsm_pytorch.errors import check_at_least
 from lvsm_pytorch.files import write_json, write_whole
 from lvsm_pytorch.output_dir import prepare_output_dir
 
 
-def pack(data: Path, out: Path, *, image_size: int | None = None, scenes_per_shard: int = 50, overwrite: bool = False, problems: Problems | None = None) -> dict[Path, int]:
+def pack(data: Location | Sequence[Location], out: Path, *, image_size: int | None = None, scenes_per_shard: int = 50, overwrite: bool = False, problems: Problems | None = None) -> dict[Path, int]:
     """Writes the scenes of a dataset as shards with an index; of a folder with `train` and `test`, both. The same call resumes what was stopped.
 
     Args:
-        data: Posed photos in any format that this library reads.
+        data: Posed photos in any format that this library reads, or several of them. Where some of these have `train` and `test`, all others belong to `train`.
         out: A new folder, or one of the same work.
         image_size: Shorter side of images at most, in pixels; left out, image files are taken as they are.
         scenes_per_shard: A shard is what is downloaded at once: some hundred megabytes are usual.
@@ -37,9 +39,17 @@ def pack(data: Path, out: Path, *, image_size: int | None = None, scenes_per_sha
     """
     check_at_least(1, image_size = image_size, scenes_per_shard = scenes_per_shard)
     problems = Problems() if problems is None else problems
-    parts = {out / part: data / part for part in ('train', 'test')} if has_split(data) else {out: data}
-    settings = dict(data = str(data), image_size = image_size, scenes_per_shard = scenes_per_shard)
-    return {folder: pack_dataset(open_dataset(source, problems), folder, settings, overwrite = overwrite) for folder, source in parts.items()}
+    is_one = isinstance(data, str | Path)
+    paths = [data] if is_one else separate(data)
+    divided = [path for path in paths if has_split(path)]
+    settings = dict(data = str(data) if is_one else [str(path) for path in paths], image_size = image_size, scenes_per_shard = scenes_per_shard)
+
+    def opened(part: str | None) -> Dataset:
+        found = {path: open_dataset(inside(path, part) if part is not None and path in divided else path, problems) for path in paths if part != 'test' or path in divided}
+        return next(iter(found.values())) if is_one else joined(found, problems)
+
+    datasets = {out / 'train': opened('train'), out / 'test': opened('test')} if divided else {out: opened(None)}
+    return {folder: pack_dataset(dataset, folder, settings, overwrite = overwrite) for folder, dataset in datasets.items()}
 
 
 def pack_dataset(dataset: Dataset, out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> int:

@@ -23,6 +23,7 @@ from lvsm_pytorch.data.images import image_size
 from lvsm_pytorch.data.photo_files import VIDEOS, list_photos, list_videos, posed_folder, prepare_photo
 from lvsm_pytorch.data.pose_folder import ADVICE, RESULT, UNDISTORTED, WORK, Posed, check_place, claim, one_at_a_time, read_result
 from lvsm_pytorch.data.problems import Problems
+from lvsm_pytorch.data.storage import remote_url
 from lvsm_pytorch.data.video_frames import extract_frames
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import make_folder, read_json, write_json
@@ -320,7 +321,7 @@ def posed_data(data: Path | None) -> Path:
 
     data = data.expanduser()
 
-    if find_dataset(data, Problems()) is not None:
+    if remote_url(data) is not None or find_dataset(data, Problems()) is not None:
         return data
 
     out = posed_folder(data)

@@ -18,9 +18,9 @@ from lvsm_pytorch.configs.common import Frame
 from lvsm_pytorch.configs.evaluate import EvaluateConfig
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import config_beside, data_beside
-from lvsm_pytorch.data import BadView, Batch, Dataset, Problems, has_split, open_test, split_scenes, synthetic_dataset
-from lvsm_pytorch.data.dataset import Concat
+from lvsm_pytorch.data import BadView, Batch, Dataset, Problems, has_split, open_test, split_each, split_scenes, synthetic_dataset
 from lvsm_pytorch.data.posing import with_poses
+from lvsm_pytorch.data.several import joined_by_name, place
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.evaluation.index import Index, make_index, read_index
 from lvsm_pytorch.evaluation.photo_sets import evaluate_photo_sets
@@ -57,7 +57,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if is_nearest(config, datasets):
         return evaluate_photo_sets(config, model, datasets, problems)
 
-    return evaluate_by_index(config, model, Concat(list(datasets.values()), problems) if len(datasets) > 1 else next(iter(datasets.values())), problems)
+    return evaluate_by_index(config, model, joined_by_name(datasets, problems), problems)
 
 
 def is_nearest(config: EvaluateConfig, datasets: dict[str, Dataset]) -> bool:
@@ -188,23 +188,33 @@ def frame_distances_of(config: EvaluateConfig) -> tuple[int, int]:
 
 def datasets_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> dict[str, Dataset]:
     """Datasets by folder: those of the config, or that of the run, or built-in scenes. Without an index, training data of the run are reduced to the held-out scenes."""
-    own = data_beside(config.model)
-    folders = config.data or (() if own is None else (own,))
+    beside = data_beside(config.model)
+    own = () if beside is None else beside if isinstance(beside, tuple) else (beside,)
+    folders = config.data or own
 
     if not folders:
         size, _ = size_of(model, config)
         return {BUILT_IN: synthetic_dataset(NUM_SYNTHETIC, size, problems)}
 
     datasets = {str(folder): open_test(folder, problems) for folder in folders}
+    places = [place(folder) for folder in own]
 
     for folder in folders:
         dataset = datasets[str(folder)]
-        was_trained_with = own is not None and own.resolve() == folder.resolve() and not has_split(folder) and len(dataset) > 1
+        was_trained_with = place(folder) in places and not has_split(folder) and len(dataset) * len(own) > 1
 
         if was_trained_with and config.index is not None:
             warnings.warn('the run was trained on these data: scenes of the index that were not held out are training scenes. Without --index, held-out scenes alone are evaluated', stacklevel = 2)
         elif was_trained_with:
-            datasets[str(folder)] = split_scenes(dataset).held_out
+            held_out = (split_scenes(dataset) if len(own) == 1 else split_each(own, problems)[own[places.index(place(folder))]]).held_out
+            datasets[str(folder)] = held_out
+
+            if len(held_out) == 0:
+                warnings.warn(f'{folder} is left out: the run was trained on its only scene', stacklevel = 2)
+                del datasets[str(folder)]
+
+    if not datasets:
+        fail('data', 'must have scenes that the run was not trained on', ', '.join(map(str, folders)), 'Name other data.')
 
     return datasets
 

@@ -88,7 +88,7 @@ def render_frames(config: RenderConfig, out: Path | None) -> Film:
     photos = FittedViews(scene, input_size, scenes.problems)
     numbers = inputs_of(config, model, photos)
     inputs = [scene.views[number] for number in numbers]
-    path = build_path(config, scene, inputs[0], cameras_of(inputs), input_size, data)
+    path = build_path(config, scene, inputs[0], cameras_of(inputs), input_size, None if isinstance(data, tuple) else data)
     uses_nearest = data is not None and config.inputs is None
     settings = dict(
         weights = hash_of_weights(model), data = None if config.data is None else str(config.data), scene = scene.name,

@@ -27,12 +27,12 @@ from lvsm_pytorch.lvsm.pretrained import num_inputs_of
 STRETCH = 100
 
 
-def data_of(model: Path, data: Path | None) -> Path | None:
+def data_of(model: Path, data: Path | None) -> Path | tuple[Path, ...] | None:
     """Returns `data`, or by default the dataset of the run in the model's folder; None if that was trained on built-in scenes."""
     return data_beside(model) if data is None else data
 
 
-def scenes_of(data: Path | None, image_size: int) -> Dataset:
+def scenes_of(data: Path | tuple[Path, ...] | None, image_size: int) -> Dataset:
     """Opens the test split of a dataset, or built-in scenes of `image_size` pixels if `data` is None."""
     problems = Problems()
     return synthetic_dataset(SyntheticSource.FIRST_TRAINING_SEED, image_size, problems) if data is None else open_test(data, problems)

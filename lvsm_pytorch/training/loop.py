@@ -73,7 +73,8 @@ def train(config: TrainConfig, *, source: Source | None = None, resume: bool = F
         accelerator.wait_for_everyone()
         problems = Problems()
         source = source_of(config, problems) if source is None else checked_source(source, config)
-        config = replace(config, pose_frame = source.frame, data = config.data if config.data is None or remote_url(config.data) else config.data.absolute())    # commands ask from other folders
+        absolute = tuple(data if remote_url(data) else data.absolute() for data in config.datasets)  # other commands read them from other folders
+        config = replace(config, pose_frame = source.frame, data = absolute or None)
         training = Training.begin(config, source, accelerator)
         checkpoints = Checkpoints(config.out / CHECKPOINTS, config.keep_checkpoints)
         progress, changed = training.resume(checkpoints) if resume else (Progress.new(), [])

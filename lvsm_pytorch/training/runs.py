@@ -90,7 +90,7 @@ def source_of(config: TrainConfig, problems: Problems | None = None) -> Source:
 
     assert config.data is not None
 
-    if has_split(config.data):
+    if isinstance(config.data, tuple) or has_split(config.data):
         split = split_dataset(config.data, problems)
     else:
         dataset = open_dataset(config.data, problems)
@@ -112,7 +112,8 @@ def first_scene(config: TrainConfig, problems: Problems) -> Scene:
     if config.data is None:
         return synthetic_scene(SyntheticSource.FIRST_TRAINING_SEED + config.seed, num_views = MAX_OVERFIT_VIEWS, image_size = max(config.size))
 
-    dataset = split_dataset(config.data, problems).training if has_split(config.data) else open_dataset(config.data, problems)
+    first = config.datasets[0]
+    dataset = split_dataset(first, problems).training if has_split(first) else open_dataset(first, problems)
     scenes = (problems.attempt(dataset.label(index), lambda index = index: dataset[index]) for index in range(len(dataset)))
     scene = next((scene for scene in scenes if scene is not None), None)
 

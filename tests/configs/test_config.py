@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize('config', [
     TrainConfig(),
     TrainConfig(data = Path('photos'), learning_rate = 1e-5, steps = 3, pose_frame = 'inputs', perceptual_loss = 'vgg.mat', warmup_steps = 7, workers = 2, wandb = True),
+    TrainConfig(data = ['photos', 's3://bucket/shards']),
     TrainConfig(image_size = (16, 24), random_num_inputs = (2, 4), scale = 'depth', objective = 'mae', num_depth_planes = 0, decoder_kwargs = dict(ff_mult = 2, ff_glu = True), save_best = True),
 ])
 def test_a_config_round_trips(config):
@@ -65,7 +66,9 @@ def test_numbers_are_read_as_people_write_them():
     ('workers: two', "file, workers: must be int or nothing, but got 'two'"),
     ('learning_rate: fast', "file, learning_rate: must be float, but got 'fast'"),
     ('pose_frame: world', "file, pose_frame: must be scene or inputs or nothing, but got 'world'"),
-    ('data: 3', 'file, data: must be Path or nothing, but got 3'),
+    ('data: 3', 'file, data: must be Path or a list of Path or nothing, but got 3'),
+    ('data: [a, 3]', 'file, data: must be Path, but got 3'),
+    ('data: []', 'data: must be at least one folder or address, but got none'),
     ('steps: 0', 'steps: must be at least 1, but got 0'),
 ])
 def test_what_is_wrong_in_a_file_is_named(text, message):
@@ -191,6 +194,11 @@ def test_options_change_the_config_that_is_named(told, tmp_path):
     assert told() == (load_config('demo'), dict(resume = False, overwrite = False, handle_signals = True))
     assert told('--config', 'paper', '--steps', 3, '--overwrite') == (replace(load_config('paper'), steps = 3), dict(resume = False, overwrite = True, handle_signals = True))
     assert told('--config', tmp_path / 'mine.yaml', '--dim', 64)[0] == TrainConfig(steps = 7, dim = 64)
+
+
+def test_the_command_takes_one_dataset_or_several(told):
+    assert told('--data', 'photos')[0].data == Path('photos')
+    assert told('--data', 'photos', 's3://bucket/shards', '--steps', 7)[0].data == (Path('photos'), Path('s3://bucket/shards'))
 
 
 def test_every_field_is_an_option(told):

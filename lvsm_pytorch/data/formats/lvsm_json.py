@@ -31,21 +31,23 @@ MOST_READ = 8
 
 
 def is_lvsm(path: Path) -> bool:
-    """Whether a list file, a file of a scene, or a folder is of this format: by its list, or by the first of its JSON files that can be read."""
+    """Whether a list file, a file of a scene, or a folder is of this format: by its list, or by the first of its JSON files, of which some may be broken."""
     if (path.is_file() and path.suffix == '.txt') or (path / LIST).is_file():
         return True
 
-    content = next((content for content in first_contents(path) if not isinstance(content, ValueError)), None)
-    return isinstance(content, dict) and 'scene_name' in content and 'frames' in content
+    return any(isinstance(content, dict) and 'scene_name' in content and 'frames' in content for content in first_contents(path))
 
 
 def first_contents(path: Path) -> Iterator[Any]:
     """Contents of the first JSON files of a folder, or of its `metadata`, or of a file; errors in place of those that can't be read."""
-    for file in [path] if path.is_file() else first_of(path) or first_of(path / 'metadata'):
-        try:
-            yield read_json(file, BadView)
-        except BadView as error:
-            yield error
+    return map(content_or_error, [path] if path.is_file() else first_of(path) or first_of(path / 'metadata'))
+
+
+def content_or_error(file: Path) -> Any:
+    try:
+        return read_json(file, BadView)
+    except BadView as error:
+        return error
 
 
 def first_of(folder: Path) -> list[Path]:
