@@ -1,4 +1,4 @@
-"""Posed images. `open_dataset` takes what it finds; every format is a file of its own."""
+"""Datasets of posed images in all supported formats, and training samples of them. `open_dataset` detects the format."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ __all__ = [
 
 
 def read_scene(path: str | Path) -> Scene:
-    """The one scene of a folder (or of a file) in any format that this library reads.
+    """Reads a folder or file with a single scene, in any supported format.
 
     Raises:
-        ValueError: For what is in none of them, for several scenes, and for what the format's reader finds.
+        ValueError: If the format is not supported, there are several scenes, or the scene is invalid.
     """
     dataset = open_dataset(path)
 

@@ -1,4 +1,4 @@
-"""Datasets: scenes by number, whole or in part."""
+"""Datasets, which are sequences of scenes, with subsets, concatenation, and a split into training and held-out scenes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lvsm_pytorch.data.scene import EVERY, Scene
 from lvsm_pytorch.data.synthetic import synthetic_scene
 from lvsm_pytorch.errors import fail
 
-# of a dataset, scenes that are held out at most
+# maximum number of held-out scenes of a dataset
 
 MOST_HELD_OUT = 64
 
 
 class Dataset(Protocol):
-    """Scenes by number.
+    """Interface of a dataset, a sequence of scenes.
 
     Attributes:
-        format: In words.
-        problems: What could not be used.
+        format: Name of the data format.
+        problems: Record of unusable views and scenes.
     """
     format: str
     problems: Problems
@@ -33,40 +33,40 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Scene:
-        """The scene of a number.
+        """Reads a scene.
 
         Raises:
-            BadView: For a scene that can't be used.
+            BadView: If it can't be used.
         """
         ...
 
     @property
     def starts(self) -> Sequence[int]:
-        """Number of the first scene of each file, ascending from 0: scenes of one file are read faster one after the other. A range where each has its own."""
+        """Number of the first scene of each file, ascending from 0; a range if each scene has its own file. Scenes of one file are faster to read one after the other."""
         ...
 
     def prepare(self, index: int) -> None:
-        """Gets a scene ready in the background, where it is far away."""
+        """Prefetches a remote scene in the background."""
         ...
 
     def name(self, index: int) -> str:
-        """Of a scene, whether it can be used or not; its images are not read."""
+        """Returns the name of a scene, usable or not, without reading its images."""
         ...
 
     def label(self, index: int) -> str:
-        """Where a scene is, for messages; nothing is read for it."""
+        """Returns the location of a scene for messages, without reading it."""
         ...
 
 
 class Scenes:
-    """Scenes that are read on access, each by a function.
+    """Dataset whose scenes are read on access, each by a function.
 
     Args:
-        format: In words.
-        readers: One for each scene.
-        problems: Where what can't be used is noted.
-        names: Of the scenes, or a function of a scene's number that reads no more than its name. Left out, the scene is read for it.
-        labels: Where each is, for messages.
+        format: Name of the data format.
+        readers: Functions that read the scenes.
+        problems: Record of unusable views and scenes.
+        names: Names of the scenes, or a function from a scene's number to its name. By default the scene is read to find its name.
+        labels: Locations of the scenes, for messages.
     """
 
     def __init__(self, format: str, readers: Sequence[Callable[[], Scene]], problems: Problems, names: Sequence[str] | Callable[[int], str] | None = None, labels: Sequence[str] | None = None):
@@ -104,12 +104,12 @@ class Scenes:
 
 
 def synthetic_dataset(num_scenes: int, image_size: int, problems: Problems) -> Scenes:
-    """Built-in scenes that no training reaches, up to 1000 of them, of 12 views each."""
+    """Returns up to 1000 built-in scenes of 12 views each, which are never used for training."""
     return Scenes('built-in synthetic scenes', [partial(synthetic_scene, seed, num_views = 12, image_size = image_size) for seed in range(num_scenes)], problems)
 
 
 class Subset:
-    """Some scenes of a dataset, by their numbers in it."""
+    """Subset of a dataset, by numbers of scenes."""
 
     def __init__(self, whole: Dataset, indices: Sequence[int]):
         self.whole = whole
@@ -125,7 +125,7 @@ class Subset:
 
     @property
     def starts(self) -> Sequence[int]:
-        starts = self.whole.starts    # of `Concat`, made at each access
+        starts = self.whole.starts    # cached, since `Concat` computes it at each access
 
         if len(starts) == len(self.whole):
             return range(len(self))
@@ -144,7 +144,7 @@ class Subset:
 
 
 class Concat:
-    """All scenes of several datasets, the first's first."""
+    """Concatenation of several datasets."""
 
     def __init__(self, datasets: Sequence[Dataset], problems: Problems):
         self.format = ', '.join(dict.fromkeys(dataset.format for dataset in datasets))
@@ -160,13 +160,13 @@ class Concat:
         return dataset[inner]
 
     def place(self, index: int) -> tuple[Dataset, int]:
-        """The dataset of a scene, and the scene's number in it."""
+        """Returns the dataset of a scene, and the scene's number in it."""
         index = range(len(self))[index]
         number = bisect_right(self.ends, index)
         return self.datasets[number], index - self.first(number)
 
     def first(self, number: int) -> int:
-        """Number of the first scene of a dataset."""
+        """Returns the number of the first scene of a dataset."""
         return self.ends[number - 1] if number > 0 else 0
 
     @property
@@ -226,14 +226,14 @@ class Split(NamedTuple):
 
 
 def split_scenes(dataset: Dataset, most: int = MOST_HELD_OUT) -> Split:
-    """Every eighth scene is held out.
+    """Splits a dataset into training scenes and held-out scenes, which are every eighth scene.
 
     Args:
-        dataset: The scenes.
+        dataset: The dataset.
         most: Maximum number of held-out scenes.
 
     Raises:
-        ValueError: For fewer than two scenes.
+        ValueError: If there are fewer than two scenes.
     """
     if len(dataset) < 2:
         fail('data', 'must have at least two scenes for some of them to be held out', len(dataset), 'Of a single scene, views are held out: `hold_out`.')
@@ -243,12 +243,12 @@ def split_scenes(dataset: Dataset, most: int = MOST_HELD_OUT) -> Split:
 
 
 def shuffled_order(dataset: Dataset, epoch: int, seed: int, *, lanes: int = LANES) -> Sequence[int]:
-    """Every scene of the dataset once, in an order that seed and epoch alone decide; an entry costs the same however many there are.
+    """Returns the numbers of all scenes in an order that depends on seed and epoch only. The cost of an entry does not depend on the number of scenes.
 
     Args:
-        dataset: The scenes.
-        epoch: Its number.
-        seed: Of the order.
-        lanes: Files that are read in turns, each to its end: neighbours are of different files, and few are open at a time.
+        dataset: The dataset.
+        epoch: Number of the epoch.
+        seed: Seed of the order.
+        lanes: Number of files that are read in turns, each to its end. Consecutive scenes come from different files, and few files are open at a time.
     """
     return shuffled(dataset.starts, len(dataset), seed = seed, epoch = epoch, lanes = lanes)

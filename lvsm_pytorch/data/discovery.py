@@ -1,4 +1,4 @@
-"""Datasets in folders, in any format, which is detected from the files."""
+"""Detection of datasets in folders, and of their formats."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ KNOWN = 'a transforms.json (nerfstudio, instant-ngp, Blender, DL3DV), a COLMAP m
 
 TRANSFORMS, COLMAP, LVSM_JSON = 'transforms.json', 'COLMAP model', 'LVSM authors\' JSON'
 
-# formats of one scene a folder, and names in such folders
+# readers of formats with one scene in a folder, and file names of these formats
 
 READERS: dict[str | None, Callable[[Path, Problems, str], Scene]] = {TRANSFORMS: read_transforms, COLMAP: read_colmap}
 TRANSFORMS_FILES = FILE, *SPLITS
 IN_COLMAP_FOLDERS = 'cameras.bin', 'cameras.txt', 'sparse', 'colmap'
 
-# how far below a folder scenes are looked for; folders of images alone; and folders, in order of preference, in which datasets have the same photos
-# of one scene in several ways: DL3DV's benchmark, ScanNet++, workspaces of COLMAP and gaussian splatting
+# maximum depth of the search for scenes; names of folders that contain images only; and folders in which datasets store the same photos of a scene in
+# several ways, in order of preference: DL3DV's benchmark, ScanNet++, workspaces of COLMAP and gaussian splatting
 
 DEPTH = 3
 IMAGES = r'(images|input|depths?|masks?|frames)(_\d+)?'
@@ -45,19 +45,19 @@ COPIES = ('nerfstudio', 'dslr', 'gaussian_splat', 'dense', 'undistorted', 'colma
 
 
 def open_dataset(path: Location | Sequence[Location], problems: Problems | None = None) -> Dataset:
-    """The dataset in a folder (or of a file) in any format that this library reads, or all scenes of several. No scene is read yet.
+    """Opens the dataset in a folder or file of any supported format, or several datasets as one. Scenes are read on access.
 
-    What lies in the folder of a scene is no scene of its own. A scene is called as its folder is, and where several are called so, by its path. Of several datasets, the name of
-    a scene begins with that of its dataset (`several.prefixes`).
+    Folders inside the folder of a scene are not scenes of their own. A scene is named after its folder, or by its path if several folders have the same name. With several datasets,
+    the name of a scene begins with that of its dataset (`several.prefixes`).
 
     Args:
-        path: A path of this machine, or of chunks and shards an address that fsspec reads: hf://datasets/OWNER/NAME, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, https://HOST/FOLDER. Or several of these.
-        problems: Where to note what can't be used.
+        path: A local path, or for chunks and shards an address that fsspec reads: hf://datasets/OWNER/NAME, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, https://HOST/FOLDER. Or several of these.
+        problems: Record of unusable views and scenes.
 
     Raises:
-        ImportError: For addresses, without what reads them.
-        ValueError: For what is in none of them; for photos or a video without poses it says how to find these; for several that share scenes.
-        OSError: For addresses that can't be read.
+        ImportError: If the package that reads an address is not installed.
+        ValueError: If no format is found, or several datasets share scenes. For photos or a video without poses, the message has the command that estimates them.
+        OSError: If an address can't be read.
     """
     problems = Problems() if problems is None else problems
 
@@ -85,7 +85,7 @@ def open_dataset(path: Location | Sequence[Location], problems: Problems | None 
 
 
 def open_remote(url: str, problems: Problems) -> Dataset:
-    """The chunks or shards at an address, by their index."""
+    """Opens the chunks or shards at an address, by their index."""
     folder = RemoteFolder(url)
     index = folder.read_json(INDEX)
 
@@ -96,7 +96,7 @@ def open_remote(url: str, problems: Problems) -> Dataset:
 
 
 def find_dataset(path: Path, problems: Problems) -> Dataset | None:
-    """As `open_dataset`, with None for what is no dataset."""
+    """Opens a dataset as `open_dataset` does; returns None if there is none."""
     found = recognised(path, problems)
 
     if found is None and path.is_dir() and (formats := scene_folders(path)):
@@ -118,18 +118,19 @@ def find_dataset(path: Path, problems: Problems) -> Dataset | None:
 
 
 def single_scenes(formats: dict[Path, str], names: dict[Path, str], problems: Problems) -> Scenes:
-    """Folders, or files, of one scene each.
+    """Returns a dataset of folders or files with one scene each.
 
     Args:
-        formats: Of them, by path.
-        names: Of the scenes, by path.
+        formats: Formats by path of the folder or file.
+        names: Names of the scenes by path.
+        problems: Record of unusable views and scenes.
     """
     readers = [partial(READERS[format], path, problems, names[path]) for path, format in formats.items()]
     return Scenes(', '.join(dict.fromkeys(formats.values())), readers, problems, [names[path] for path in formats], [str(path) for path in formats])
 
 
 def format_of(path: Path) -> str | None:
-    """The files in a folder tell its format. A folder is listed once, and a file is read where its name does not say what it is."""
+    """Returns the format of a folder from the names of its files, or None. The folder is listed once; a file is read only if its name is ambiguous."""
     if path.is_file():
         return LVSM_JSON if is_lvsm(path) else TRANSFORMS if transforms_files(path) else None
 
@@ -156,7 +157,7 @@ def format_of(path: Path) -> str | None:
 
 
 def is_index_of_shards(path: Path) -> bool:
-    """Whether the index beside tar files is that of shards. One that can't be parsed is: whoever reads the shards says what is wrong with it."""
+    """Returns whether the index beside tar files is that of shards, or can't be parsed, since the reader of shards then raises a helpful error."""
     try:
         return is_shard_index(LocalFolder(path).read_json(INDEX))
     except BadView:
@@ -164,7 +165,7 @@ def is_index_of_shards(path: Path) -> bool:
 
 
 def recognised(path: Path, problems: Problems) -> Dataset | None:
-    """The dataset of a folder, or of a file. A scene is called as its folder is."""
+    """Returns the dataset of a folder or file itself, or None if it has no known format. A scene is named after its folder."""
     format = format_of(path)
     folder = path if path.is_dir() else path.parent
 
@@ -183,7 +184,7 @@ def recognised(path: Path, problems: Problems) -> Dataset | None:
 
 
 class NamesInside:
-    """Names of scenes by number, which only their files say."""
+    """Function from the number of a scene to its name, which is read from its file."""
 
     def __init__(self, files: Sequence[Path]):
         self.files = files
@@ -193,9 +194,9 @@ class NamesInside:
 
 
 def scene_folders(path: Path) -> dict[Path, str]:
-    """Formats of the folders of scenes below a folder, sorted: DL3DV has its scenes two below. Those below a scene, and other copies of its photos, are left out."""
+    """Finds the folders of scenes below a folder, sorted, with their formats. DL3DV has its scenes two levels below. Folders inside a scene, and copies of its photos, are left out."""
     found: dict[Path, str] = {}
-    places: set[tuple[int, int]] = set()  # where they are, links followed
+    places: set[tuple[int, int]] = set()  # device and inode, so that links to one folder count once
     left_out: list[Path] = []
 
     def search(folder: Path, depth: int) -> None:
@@ -226,18 +227,18 @@ def scene_folders(path: Path) -> dict[Path, str]:
 
 
 def unique_names(root: Path, folders: Sequence[Path]) -> list[str]:
-    """Names of folders, and where several have one, their paths below the root."""
+    """Returns the names of folders; paths relative to the root for folders of the same name."""
     count = Counter(folder.name for folder in folders)
     return [folder.name if count[folder.name] == 1 else folder.relative_to(root).as_posix() for folder in folders]
 
 
 def split_dataset(path: Location | Sequence[Location], problems: Problems | None = None) -> Split:
-    """Scenes to train with, and those held out: of a folder with `train` and `test`, these; else every eighth scene; up to 64.
+    """Opens a dataset as training scenes and held-out scenes: its folders `train` and `test`, or else every eighth scene is held out. At most 64 scenes are held out.
 
-    Of several datasets each is split by itself (`split_each`).
+    Several datasets are split one by one (`split_each`).
 
     Raises:
-        ValueError: For what is no dataset, and for one with fewer than two scenes.
+        ValueError: If there is no dataset, or it has fewer than two scenes.
     """
     problems = Problems() if problems is None else problems
 
@@ -249,10 +250,12 @@ def split_dataset(path: Location | Sequence[Location], problems: Problems | None
 
 
 def split_each(paths: Sequence[Location], problems: Problems) -> dict[Location, Split]:
-    """Splits of several datasets, which hold out up to 64 scenes together. Lone scenes are split as one dataset, or trained with where others hold scenes out.
+    """Splits several datasets, with at most 64 held-out scenes in total.
+
+    Datasets of a single scene are used for training if others have held-out scenes; otherwise they are split like one dataset.
 
     Raises:
-        ValueError: As `open_dataset`, and for a lone scene in all.
+        ValueError: As `open_dataset`, and if there is only one scene in total.
     """
     paths = separate(paths)
     most = max(MOST_HELD_OUT // len(paths), 1)
@@ -273,13 +276,13 @@ def split_each(paths: Sequence[Location], problems: Problems) -> dict[Location, 
 
 
 def split_test(path: Location, problems: Problems, most: int = MOST_HELD_OUT) -> Split:
-    """Of a folder with `train` and `test`."""
+    """Opens a folder with `train` and `test` as a split."""
     test = open_dataset(inside(path, 'test'), problems)
     return Split(open_dataset(inside(path, 'train'), problems), Subset(test, range(0, len(test), max(len(test) // most, 1))[:most]))
 
 
 def open_test(path: Location | Sequence[Location], problems: Problems | None = None) -> Dataset:
-    """What there is to test with: of a folder with `train` and `test`, the latter; else all.
+    """Opens the test split of a dataset: its folder `test` if there are `train` and `test`, otherwise the whole dataset.
 
     Raises:
         ValueError: As `open_dataset`.
@@ -293,13 +296,13 @@ def open_test(path: Location | Sequence[Location], problems: Problems | None = N
 
 
 def inside(path: Location, name: str) -> Location:
-    """A folder in a folder, which may be remote."""
+    """Returns the path or address of a subfolder."""
     url = remote_url(path)
     return Path(path).expanduser() / name if url is None else f'{url.rstrip("/")}/{name}'
 
 
 def has_split(path: Location) -> bool:
-    """Whether a folder is one of `train` and `test`."""
+    """Returns whether a folder consists of `train` and `test`."""
     url = remote_url(path)
 
     if url is not None:

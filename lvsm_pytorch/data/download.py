@@ -1,4 +1,4 @@
-"""Remote files in parts, each of which is tried several times: connections stall, are reset, and end too early."""
+"""Download of remote files in parts with retries, since connections stall, are reset, and end too early."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import NamedTuple, TypeVar
 
 Result = TypeVar('Result')
 
-# errors that another try does not change
+# errors that are not retried
 
 FINAL = FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError, ImportError
 
 
 class Patience(NamedTuple):
-    """How long a remote server is waited for.
+    """Settings of retries.
 
     Attributes:
-        attempts: Of each part.
-        pause: Seconds before the second attempt; each further pause is twice as long, and up to half as long again by chance, so that workers do not ask at once.
-        stall: Seconds after which an attempt that has not ended is given up.
-        part: Bytes that are read at once.
+        attempts: Maximum number of attempts of each part.
+        pause: Pause in seconds before the second attempt. Each further pause is twice as long, plus up to half of it at random, so that workers do not retry at the same time.
+        stall: Timeout of an attempt in seconds.
+        part: Size of a part in bytes.
     """
     attempts: int = 5
     pause: float = 1.
@@ -32,17 +32,17 @@ class Patience(NamedTuple):
 
 
 def patiently(work: Callable[[], Result], what: str, patience: Patience) -> Result:
-    """The result of remote work, tried several times.
+    """Calls a function that reads from a server, with retries, and returns its result.
 
     Raises:
-        OSError: With the last error, where every attempt has failed; at once for what is missing or forbidden.
+        OSError: If every attempt failed, with the last error; immediately if a file is missing or access is denied.
     """
     for attempt in range(patience.attempts):
         try:
             return within(work, patience.stall)
         except FINAL as error:  # noqa: PERF203
             raise OSError(f'{what}: must be there and readable, but got {type(error).__name__}: {error}. Check the address and the rights.') from error
-        except Exception as error:  # each library has its own errors of connections: aiohttp's, botocore's, those of huggingface_hub
+        except Exception as error:  # each library raises its own connection errors: aiohttp's, botocore's, those of huggingface_hub
             if attempt + 1 == patience.attempts:
                 raise OSError(f'{what}: must be readable, but {patience.attempts} attempts failed, the last with {type(error).__name__}: {error}. Is the server there?') from error
 
@@ -52,7 +52,7 @@ def patiently(work: Callable[[], Result], what: str, patience: Patience) -> Resu
 
 
 def within(work: Callable[[], Result], seconds: float) -> Result:
-    """The result of work that has so many seconds. What takes longer is left to itself: a connection that stalls can't be stopped from outside."""
+    """Calls a function with a timeout in seconds. After a timeout its thread is abandoned, since a stalled connection can't be stopped from outside."""
     results: list[Result] = []
     errors: list[BaseException] = []
 
@@ -76,13 +76,14 @@ def within(work: Callable[[], Result], seconds: float) -> Result:
 
 
 def download(read: Callable[[int, int], bytes], size: int, path: Path, what: str, patience: Patience) -> None:
-    """Writes a remote file, from where an earlier attempt has ended.
+    """Downloads a remote file. A partial file of an earlier attempt is resumed.
 
     Args:
-        read: Bytes from one place to another.
-        size: Of the file, in bytes.
-        path: To write it.
-        what: For messages.
+        read: Function that returns the bytes from a start to an end position.
+        size: Size of the file in bytes.
+        path: File to write.
+        what: Name of the file in messages.
+        patience: Settings of retries.
 
     Raises:
         OSError: As `patiently`.
@@ -98,7 +99,7 @@ def download(read: Callable[[int, int], bytes], size: int, path: Path, what: str
 def whole(read: Callable[[int, int], bytes], start: int, end: int, size: int) -> bytes:
     content = read(start, end)
 
-    if len(content) == size != end - start:  # of a server that knows no ranges
+    if len(content) == size != end - start:  # the server ignores byte ranges and sent the whole file
         content = content[start:end]
 
     if len(content) != end - start:

@@ -1,4 +1,4 @@
-"""Copies of remote files on the disk, up to so many bytes."""
+"""Disk cache of remote files, with a maximum size."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lvsm_pytorch.files import PARTIAL, make_folder
 
 
 def default_cache() -> Path:
-    """By the environment variable LVSM_CACHE, else in the user's folder of caches."""
+    """Returns the folder of the cache: the environment variable LVSM_CACHE, or by default a folder in the user's cache directory."""
     named = os.environ.get('LVSM_CACHE')
     return Path(named).expanduser() if named else Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lvsm-pytorch'
 
 
 def default_cache_bytes() -> int:
-    """By the environment variable LVSM_CACHE_GB, else 50 GB.
+    """Returns the maximum size of the cache: the environment variable LVSM_CACHE_GB, or by default 50 GB.
 
     Raises:
-        ValueError: For a variable that is no number above 0.
+        ValueError: If the variable is not a number above 0.
     """
     text = os.environ.get('LVSM_CACHE_GB') or '50'
 
@@ -39,28 +39,28 @@ def default_cache_bytes() -> int:
 
 
 class FileCache:
-    """A folder of files, shared by processes: each is fetched by one of them, and those that were not used for longest make room.
+    """Cache of files in a folder that processes share. Each file is downloaded by one process, and the least recently used files are removed.
 
     Args:
-        folder: Where they are kept.
-        most: Bytes that they may have together.
+        folder: Folder of the cache.
+        max_bytes: Maximum size of all files together.
     """
 
-    def __init__(self, folder: Path, most: int):
+    def __init__(self, folder: Path, max_bytes: int):
         self.folder = folder
-        self.most = most
+        self.max_bytes = max_bytes
 
     def get(self, address: str, size: int, fetch: Callable[[Path], None]) -> Path:
-        """A copy of a file.
+        """Returns the path of the local copy of a file, which is downloaded if it is not in the cache.
 
         Args:
-            address: Of the file, with its version if it has one.
-            size: In bytes.
-            fetch: Writes the file, or what of it is missing, to a path.
+            address: Address of the file, with its version if it has one.
+            size: Size of the file in bytes.
+            fetch: Function that writes the file, or its missing part, to a path.
 
         Raises:
-            ValueError: For a file that is larger than the cache.
-            OSError: As `fetch`, and where the folder can't be written.
+            ValueError: If the file is larger than the cache.
+            OSError: As `fetch`, and if the folder can't be written.
         """
         from filelock import FileLock  # comes with torch
 
@@ -69,8 +69,8 @@ class FileCache:
         if self.is_whole(path, size):
             return path
 
-        if size > self.most:
-            fail('LVSM_CACHE_GB', f'must be more than a single file has, {size / 1e9:.3g} GB', f'{self.most / 1e9:.3g}', f'Raise it for {address}.')
+        if size > self.max_bytes:
+            fail('LVSM_CACHE_GB', f'must be more than a single file has, {size / 1e9:.3g} GB', f'{self.max_bytes / 1e9:.3g}', f'Raise it for {address}.')
 
         make_folder(self.folder)
         partial = path.with_name(f'.{path.name}{PARTIAL}')
@@ -85,7 +85,7 @@ class FileCache:
         return path
 
     def is_whole(self, path: Path, size: int) -> bool:
-        """Whether a copy is there; then it has been used just now."""
+        """Returns whether a complete copy exists, and marks it as used."""
         with suppress(OSError):
             if path.stat().st_size == size:
                 touch(path)
@@ -94,7 +94,7 @@ class FileCache:
         return False
 
     def make_room(self, size: int, partial: Path) -> None:
-        """Removes what was not used for longest. Who has one of them mapped keeps it."""
+        """Removes the least recently used files. Processes that have a removed file mapped can still read it."""
         found: list[tuple[float, int, Path]] = []
 
         for path in self.folder.iterdir():
@@ -106,7 +106,7 @@ class FileCache:
         used = sum(each for _, each, _ in found)
 
         for _, each, path in sorted(found):
-            if used + size <= self.most:
+            if used + size <= self.max_bytes:
                 break
 
             with suppress(OSError):
@@ -116,6 +116,6 @@ class FileCache:
 
 
 def touch(path: Path) -> None:
-    """Notes that a file is used now, more exactly than the clock of file systems goes."""
+    """Sets the modification time of a file to now, with a finer resolution than the clock of file systems."""
     now = time.time_ns()
     os.utime(path, ns = (now, now))

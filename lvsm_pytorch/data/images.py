@@ -17,7 +17,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.cameras import crop_intrinsics, scale_intrinsics
 
-# images decoded at a fraction of their size are at least this many times as large as needed
+# an image decoded at a reduced size is at least this many times as large as needed
 
 SPARE = 2
 
@@ -25,12 +25,12 @@ JPEG_QUALITY = 95
 
 
 def as_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of one number, for squares, or of two."""
+    """Returns (height, width) from one number, for squares, or from two."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 
 def image_library():
-    """Pillow, imported where it is needed."""
+    """Imports and returns Pillow."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -40,7 +40,7 @@ def image_library():
 
 
 def video_library() -> Any:
-    """PyAV, imported where it is needed: it reads and writes videos."""
+    """Imports and returns PyAV, which reads and writes videos."""
     try:
         import av
     except ImportError as error:
@@ -55,10 +55,11 @@ def load_image(source: Path | bytes, name: str = '') -> Tensor:
     The EXIF orientation is not applied, because cameras belong to the stored pixels.
 
     Args:
+        source: File, or its bytes.
         name: Name in errors, for bytes.
 
     Raises:
-        BadView: (a ValueError) for a file that is missing, broken, far too large, or has more than 8 bits a channel.
+        BadView: (a ValueError) If the file is missing, broken, far too large, or has more than 8 bits per channel.
     """
     with opened(source, name) as file:
         return in_unit(as_bytes(to_rgb(file, str(name or source))))
@@ -68,8 +69,8 @@ def load_reduced(source: Path | bytes, at_least: tuple[int, int], name: str = ''
     """Loads an image file, or its bytes, at a fraction of its size if it is far larger than needed. Large JPEGs are decoded at a reduced scale.
 
     Args:
-        source: The file.
-        at_least: (height, width) that is needed. The result is at least twice as large, for the antialiasing filter of a later resize.
+        source: File, or its bytes.
+        at_least: Required (height, width). The result is at least twice as large, for the antialiasing filter of a later resize.
         name: Name in errors, for bytes.
 
     Returns:
@@ -98,19 +99,19 @@ def load_reduced(source: Path | bytes, at_least: tuple[int, int], name: str = ''
 
 
 def as_bytes(image: Any) -> Tensor:
-    """A Pillow image as (3 h w) uint8."""
+    """Converts a Pillow image to a tensor (3 h w) uint8."""
     import numpy as np
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def in_unit(image: Tensor) -> Tensor:
-    """Bytes as numbers in [0, 1]; other images as they are."""
+    """Converts a uint8 image to floating point in [0, 1]; other images are unchanged."""
     return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
 def in_bytes(image: Tensor) -> Tensor:
-    """An image in [0, 1] as bytes; bytes as they are."""
+    """Converts an image in [0, 1] to uint8; uint8 images are unchanged."""
     return image if image.dtype == torch.uint8 else (image.detach().float().clamp(0, 1) * 255).round().byte()
 
 
@@ -118,10 +119,11 @@ def to_rgb(file: Any, name: str) -> Any:
     """Converts a Pillow image to RGB. Transparency is composited on white.
 
     Args:
+        file: Pillow image.
         name: Name in errors.
 
     Raises:
-        BadView: For more than 8 bits a channel.
+        BadView: If it has more than 8 bits per channel.
     """
     if file.mode.startswith(('I', 'F')):
         fail('image', 'must have 8 bits a channel', f'{name} of mode {file.mode}', 'Convert it to 8 bits.', BadView)
@@ -134,7 +136,7 @@ def to_rgb(file: Any, name: str) -> Any:
 
 
 def image_size(source: Path | bytes) -> tuple[int, int]:
-    """(height, width) of an image file or its bytes, without decoding it.
+    """Returns (height, width) of an image file or its bytes, without decoding it.
 
     Raises:
         BadView: As in `load_image`.
@@ -145,7 +147,7 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
 
 @contextmanager
 def opened(source: Path | bytes, name: str = ''):
-    """Opens a Pillow image. Broken images and decompression bombs raise BadView, so that one bad photo is skipped."""
+    """Opens an image with Pillow. Broken images and decompression bombs raise BadView, so that a single bad photo is skipped."""
     Image = image_library()
 
     try:
@@ -169,12 +171,12 @@ def save_image(image: Tensor, path: Path, *, durable: bool = True) -> None:
 
 
 def to_pixels(image: Tensor):
-    """An image (c h w), float in [0, 1] or uint8, as a uint8 array (h w c)."""
+    """Converts an image (c h w), float in [0, 1] or uint8, to a uint8 array (h w c)."""
     return in_bytes(image).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def jpeg_bytes(image: Tensor) -> bytes:
-    """An image (3 h w), float in [0, 1] or uint8, as a JPEG file without chroma subsampling."""
+    """Encodes an image (3 h w), float in [0, 1] or uint8, as JPEG without chroma subsampling."""
     stream = BytesIO()
     image_library().fromarray(to_pixels(image)).save(stream, format = 'JPEG', quality = JPEG_QUALITY, subsampling = 0)
     return stream.getvalue()
@@ -197,7 +199,7 @@ RESIZED = dict(bicubic = resized_by_torch, lanczos = resized_by_pillow)
 def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
     """Resizes an image (c h w) to cover `size` (height, width) and crops the centre. Returns it with its intrinsics (3 3).
 
-    Bytes stay bytes, which takes an eighth of the time and differs by rounding alone.
+    A uint8 image stays uint8, which takes an eighth of the time and differs only by rounding.
 
     Args:
         filter: bicubic is torch's, antialiased and clamped to [0, 1]. lanczos is Pillow's, on 8 bits, as in pixelSplat's evaluation.
@@ -210,14 +212,14 @@ def resize_and_crop(image: Tensor, intrinsics: Tensor, size: tuple[int, int], *,
 
 
 def covering_size(of_image: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
-    """The size (height, width) of an image resized to cover `size`, and the pixels to crop at the top and on the left."""
+    """Returns the size (height, width) of an image resized to cover `size`, and the numbers of pixels to crop at the top and on the left."""
     scale = max(length / of_length for length, of_length in zip(size, of_image, strict = True))
     height, width = (max(round(of_length * scale), length) for length, of_length in zip(size, of_image, strict = True))
     return (height, width), (height - size[0]) // 2, (width - size[1]) // 2
 
 
 def resized_intrinsics(intrinsics: Tensor, of_image: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Intrinsics (3 3) after `resize_and_crop`, for an image of size `of_image` (height, width)."""
+    """Returns the intrinsics (3 3) after `resize_and_crop` of an image of size `of_image` (height, width)."""
     covering, top, left = covering_size(of_image, size)
     scaled = intrinsics if covering == of_image else scale_intrinsics(intrinsics, of_image, covering)
     return crop_intrinsics(scaled, top, left)

@@ -1,4 +1,4 @@
-"""Images that are decoded when needed, at a reduced size: a model of 256² needs about half a megapixel of a photo of 12."""
+"""Images that are decoded on demand, at a reduced size: a model of 256² pixels needs about half a megapixel of a 12 megapixel photo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lvsm_pytorch.geometry.cameras import scale_intrinsics
 
 
 class LazyImage(ABC):
-    """An image (3 h w) in [0, 1] that is decoded by a call, for `View.load`. It can also be decoded at a fraction of its size."""
+    """Base class of images for `View.load`: a call decodes the image (3 h w) in [0, 1]. It can also be decoded at a reduced size."""
 
     @property
     @abstractmethod
@@ -28,7 +28,7 @@ class LazyImage(ABC):
         """Decodes the full image.
 
         Raises:
-            BadView: For an unreadable image.
+            BadView: If the image is unreadable.
         """
 
     @abstractmethod
@@ -37,10 +37,10 @@ class LazyImage(ABC):
 
         Args:
             intrinsics: (3 3), in pixels of the full image.
-            at_least: (height, width). The result is at least twice as large, if the image is.
+            at_least: Required (height, width). The result is at least twice as large, if the image is.
 
         Returns:
-            The image (3 h w), in bytes where nothing is computed with it and in [0, 1] else, and its intrinsics (3 3).
+            The image (3 h w), uint8 if it is as decoded or else in [0, 1], and its intrinsics (3 3).
         """
 
 
@@ -50,7 +50,7 @@ class ImageFile(LazyImage):
 
     Args:
         source: Path, or for some subclasses the bytes in a tensor.
-        expected: (height, width) that the camera belongs to. A file of another size and the same proportions is resized to it. None: the size of the file.
+        expected: (height, width) to which the intrinsics refer. A file of another size and the same aspect ratio is resized to it. None: the size of the file.
         where: Name in errors.
     """
     source: Any
@@ -62,10 +62,10 @@ class ImageFile(LazyImage):
         return self.source
 
     def original(self) -> bytes | None:
-        """The file as it is stored, where it is what is loaded; None where more is done with it.
+        """Returns the bytes of the file; None if loading also transforms the image.
 
         Raises:
-            BadView: For one that can't be read.
+            BadView: If it can't be read.
         """
         if type(self).__call__ is not ImageFile.__call__:
             return None
@@ -114,7 +114,7 @@ class ImageFile(LazyImage):
 
 
 def scaled_down(intrinsics: Tensor, factor: float) -> Tensor:
-    """Intrinsics (3 3) of an image downscaled by `factor`."""
+    """Returns the intrinsics (3 3) of an image downscaled by `factor`."""
     return intrinsics * intrinsics.new_tensor([[1 / factor], [1 / factor], [1.]])
 
 
@@ -125,14 +125,14 @@ class StoredSizes:
         self.known: dict[tuple[Path, object], tuple[int, int]] = {}
 
     def of(self, path: Path, kind: object) -> tuple[int, int]:
-        """(height, width).
+        """Returns the (height, width) of an image file.
 
         Args:
             path: Path of the file.
-            kind: A value that files of one size share, for example the size before downscaling. None: the file is opened.
+            kind: Value that files of one size share, for example the size before downscaling. With None the file is opened.
 
         Raises:
-            BadView: For an unreadable file.
+            BadView: If the file is unreadable.
         """
         if kind is None:
             return image_size(path)

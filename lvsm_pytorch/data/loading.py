@@ -1,4 +1,4 @@
-"""Samples in a global order, shared by processes and read by workers while the model computes."""
+"""Data loading: samples in a global order, divided among processes and read by workers while the model computes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.sources import Batch, Source
 
-# seconds that a worker lives on after SIGTERM, by which Python also stops those that are left when it ends
+# seconds for which a worker continues after SIGTERM, which Python also sends to remaining workers when it exits
 
 TIME_TO_FINISH = 60
 
@@ -25,26 +25,26 @@ StartMethod = Literal['fork', 'spawn', 'forkserver']
 
 
 class Samples(Dataset):
-    """A source's samples by number, each with what was newly skipped on the way to it. An error is returned, for the caller to raise."""
+    """Map-style dataset of a source's samples, each with the views and scenes newly skipped. An error is returned instead of raised, for the main process to raise."""
 
     def __init__(self, source: Source, problems: Problems):
         self.source = source
         self.problems = problems
-        self.num_told = 0
+        self.num_reported = 0
 
     def __getitem__(self, number: int) -> tuple[Batch | Exception, dict[str, str]]:
         try:
             sample = self.source.sample(number)
-        except Exception as error:  # a worker's would come back with a traceback in its message
+        except Exception as error:  # torch would add a worker's traceback to the message
             sample = error
 
-        new = dict(list(self.problems.found.items())[self.num_told:])
-        self.num_told = len(self.problems.found)
+        new = dict(list(self.problems.found.items())[self.num_reported:])
+        self.num_reported = len(self.problems.found)
         return sample, new
 
 
 class Collate:
-    """Samples of a source as one batch, with all that was skipped on the way to it; or their first error."""
+    """Collates samples of a source to a batch, or returns their first error, with all views and scenes newly skipped."""
 
     def __init__(self, source: Source):
         self.source = source
@@ -68,16 +68,23 @@ def training_views(
     problems: Problems | None = None,
     pin_memory: bool = False,
 ) -> Generator[Batch, None, None]:
-    """Batches of the samples of these numbers, of which process `rank` takes every so many-th (of `processes`), `batch_size` at a time.
+    """Yields batches of the samples of one process.
 
     Args:
-        workers: Processes that read them in advance; 0 reads them on demand. What they skip is noted in `problems`. They start when this is called, and stop with its end, or its
-            `close`. What each of them would compute, such as rendered worlds, they share through files in a temporary folder.
-        start_method: How workers start. By default they are forked on Linux, with all that the source has read so far; else spawned, with the source pickled, which is what programs
-            that have threads need.
+        source: Source of the samples.
+        numbers: Numbers of the samples of all processes. Process `rank` takes every `processes`-th.
+        batch_size: Number of samples in a batch.
+        rank: Number of this process.
+        processes: Number of processes.
+        workers: Number of worker processes that read ahead; with 0 samples are read on demand. Workers start with this call, and stop at the end or when the generator is closed. Results
+            that all of them need, such as rendered worlds, are shared through files in a temporary folder.
+        start_method: How workers start. By default they are forked on Linux, which copies what the source has read so far, and spawned elsewhere, which pickles the source. Programs with
+            threads need 'spawn'.
+        problems: Record of unusable views and scenes, also of those that workers find.
+        pin_memory: Copy batches to pinned memory.
 
     Raises:
-        Exception: What the source raises, at its batch.
+        Exception: An error of the source, at the batch where it occurs.
     """
     problems = Problems() if problems is None else problems
     mine = numbers[rank::processes]
@@ -95,7 +102,7 @@ def training_views(
         collate_fn = Collate(source),
         worker_init_fn = leave_signals_to_the_main_process,
         multiprocessing_context = (start_method or default_start_method()) if workers > 0 else None,
-        generator = torch.Generator(),                              # its own, so that a run that is resumed draws no more than one that is not
+        generator = torch.Generator(),                              # separate, so that creating the loader does not draw from the global generator, also in a resumed run
         pin_memory = pin_memory,
     )
 
@@ -117,12 +124,15 @@ def batches(loader: Iterator[tuple[Batch | Exception, dict[str, str]]], problems
 
             yield views
     finally:
-        del loader  # or its workers would wait for as long as the traceback of an error is kept
+        del loader  # otherwise its workers would run for as long as the traceback of an error is kept
         cleanup.close()
 
 
 def leave_signals_to_the_main_process(_: int) -> None:
-    """Ctrl-C and what a scheduler sends reach every process of a group; the main one still needs the workers, to finish its step. It warns for them too."""
+    """Makes a worker ignore Ctrl-C and delay termination by schedulers.
+
+    These signals reach every process of a group, but the main process still needs its workers to finish the step. It also repeats their warnings.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     if hasattr(signal, 'alarm'):  # not on Windows
@@ -137,5 +147,5 @@ def default_start_method() -> StartMethod:
 
 
 def can_have_workers() -> bool:
-    """Whether workers start without the help of the program: spawned ones import its main module, which has to be written for it."""
+    """Returns whether workers can start by default. Spawned workers import the program's main module, which must support that."""
     return default_start_method() == 'fork'

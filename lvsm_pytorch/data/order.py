@@ -1,4 +1,4 @@
-"""Orders of scenes by formula: whatever their number, an entry costs the same, and nothing is stored for each scene."""
+"""Shuffled orders of scenes in constant memory: entries are computed by a formula, at a cost that does not depend on the number of scenes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import overload
 
 from lvsm_pytorch.data.recent import Recent
 
-# how many files are read in turns: neighbours in the order are of different files, and a file is read to its end before the next one is opened in its place
+# number of files that are read in turns: consecutive scenes come from different files, and each file is read to its end before another replaces it
 
 LANES = 8
 
@@ -20,7 +20,7 @@ BITS = 2 ** 64 - 1
 
 
 def mix(number: int) -> int:
-    """64 bits of 64 bits, each of which changes about half of them (splitmix64, Steele et al. 2014)."""
+    """Hashes a 64-bit integer to 64 bits; each input bit changes about half of them (splitmix64, Steele et al. 2014)."""
     number = (number + 0x9E3779B97F4A7C15) & BITS
     number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & BITS
     number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & BITS
@@ -28,11 +28,11 @@ def mix(number: int) -> int:
 
 
 class Numbers(Sequence[int]):
-    """A sequence of integers of which none is stored: slices are lists."""
+    """Sequence of integers that are computed on access. Slices are lists."""
 
     @abstractmethod
     def at(self, position: int) -> int:
-        """The entry at a position that is in range."""
+        """Returns the entry at a position in range."""
 
     @overload
     def __getitem__(self, index: int) -> int: ...
@@ -48,9 +48,9 @@ class Numbers(Sequence[int]):
 
 
 class Permutation(Numbers):
-    """The integers below `length`, shuffled by a seed.
+    """Pseudorandom permutation of the integers below `length`.
 
-    A Feistel network on pairs of an a × b grid that is just large enough, whose results out of range are walked on from (Black & Rogaway 2002).
+    It is a Feistel network on the cells of the smallest sufficient a × b grid, with cycle walking for results out of range (Black & Rogaway 2002).
     """
 
     def __init__(self, length: int, seed: int):
@@ -77,7 +77,7 @@ class Permutation(Numbers):
 
 
 class Complement(Numbers):
-    """The integers below `length` without some of them, ascending."""
+    """The integers below `length` except those of `left_out`, ascending."""
 
     def __init__(self, length: int, left_out: Sequence[int]):
         self.length = length - len(left_out)
@@ -91,15 +91,16 @@ class Complement(Numbers):
 
 
 class ShuffledFiles(Numbers):
-    """The scenes of files of several each, shuffled: files, and the scenes of each.
+    """Shuffled order of scenes stored in files of several scenes, which shuffles the files, and the scenes within each.
 
-    The shuffled files are divided into lanes, and entries are taken from the lanes in turns. So neighbours are of different files, few files are read at a
-    time, each to its end, and of several processes that share a batch evenly, each reads its own lanes.
+    The shuffled files are divided into lanes, and entries are taken from the lanes in turns. Consecutive scenes thus come from different files, few files are
+    read at a time, each to its end, and processes that share a batch evenly read different lanes.
 
     Args:
         starts: Number of the first scene of each file, ascending from 0.
-        length: Of all scenes.
-        lanes: Files that are read in turns.
+        length: Number of scenes.
+        seed: Seed of the order.
+        lanes: Number of files that are read in turns.
     """
 
     def __init__(self, starts: Sequence[int], length: int, seed: int, lanes: int = LANES):
@@ -118,7 +119,7 @@ class ShuffledFiles(Numbers):
         return (self.starts[file + 1] if file + 1 < len(self.starts) else self.length) - self.starts[file]
 
     def at(self, position: int) -> int:
-        # the lanes as rows of a table that is read by columns, whose last one may be short
+        # lanes are the rows of a table that is read column by column; the last column may be incomplete
 
         step, lane = divmod(position, self.lanes)
         whole, longer = divmod(self.length, self.lanes)
@@ -131,12 +132,14 @@ class ShuffledFiles(Numbers):
 
 
 def shuffled(starts: Sequence[int], length: int, *, seed: int, epoch: int, lanes: int = LANES) -> Sequence[int]:
-    """Every scene once, in an order that seed and epoch alone decide.
+    """Returns the numbers of all scenes in an order that depends on seed and epoch only.
 
     Args:
-        starts: Number of the first scene of each file, ascending from 0; a range where each scene has its own.
-        length: Of all scenes.
-        lanes: Files that are read in turns.
+        starts: Number of the first scene of each file, ascending from 0; a range if each scene has its own file.
+        length: Number of scenes.
+        seed: Seed of the order.
+        epoch: Number of the epoch.
+        lanes: Number of files that are read in turns.
     """
     of_epoch = mix(mix(seed & BITS) ^ epoch)
     return Permutation(length, of_epoch) if len(starts) == length else ShuffledFiles(starts, length, of_epoch, lanes)

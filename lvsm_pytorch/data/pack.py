@@ -1,4 +1,4 @@
-"""Any dataset as WebDataset shards of scenes, which are read from anywhere."""
+"""`lvsm pack`: conversion of any dataset to WebDataset shards, which can be read locally or from a server."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from lvsm_pytorch.output_dir import prepare_output_dir
 
 
 def pack(data: Location | Sequence[Location], out: Path, *, image_size: int | None = None, scenes_per_shard: int = 50, overwrite: bool = False, problems: Problems | None = None) -> dict[Path, int]:
-    """Writes the scenes of a dataset as shards with an index; of a folder with `train` and `test`, both. The same call resumes what was stopped.
+    """Writes a dataset as shards with an index. Of a folder with `train` and `test`, both are written. The same call resumes an interrupted one.
 
     Args:
-        data: Posed photos in any format that this library reads, or several of them. Where some of these have `train` and `test`, all others belong to `train`.
-        out: A new folder, or one of the same work.
-        image_size: Shorter side of images at most, in pixels; left out, image files are taken as they are.
-        scenes_per_shard: A shard is what is downloaded at once: some hundred megabytes are usual.
-        overwrite: Throw away other shards in the folder.
-        problems: Where to note what is skipped.
+        data: Posed photos in any supported format, or several datasets. If some of these have `train` and `test`, all others belong to `train`.
+        out: A new folder, or one of an interrupted call.
+        image_size: Maximum length of the shorter side of images, in pixels. By default image files are copied unchanged.
+        scenes_per_shard: Number of scenes in a shard. A shard is downloaded as a whole; some hundred megabytes are usual.
+        overwrite: Delete other shards in the folder.
+        problems: Record of skipped views and scenes.
 
     Returns:
-        Scenes in each of the folders that were written.
+        Number of scenes in each folder that was written.
 
     Raises:
-        ValueError: For arguments out of range, for what is no dataset, and for a folder with anything else in it.
-        OSError: Where it can't be written; what was written before is whole.
+        ValueError: If an argument is out of range, there is no dataset, or the folder has other files.
+        OSError: If files can't be written. Shards that are already written are complete.
     """
     check_at_least(1, image_size = image_size, scenes_per_shard = scenes_per_shard)
     problems = Problems() if problems is None else problems
@@ -53,10 +53,13 @@ def pack(data: Location | Sequence[Location], out: Path, *, image_size: int | No
 
 
 def pack_dataset(dataset: Dataset, out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> int:
-    """Writes one dataset; returns how many of its scenes could be used.
+    """Writes one dataset, and returns the number of its usable scenes.
 
     Args:
-        settings: All that the shards depend on beside the dataset: `image_size`, `scenes_per_shard`.
+        dataset: Dataset to write.
+        out: Folder to write to.
+        settings: All settings that the shards depend on: `image_size`, `scenes_per_shard`.
+        overwrite: Delete other shards in the folder.
     """
     from tqdm import tqdm
 

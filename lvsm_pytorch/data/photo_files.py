@@ -38,7 +38,7 @@ class Lens(NamedTuple):
 
     Attributes:
         name: The same for photos of one lens; empty without EXIF.
-        focal: Focal length as a fraction of the photo's diagonal, None where it is unknown.
+        focal: Focal length as a fraction of the photo's diagonal; None if it is unknown.
     """
     name: str
     focal: float | None
@@ -48,8 +48,8 @@ class Prepared(NamedTuple):
     """A photo after rotation to upright and downscaling.
 
     Attributes:
-        size: (height, width).
-        focal: In pixels of that size, None where EXIF has none.
+        size: (height, width) in pixels.
+        focal: Focal length in pixels of that size; None if EXIF has none.
     """
     size: tuple[int, int]
     lens: str
@@ -96,12 +96,12 @@ def posed_folder(path: Path) -> Path:
 
 
 def open_upright(path: Path, max_size: int) -> tuple[Any, Lens]:
-    """A photo as Pillow's RGB image, turned by its EXIF orientation, transparency on white; and its lens.
+    """Opens a photo as a Pillow RGB image, rotated by its EXIF orientation, with transparency composited on white. Also returns its lens.
 
     A JPEG much larger than `max_size` is decoded at a fraction of its size, but no less than twice `max_size`.
 
     Raises:
-        BadView: For what can't be read, and for more than 8 bits a channel.
+        BadView: If it can't be read, or has more than 8 bits per channel.
     """
     if path.suffix.lower() in HEIF:
         register_heif()
@@ -129,7 +129,7 @@ def without_warnings() -> Iterator[None]:
 
 
 def register_heif() -> None:
-    """Lets Pillow read HEIF files.
+    """Registers the HEIF plugin of Pillow.
 
     Raises:
         BadView: Without pillow-heif.
@@ -143,7 +143,7 @@ def register_heif() -> None:
 
 
 def orientation_of(file: Any) -> int:
-    """EXIF orientation, 1 to 8; 1 without valid EXIF."""
+    """Returns the EXIF orientation, 1 to 8; 1 without valid EXIF."""
     with suppress(Exception):  # Pillow raises many types of errors for broken EXIF, also in valid photos
         value = file.getexif().get(ORIENTATION, 1)
         return value if value in range(1, 9) else 1
@@ -162,9 +162,9 @@ def transposed(image: Any, file: Any) -> Any:
 
 
 def read_lens(file: Any) -> Lens:
-    """Make, model and focal length from EXIF.
+    """Reads make, model and focal length from EXIF.
 
-    A photo with other proportions than in EXIF is a crop of unknown focal length.
+    A photo with another aspect ratio than in EXIF is a crop of unknown focal length.
     """
     with suppress(Exception):  # as in `orientation_of`
         exif = file.getexif()
@@ -183,11 +183,11 @@ def read_lens(file: Any) -> Lens:
 def prepare_photo(path: Path, out: Path, max_size: int) -> Prepared:
     """Writes a photo upright, as a JPEG whose longer side is at most `max_size` pixels, atomically.
 
-    One that is so already is copied.
+    A file that already is such a JPEG is copied.
 
     Raises:
         BadView: As `open_upright`.
-        OSError: Where it can't be written.
+        OSError: If it can't be written.
     """
     image, lens = open_upright(path, max_size)
     factor = min(max_size / max(image.size), 1.)
@@ -209,5 +209,5 @@ def prepare_photo(path: Path, out: Path, max_size: int) -> Prepared:
 
 
 def save_jpeg(image: Any, path: Path) -> None:
-    """Writes a Pillow image without its EXIF."""
+    """Writes a Pillow image as JPEG, without its EXIF."""
     write_whole(path, lambda temporary: image.save(temporary, format = 'JPEG', quality = JPEG_QUALITY, subsampling = 0))

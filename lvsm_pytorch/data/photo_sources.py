@@ -1,4 +1,4 @@
-"""Posed photos and videos as training samples: of one scene, or of a dataset of many."""
+"""Training samples of posed photos and videos: `SceneSource` for one scene, `DatasetSource` for a dataset."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from lvsm_pytorch.geometry.scene_scale import SceneScale, rescaled, scene_scale
 from lvsm_pytorch.geometry.view_selection import nearest_views
 from lvsm_pytorch.seeds import seed_of
 
-# samples that data are fetched in advance: of remote files that are read in turns, the next one while half of a usual one is left
+# number of samples for which data are prefetched: with remote files that are read in turns, the next one while half of a usual file is left
 
 READ_AHEAD = 25 * LANES
 
 
 class PhotoSource(Source):
-    """What samples of photos have in common.
+    """Base class of sources of photos.
 
     Args:
-        image_size: Height and width in pixels, one number or two, cut from the middle.
-        scale: 'cameras' takes the unit of length from the cameras of a scene; 'depth' from how far the scene on a sample's inputs is (`scene_scale`), which also places the planes of
-            a sweep. In the frame 'scene' the unit is always that of the cameras.
-        options: Of `Source`.
+        image_size: Height and width of the centre crop in pixels, one number or two.
+        scale: With 'cameras', the unit of length is determined by the cameras of a scene; with 'depth' by the distance of the scene in a sample's inputs (`scene_scale`), which also gives
+            the depth range of a plane sweep. In the frame 'scene' the unit is always that of the cameras.
+        options: Options of `Source`.
     """
 
-    KEPT = 4096  # scales by input views: an estimate takes 0.2 CPU seconds for three
+    KEPT = 4096  # size of the cache of scales by input views: an estimate takes 0.2 CPU seconds for three
 
     def __init__(self, *, image_size: int | tuple[int, int], scale: Literal['cameras', 'depth'] = 'cameras', **options: Any):
         super().__init__(**options)
@@ -49,12 +49,12 @@ class PhotoSource(Source):
         self.scales: dict[Hashable, SceneScale] = {}
 
     def scaled(self, inputs: Hashable, images: Tensor, cameras: Cameras) -> tuple[Cameras, Tensor | None]:
-        """Cameras in the unit of a sample, and its planes, (1 2), where the scale goes by depth.
+        """Returns the cameras in the unit of a sample, and its depth range (1 2) if the scale is 'depth', otherwise None.
 
         Args:
-            inputs: What the input views are called; their scale is kept.
-            images: (v 3 h w), the input views.
-            cameras: (n ...), inputs first.
+            inputs: Key of the input views, for the cache of scales.
+            images: Input views (v 3 h w).
+            cameras: Cameras (n ...), inputs first.
         """
         if self.scale != 'depth':
             return cameras, None
@@ -71,20 +71,20 @@ class PhotoSource(Source):
 
 
 class SceneSource(PhotoSource):
-    """One scene: a target drawn at random, and inputs that are nearest to it or just near.
+    """Source of one scene. A sample has a random target, and inputs among the views nearest to it.
 
     Args:
-        scene: All its views; every eighth by name is held out, and neither a target nor an input in training.
-        problems: Where to note photos that can't be read.
-        frame: Of the rays. The scene's own is that of its mean training camera.
-        options: Of `PhotoSource`.
+        scene: The scene. Every eighth view by name is held out, and not used in training.
+        problems: Record of unreadable photos.
+        frame: Frame of the rays; 'scene' is that of the mean training camera.
+        options: Options of `PhotoSource`.
     """
 
     def __init__(self, scene: Scene, *, problems: Problems | None = None, frame: Frame = 'scene', **options: Any):
         super().__init__(frame = frame, **options)
         problems = Problems() if problems is None else problems
 
-        # one photo after the other, each made small before the next is read
+        # photos are read one at a time, and each is downscaled before the next is read
 
         fitted = {view.name: problems.attempt(f'{scene.name}/{view.name}', partial(view.fitted_bytes, self.size)) for view in scene.views}
         training, held_out = hold_out(scene.only([index for index, view in enumerate(scene.views) if fitted[view.name] is not None]))
@@ -100,7 +100,7 @@ class SceneSource(PhotoSource):
         images, intrinsics = zip(*(each for view in views if (each := fitted.pop(view.name)) is not None), strict = True)
         self.images = torch.stack(images)
 
-        # in float64: the scene may be far from the origin of its world
+        # in float64, since the scene may be far from the origin of its world
 
         poses = cameras_of(views).camera_to_world
         self.world = normalize_poses(poses[:self.num_training]).similarity
@@ -113,38 +113,38 @@ class SceneSource(PhotoSource):
         return self.views(draw_nearest_views(poses, num_inputs = num_inputs, num_targets = self.num_targets, generator = self.generator(number)), num_inputs)
 
     def held_out(self) -> Batch:
-        """Each held-out view as the target, with the training views nearest to it as inputs."""
+        """Returns a batch of all held-out views as targets, with the nearest training views as inputs."""
         return self.from_nearest(range(self.num_training, len(self.names)))
 
     def trained_with(self) -> Batch:
-        """Each training view as the target, with those nearest to it as inputs: what a model should have overfitted to."""
+        """Returns a batch of all training views as targets, with the nearest other ones as inputs, to measure overfitting."""
         return self.from_nearest(range(self.num_training))
 
     def from_nearest(self, targets: range) -> Batch:
         return self.collate([self.views([*self.nearest(target), target], self.num_inputs) for target in targets])
 
     def nearest(self, target: int) -> list[int]:
-        """Numbers of the `num_inputs` training views that are nearest to a view, itself left out."""
+        """Returns the numbers of the `num_inputs` training views nearest to a view, except itself."""
         poses = self.cameras.camera_to_world
         return [index for index in nearest_views(poses[:self.num_training], poses[target], self.num_inputs + 1) if index != target][:self.num_inputs]
 
     def views(self, indices: list[int], num_inputs: int) -> Batch:
-        """Views by number, inputs first."""
+        """Returns views by number as a batch of b = 1, inputs first."""
         images, cameras = self.images[indices], self.cameras[indices]
         cameras, depth_range = self.scaled(tuple(indices[:num_inputs]), in_unit(images[:num_inputs]), cameras)
         return Batch(images[None], cameras[None], [self.names[indices[num_inputs]]], num_inputs, depth_range)
 
 
 class DatasetSource(PhotoSource):
-    """Many scenes, each sample of another one: every scene once an epoch, in a shuffled order.
+    """Source of a dataset. Each sample is of another scene; every scene is used once in an epoch, in a shuffled order.
 
-    What can't be used is skipped and noted in the dataset's `problems`: in place of a scene the next one is taken, in place of an image
-    the scene's views are drawn again. So a sample is a function of its number alone, whatever was met before.
+    Unusable scenes and images are skipped and recorded in the dataset's `problems`: an unusable scene is replaced by the next one, and after an unreadable
+    image the views of the scene are drawn again. A sample thus depends only on its number, not on earlier ones.
 
     Args:
-        split: Scenes to train with, and those held out.
-        frame_distances: Of videos, least and most frames between the first and the last view of a sample.
-        options: Of `PhotoSource`.
+        split: Training scenes and held-out scenes.
+        frame_distances: For videos, minimum and maximum number of frames between the first and the last view of a sample.
+        options: Options of `PhotoSource`.
     """
 
     def __init__(self, split: Split, *, frame_distances: tuple[int, int] = (25, 192), **options: Any):
@@ -156,10 +156,10 @@ class DatasetSource(PhotoSource):
         self.training_scene = Recent(partial(self.read, split.training), 64)
 
     def sample(self, number: int) -> Batch:
-        """Views of a sample.
+        """Returns the sample of a number.
 
         Raises:
-            ValueError: Where no scene can be used.
+            ValueError: If no scene can be used.
         """
         epoch, position = divmod(number, len(self.split.training))
         order = self.order(epoch)
@@ -176,7 +176,7 @@ class DatasetSource(PhotoSource):
         return sample
 
     def held_out(self) -> Batch:
-        """Of each held-out scene views that are always the same, and one target."""
+        """Returns a batch of one sample for each held-out scene, with fixed views and one target."""
         held_out = self.split.held_out
         scenes = [self.read(held_out, index) for index in range(len(held_out))]
         samples = [self.draw(held_out, scene, self.num_inputs, 1, Generator().manual_seed(seed_of(scene.name))) for scene in scenes if scene is not None]
@@ -202,7 +202,7 @@ class DatasetSource(PhotoSource):
         return dataset.problems.attempt(dataset.label(index), long_enough)
 
     def draw(self, dataset: Dataset, scene: Scene, num_inputs: int, num_targets: int, generator: Generator) -> Batch | None:
-        """None where no draw of views has readable images."""
+        """Draws views of a scene; returns None if no draw has readable images."""
         counts = dict(num_inputs = num_inputs, num_targets = num_targets)
 
         for _ in range(10):
@@ -224,12 +224,12 @@ class DatasetSource(PhotoSource):
         return None
 
     def poses(self, scene: Scene, indices: list[int], num_inputs: int) -> Tensor:
-        """In the mean camera and the unit of the scene; of a video, in those of the inputs, since it may go on for long."""
+        """Normalises the poses of views by the mean camera and the unit of the scene; for a video by those of the inputs, since it may be long."""
         poses = cameras_of(scene.views).camera_to_world
         inputs = poses[indices[:num_inputs]] if scene.is_video else poses
         return move_poses(normalize_poses(inputs).similarity, poses[indices]).float()
 
 
 def warn_short(least: int) -> None:
-    """Python shows a warning from one place once."""
+    """Warns of videos that are too short. Python shows a warning from one line of code once."""
     warnings.warn(f'some videos have fewer than {least} frames: their views are drawn from all that there are', stacklevel = 2)

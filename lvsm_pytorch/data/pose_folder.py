@@ -15,7 +15,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import make_folder, read_json, remove_partial_files, write_json
 from lvsm_pytorch.output_dir import SETTINGS
 
-# result, written last; folder of the stages; undistorted images and model in it, before they are moved
+# file of the result, written last; folder of the intermediate stages; and in it undistorted images and model before they are moved
 
 RESULT, WORK, UNDISTORTED = 'pose.json', 'work', 'undistorted'
 
@@ -30,8 +30,8 @@ class Posed(NamedTuple):
 
     Attributes:
         out: The folder.
-        placed: Files with a pose, by name in `out/images`.
-        unplaced: Files without a pose.
+        placed: Registered photos, by name in `out/images`.
+        unplaced: Photos that could not be registered.
         skipped: Unreadable files, with reasons.
         num_points: Number of 3D points of the model.
         error: Mean reprojection error in pixels.
@@ -77,10 +77,10 @@ def check_place(photos: Path, out: Path) -> None:
 
 
 def claim(photos: Path, out: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
-    """Makes the folders and writes the settings.
+    """Creates the folders and writes the settings.
 
     Raises:
-        ValueError: For a folder with other files, or of other photos or options.
+        ValueError: If the folder has other files, or a result of other photos or options.
     """
     known = settings_in(out)
 
@@ -105,7 +105,7 @@ def claim(photos: Path, out: Path, settings: dict[str, Any], *, overwrite: bool)
 
 
 def settings_in(out: Path) -> dict[str, Any] | None:
-    """Settings in an output folder of `find_poses`; None in others."""
+    """Reads the settings in an output folder of `find_poses`; returns None for other folders."""
     if (out / RESULT).is_file():
         return read_json(out / RESULT).get('settings', {})
 
@@ -142,7 +142,7 @@ def remove_written(out: Path) -> None:
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Lock on a folder: other processes wait."""
+    """Locks a folder, so that other processes wait."""
     try:
         import fcntl
     except ImportError:  # Windows

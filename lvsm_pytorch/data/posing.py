@@ -1,4 +1,4 @@
-"""From loose photos or a video to posed ones: a COLMAP model of pinhole cameras that every command reads."""
+"""Pose estimation for loose photos or a video, which writes a COLMAP model of pinhole cameras that every command reads."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from lvsm_pytorch.files import make_folder, read_json, write_json
 
 Config = TypeVar('Config', TrainConfig, EvaluateConfig, RenderConfig, ViewConfig)
 
-# a scene has at least so many photos
+# minimum number of photos in a scene
 
 FEWEST = 3
 
-# below this share of placed photos, and up to so many photos, features are found and matched again with more effort
+# below this fraction of registered photos, and up to this number of photos, features are detected and matched again with more effort
 
 ENOUGH, MOST_TWICE = 0.9, 60
 
-# photos in more than this number are matched as those of a walk, each with those near it by name
+# above this number, photos are assumed to be in order, and each is matched with its neighbours by name
 
 MOST_EXHAUSTIVE = 200
 
@@ -48,9 +48,9 @@ class Photo(NamedTuple):
 
     Attributes:
         source: The user's file.
-        size: (height, width).
-        lens: In words of EXIF.
-        focal: In pixels, None where it is unknown.
+        size: (height, width) in pixels.
+        lens: Name of the lens from EXIF.
+        focal: Focal length in pixels; None if it is unknown.
     """
     name: str
     source: str
@@ -60,18 +60,18 @@ class Photo(NamedTuple):
 
 
 def find_poses(photos: str | Path, out: str | Path, config: PoseConfig | None = None) -> Posed:
-    """Finds the poses of photos, or of frames of a video, and writes them with undistorted photos as a COLMAP model.
+    """Estimates the poses of photos, or of frames of a video, and writes them with undistorted photos as a COLMAP model.
 
-    Nothing is written where the photos are. A folder that the same call wrote is used again; a call that was cut is continued.
+    The folder of the photos is not changed. An existing result of the same call is reused, and an interrupted call is resumed.
 
     Args:
         photos: A folder of photos, or a video.
         out: A new or empty folder, or one that this function wrote: `images`, `sparse/0`, pose.json, and the stages in `work`.
-        config: Left out, the defaults.
+        config: Options; by default their defaults.
 
     Raises:
         ImportError: Without pycolmap, Pillow, or for videos PyAV.
-        ValueError: For what holds no photos, for a folder with anything else in it, and where fewer than three photos are placed.
+        ValueError: If there are no photos, the output folder has other files, or fewer than three photos are registered.
     """
     photos, out, config = Path(photos).expanduser(), Path(out).expanduser(), config or PoseConfig()
     config.check()
@@ -114,10 +114,10 @@ def run_stages(files: Sequence[Path], out: Path, work: Path, settings: dict[str,
 # input
 
 def find_files(photos: Path) -> list[Path]:
-    """Photos of a folder, or one video.
+    """Returns the photos of a folder, or one video.
 
     Raises:
-        ValueError: For neither, and for several videos.
+        ValueError: If there are neither, or several videos.
     """
     if photos.is_file() and photos.suffix.lower() in VIDEOS:
         return [photos]
@@ -142,7 +142,7 @@ def is_video(files: Sequence[Path]) -> bool:
 
 
 def settings_of(photos: Path, files: Sequence[Path], config: PoseConfig) -> dict[str, Any]:
-    """All that poses depend on."""
+    """Returns all settings that the poses depend on."""
     options = {name: value for name, value in asdict(config).items() if name not in ('threads', 'overwrite')}
 
     if not is_video(files):
@@ -152,7 +152,7 @@ def settings_of(photos: Path, files: Sequence[Path], config: PoseConfig) -> dict
 
 
 def fingerprint(photos: Path, files: Sequence[Path]) -> str:
-    """Of files by their names and sizes, in words, the same wherever the folder lies."""
+    """Returns a hash of the names and sizes of files, with their number; it does not depend on the location of the folder."""
     root = photos if photos.is_dir() else photos.parent
     content = [(file.relative_to(root).as_posix(), file.stat().st_size) for file in files]
     return f'{len(files)} file{"s" if len(files) != 1 else ""} ({hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]})'
@@ -176,7 +176,7 @@ def bar(total: int, unit: str, what: str) -> Any:
 
 
 def prepare(files: Sequence[Path], work: Path, config: PoseConfig) -> tuple[list[Photo], dict[str, str]]:
-    """Upright and small copies of photos in the work folder, and what was skipped."""
+    """Writes upright, downscaled copies of photos to the work folder. Returns them, and the reasons of skipped files."""
     notes = work / 'photos.json'
     known = read_json(notes) if notes.is_file() else {}
     problems = Problems()
@@ -207,7 +207,7 @@ def prepare(files: Sequence[Path], work: Path, config: PoseConfig) -> tuple[list
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
-    """Names for JPEGs: the files' own without what COLMAP's lists can't hold, and with a number where one comes twice."""
+    """Returns unique names for JPEGs: those of the files without characters that COLMAP's lists don't support, and numbered if they repeat."""
     names: list[str] = []
 
     for file in files:
@@ -220,7 +220,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
 
 def frames_of(video: Path, work: Path, config: PoseConfig) -> tuple[list[Photo], dict[str, str]]:
-    """Sharp frames of a video in the work folder."""
+    """Extracts sharp frames of a video to the work folder. Returns them, and the reasons of skipped files."""
     with bar(config.frames, 'frame', 'frames') as progress:
         names = extract_frames(video, work / 'photos', num_frames = config.frames, max_size = config.image_size, progress = progress)
 
@@ -228,7 +228,7 @@ def frames_of(video: Path, work: Path, config: PoseConfig) -> tuple[list[Photo],
 
 
 def groups_of(photos: Sequence[Photo], cameras: str) -> list[sfm.Group]:
-    """Photos that share a camera: of one size and lens, and focal length as far as it is known."""
+    """Groups photos that share a camera: those of the same size, lens and focal length, if it is known."""
     groups: dict[Any, list[Photo]] = {}
 
     for photo in photos:
@@ -243,7 +243,7 @@ def groups_of(photos: Sequence[Photo], cameras: str) -> list[sfm.Group]:
 
 
 def largest_model(photos: Sequence[Photo], work: Path, sequential: bool, config: PoseConfig) -> tuple[Path, sfm.Found] | None:
-    """The model with most photos, of one attempt, or where many are left over of two."""
+    """Returns the model with most photos: that of the first attempt, or if it leaves many photos unregistered, the better of two."""
     first = attempt('plain', sfm.Effort(config.features), photos, work, sequential, config)
     is_enough = first is not None and len(first[1].names) >= ENOUGH * len(photos)
 
@@ -256,7 +256,7 @@ def largest_model(photos: Sequence[Photo], work: Path, sequential: bool, config:
 
 
 def attempt(name: str, effort: sfm.Effort, photos: Sequence[Photo], work: Path, sequential: bool, config: PoseConfig) -> tuple[Path, sfm.Found] | None:
-    """Features, matches and a model; what is there already stays."""
+    """Detects features, matches them, and reconstructs a model. Existing results are kept."""
     model, database, folder = work / f'model-{name}', work / f'{name}.db', work / 'photos'
     names, threads = [photo.name for photo in photos], threads_of(config)
 
@@ -280,7 +280,7 @@ def attempt(name: str, effort: sfm.Effort, photos: Sequence[Photo], work: Path, 
 
 
 def publish(model: Path, out: Path, work: Path, threads: int) -> None:
-    """Undistorted photos and their model, moved to where they are read."""
+    """Undistorts photos and their model, and moves them to the output folder."""
     undistorted = work / UNDISTORTED
 
     if not undistorted.is_dir():
@@ -296,9 +296,9 @@ def publish(model: Path, out: Path, work: Path, threads: int) -> None:
 # in other commands
 
 def with_poses(config: Config) -> Config:
-    """A command's config, whose data are posed: where it has `pose` and the data are loose photos or a video, those that `find_poses` finds.
+    """Returns the config of a command with posed data. With the option `pose`, loose photos or a video are replaced by the result of `find_poses`.
 
-    They are in a new folder beside the photos, and are used again where it is there.
+    The result is in a new folder beside the photos, and is reused.
 
     Raises:
         ValueError: As `find_poses`.
@@ -311,10 +311,10 @@ def with_poses(config: Config) -> Config:
 
 
 def posed_data(data: Path | None) -> Path:
-    """Data as they are where they have poses, or else the folder that `find_poses` wrote of them.
+    """Returns data that have poses unchanged; for loose photos or a video, estimates the poses, and returns the folder of `find_poses`.
 
     Raises:
-        ValueError: Where there are none; as `find_poses`.
+        ValueError: If there are no photos; as `find_poses`.
     """
     if data is None:
         fail('pose', 'must come with data', 'none', 'Name the photos or the video by --data.')

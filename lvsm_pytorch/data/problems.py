@@ -14,7 +14,7 @@ class BadView(ValueError):
 
 
 class Noted(BadView):
-    """What can't be used for a reason that was noted already: of a file that can't be read, one line says so and not one for each of its scenes."""
+    """An invalid view or scene whose reason is already recorded, so that an unreadable file is recorded once instead of once for each of its scenes."""
 
 
 class Problems:
@@ -39,7 +39,7 @@ class Problems:
             return None
 
     def summary(self, most: int | None = None) -> str:
-        """One line for each skipped item, up to `most`; empty without any."""
+        """Returns a text with one line for each skipped item, up to `most`; empty without any."""
         if not self.found:
             return ''
 

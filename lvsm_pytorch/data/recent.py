@@ -1,4 +1,4 @@
-"""The last results of a function."""
+"""A picklable cache of the last results of a function."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Result = TypeVar('Result')
 
 
 class Recent(Generic[Result]):
-    """A function that keeps its last results by its arguments, as `functools.lru_cache` does; pickled, and so handed to another process, it has none.
+    """Caches the last results of a function, as `functools.lru_cache` does, but can be pickled for other processes, without the results.
 
     Args:
-        function: Of positional arguments. It can be pickled where this is to be.
-        most: Results that are kept.
+        function: Function of positional arguments. It must be picklable if this is pickled.
+        max_size: Maximum number of results.
     """
 
-    def __init__(self, function: Callable[..., Result], most: int):
+    def __init__(self, function: Callable[..., Result], max_size: int):
         self.function = function
-        self.most = most
+        self.max_size = max_size
         self.results: OrderedDict[Hashable, Result] = OrderedDict()
 
     def __call__(self, *arguments: Hashable) -> Result:
@@ -28,7 +28,7 @@ class Recent(Generic[Result]):
 
         self.results.move_to_end(arguments)
 
-        while len(self.results) > self.most:
+        while len(self.results) > self.max_size:
             self.results.popitem(last = False)
 
         return self.results[arguments]

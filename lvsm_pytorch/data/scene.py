@@ -17,7 +17,7 @@ from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry.cameras import Cameras
 from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
 
-# one of so many views, or scenes, is held out
+# every eighth view or scene is held out
 
 EVERY = 8
 
@@ -42,7 +42,7 @@ class View:
         """(height, width) of the image, in pixels.
 
         Raises:
-            BadView: For an unreadable image.
+            BadView: If the image is unreadable.
         """
         lazy = as_lazy(self.load)
 
@@ -53,18 +53,18 @@ class View:
         return height, width
 
     def fitted(self, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
-        """The image (3 h w) resized and centre-cropped to `size` (height, width), and its intrinsics (3 3).
+        """Returns the image (3 h w), resized and centre-cropped to `size` (height, width), and its intrinsics (3 3).
 
         Much larger images are decoded at a fraction of their size, to save memory.
 
         Raises:
-            BadView: For an unreadable image.
+            BadView: If the image is unreadable.
         """
         image, intrinsics = self.resized(size, filter)
         return in_unit(image), intrinsics
 
     def fitted_bytes(self, size: tuple[int, int], *, filter: Literal['bicubic', 'lanczos'] = 'bicubic') -> tuple[Tensor, Tensor]:
-        """As `fitted`, with an image (3 h w) of bytes: a quarter of it for workers to hand over.
+        """Returns the same as `fitted` with a uint8 image (3 h w), a quarter of the size to transfer from workers.
 
         Raises:
             BadView: As `fitted`.
@@ -78,7 +78,7 @@ class View:
         return resize_and_crop(image, intrinsics, size, filter = filter)
 
     def thumbnail(self, largest: int) -> tuple[Tensor, Tensor]:
-        """The image (3 h w), downscaled if its longer side is above `largest` pixels, and its intrinsics (3 3).
+        """Returns the image (3 h w), downscaled if its longer side is above `largest` pixels, and its intrinsics (3 3).
 
         Raises:
             ValueError: As `fitted`.
@@ -90,7 +90,7 @@ class View:
 
 @dataclass(frozen = True)
 class Scene:
-    """Views in one world frame.
+    """A scene: views in one world frame.
 
     Attributes:
         name: Independent of the location of the data.
@@ -106,23 +106,23 @@ class Scene:
     numbers: tuple[int, ...] | None = None
 
     def only(self, positions: Iterable[int]) -> Scene:
-        """The scene with the views at some positions, which keep their numbers."""
+        """Returns the scene with the views at some positions only, which keep their numbers."""
         positions = tuple(positions)
         numbers = None if self.numbers is None else tuple(self.numbers[position] for position in positions)
         return replace(self, views = tuple(self.views[position] for position in positions), numbers = numbers)
 
     def numbered(self) -> dict[int, View]:
-        """Views by their numbers in an evaluation index."""
+        """Returns the views by their numbers in an evaluation index."""
         return dict(zip(range(len(self.views)) if self.numbers is None else self.numbers, self.views, strict = True))
 
 
 def file_name(view: View) -> str:
-    """File name of a view as PNG."""
+    """Returns a PNG file name for a view."""
     return f'{view.name.removesuffix(".png").replace("/", "_")}.png'
 
 
 def file_names(scene: Scene) -> list[str]:
-    """Unique file names of the views as PNG: `a/b.png` and `a_b.png` would collide."""
+    """Returns unique PNG file names for the views, also for names such as `a/b.png` and `a_b.png`, which would collide."""
     names: dict[str, None] = {}
 
     for view in scene.views:
@@ -145,7 +145,7 @@ def hold_out(scene: Scene) -> tuple[Scene, Scene]:
     """Splits a scene into training views and held-out views: those of its own split, or every eighth by name from the first.
 
     Raises:
-        ValueError: For fewer than three training views.
+        ValueError: If there are fewer than three training views.
     """
     ordered = sorted(range(len(scene.views)), key = lambda position: scene.views[position].name)
     held_out = [position for position in ordered if scene.views[position].name in scene.held_out] if scene.held_out else ordered[::EVERY]
@@ -158,14 +158,14 @@ def hold_out(scene: Scene) -> tuple[Scene, Scene]:
 
 
 def is_rigid(poses: Tensor) -> Tensor:
-    """Whether poses (... 4 4) are rigid, up to 1e-2: (...) bool."""
+    """Returns whether poses (... 4 4) are rigid, up to 1e-2: (...) bool."""
     rotation = poses[..., :3, :3]
     off = (rotation.mT @ rotation - torch.eye(3, dtype = poses.dtype)).abs().amax(dim = (-2, -1))
     return poses.isfinite().all(dim = -1).all(dim = -1) & (off < 1e-2) & (torch.linalg.det(rotation) > 0)
 
 
 def is_rigid_quickly(pose: Tensor) -> bool:
-    """`is_rigid` for one pose (4 4), in plain Python, which is twenty times as fast as small tensors."""
+    """Computes `is_rigid` of one pose (4 4) in plain Python, which is twenty times as fast as with small tensors."""
     rows = pose.tolist()
     x, y, z = zip(*(row[:3] for row in rows[:3]), strict = True)
 

@@ -1,4 +1,4 @@
-"""Several datasets as one, whose scenes have names of their own."""
+"""Concatenation of several datasets, with unique names of their scenes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lvsm_pytorch.data.problems import Problems
 from lvsm_pytorch.data.storage import remote_url
 from lvsm_pytorch.errors import fail
 
-# a path of this machine, or an address
+# local path, or address of remote data
 
 Location = str | Path
 
 
 def joined(datasets: Mapping[Location, Dataset], problems: Problems) -> Concat:
-    """All scenes of some datasets, by where they are; the names of scenes begin with those of their datasets. Empty ones are left out.
+    """Concatenates datasets, given by location. The name of a scene begins with that of its dataset. Empty datasets are left out.
 
     Raises:
-        ValueError: Where all are empty.
+        ValueError: If all are empty.
     """
     prefix = prefixes(list(datasets))
     found = [Prefixed(dataset, prefix[where]) for where, dataset in datasets.items() if len(dataset) > 0]
@@ -33,7 +33,7 @@ def joined(datasets: Mapping[Location, Dataset], problems: Problems) -> Concat:
 
 
 def joined_by_name(datasets: Mapping[Any, Dataset], problems: Problems) -> Dataset:
-    """As `joined`, but scenes keep the names that evaluation indices have, unless one occurs in two datasets. All names are read."""
+    """Concatenates datasets as `joined` does, but scenes keep their own names, which evaluation indices use, unless a name occurs in two datasets. All names are read."""
     if len(datasets) == 1:
         return next(iter(datasets.values()))
 
@@ -43,10 +43,10 @@ def joined_by_name(datasets: Mapping[Any, Dataset], problems: Problems) -> Datas
 
 
 def separate(paths: Sequence[Location]) -> list[Location]:
-    """The locations, checked to have no scene twice, which could be trained with and held out.
+    """Checks that no scene is in two of the locations, since it could be used for training and held out. Returns the locations.
 
     Raises:
-        ValueError: For none, for one that is named twice, and for folders in each other.
+        ValueError: If there are none, one occurs twice, or a folder is inside another.
     """
     if not paths:
         fail('data', 'must be at least one folder or address', 'none', 'Name one.')
@@ -66,7 +66,7 @@ def separate(paths: Sequence[Location]) -> list[Location]:
 
 
 def prefixes(paths: Sequence[Location]) -> dict[Location, str]:
-    """Names of datasets: the last parts of their paths or addresses, as many as tell them apart."""
+    """Returns unique names of datasets: the last parts of their paths or addresses, as many as are needed."""
     parts = {path: place(path).rstrip('/').split('/') for path in paths}
 
     def end(path: Location, count: int) -> str:
@@ -79,5 +79,5 @@ def prefixes(paths: Sequence[Location]) -> dict[Location, str]:
 
 
 def place(path: Location) -> str:
-    """Where it is, the same however it is written: an address, or an absolute path with forward slashes."""
+    """Normalises a location: an address, or an absolute path with forward slashes."""
     return remote_url(path) or Path(path).expanduser().resolve().as_posix()

@@ -1,4 +1,4 @@
-"""What takes long to compute and several workers need: one computes it, the others read it."""
+"""Results of slow functions that several workers need: one computes a result, the others read it from a file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from lvsm_pytorch.files import read_tensors, write_whole
 
 
 class SharedResults:
-    """A function of a number, whose last results are kept. Processes that have the same `folder` compute each of them once; it is None for none.
+    """Cache of the last results of a function. Processes with the same `folder` compute each result once; without sharing it is None.
 
     Args:
-        function: Of an integer; gives tensors by name.
-        most: Results that are kept, in memory and in the folder.
+        function: Function from an integer to tensors by name.
+        max_size: Maximum number of results, in memory and in the folder.
     """
 
-    def __init__(self, function: Callable[[int], dict[str, Tensor]], most: int):
+    def __init__(self, function: Callable[[int], dict[str, Tensor]], max_size: int):
         self.function = function
-        self.most = most
+        self.max_size = max_size
         self.folder: Path | None = None
-        self.recent = Recent(self.find, most)
+        self.recent = Recent(self.find, max_size)
 
     def __call__(self, number: int) -> dict[str, Tensor]:
         return self.recent(number)
@@ -38,7 +38,7 @@ class SharedResults:
 
         path = self.folder / f'{number}.pt'
 
-        with FileLock(self.folder / f'{number}.lock'):  # of a process that ends, however it does, nobody waits for the lock
+        with FileLock(self.folder / f'{number}.lock'):  # released also when its process is killed
             with suppress(ValueError):
                 return read_tensors(path, argument = 'folder', mmap = True)
 
@@ -49,8 +49,8 @@ class SharedResults:
         return result
 
     def remove_oldest(self, folder: Path) -> None:
-        """Who has one of them mapped keeps it."""
-        with suppress(OSError):  # of several processes, one removes it
-            for path in sorted(folder.glob('[!.]*.pt'), key = lambda path: path.stat().st_mtime)[:-self.most]:
+        """Removes the oldest files. Processes that have a removed file mapped can still read it."""
+        with suppress(OSError):  # another process may have removed it
+            for path in sorted(folder.glob('[!.]*.pt'), key = lambda path: path.stat().st_mtime)[:-self.max_size]:
                 path.unlink()
                 path.with_suffix('.lock').unlink(missing_ok = True)

@@ -1,4 +1,4 @@
-"""Input views and target views: samples, batches, and what all sources of them have in common."""
+"""Batches of input views and target views, and the base class of the sources of training samples."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lvsm_pytorch.geometry.rays import plucker_rays
 
 
 class Batch(NamedTuple):
-    """Input views and target views, with their cameras: rays are computed where a model takes them, and not carried there.
+    """Input views and target views, with their cameras. Rays are computed from the cameras on access.
 
     Attributes:
-        images: (b v+t 3 h w) in [0, 1], or in bytes, a quarter of it to carry; inputs first.
+        images: (b v+t 3 h w), float in [0, 1] or uint8, inputs first.
         cameras: (b v+t ...), inputs first, in the frame of the rays.
-        names: Of the targets, one for each of b.
-        num_inputs: v.
-        depth_range: (b 2), near and far distance of planes.
-        distances: (b v+t h w) along the rays of pixels, where they are known.
+        names: Name of each of the b samples, that of its target.
+        num_inputs: Number of input views, v.
+        depth_range: (b 2), near and far distance of depth planes, or None.
+        distances: (b v+t h w), true distances along the rays of pixels; None if they are unknown.
     """
     images: Tensor
     cameras: Cameras
@@ -38,69 +38,69 @@ class Batch(NamedTuple):
 
     @property
     def input_images(self) -> Tensor:
-        """(b v 3 h w) in [0, 1]."""
+        """Images of the input views (b v 3 h w) in [0, 1]."""
         return in_unit(self.images[:, :self.num_inputs])
 
     @property
     def target_images(self) -> Tensor:
-        """(b t 3 h w) in [0, 1]."""
+        """Images of the target views (b t 3 h w) in [0, 1]."""
         return in_unit(self.images[:, self.num_inputs:])
 
     @property
     def input_rays(self) -> Tensor:
-        """(b v 6 h w), computed from the cameras in float32."""
+        """Plücker rays of the input views (b v 6 h w), computed from the cameras in float32."""
         return plucker_rays(*self.cameras[:, :self.num_inputs], image_size = (self.images.shape[-2], self.images.shape[-1]))
 
     @property
     def target_rays(self) -> Tensor:
-        """(b t 6 h w), computed from the cameras in float32."""
+        """Plücker rays of the target views (b t 6 h w), computed from the cameras in float32."""
         return plucker_rays(*self.cameras[:, self.num_inputs:], image_size = (self.images.shape[-2], self.images.shape[-1]))
 
     @property
     def target_distances(self) -> Tensor | None:
-        """(b t h w)."""
+        """True distances along the rays of the target views (b t h w); None if they are unknown."""
         return None if self.distances is None else self.distances[:, self.num_inputs:]
 
     def arguments(self) -> dict[str, Any]:
-        """Those of `LVSM.forward` for rendering: images and rays of the inputs, rays of the targets, cameras and depth range."""
+        """Returns the arguments of `LVSM.forward` for rendering: images and rays of the inputs, rays of the targets, cameras and depth range."""
         return dict(input_images = self.input_images, input_rays = self.input_rays, target_rays = self.target_rays, cameras = self.cameras, depth_range = self.depth_range)
 
     def to(self, device: torch.device) -> Batch:
         return self.map(lambda t: t.to(device, non_blocking = True))
 
     def samples(self, some: slice) -> Batch:
-        """Some of the b samples."""
+        """Returns a slice of the b samples."""
         return self.map(lambda t: t[some])._replace(names = self.names[some])
 
     def map(self, function: Callable[[Any], Any]) -> Batch:
-        """All tensors, and the cameras, through a function."""
+        """Applies a function to all tensors and to the cameras."""
         images, cameras, depth_range, distances = (None if t is None else function(t) for t in (self.images, self.cameras, self.depth_range, self.distances))
         return self._replace(images = images, cameras = cameras, depth_range = depth_range, distances = distances)
 
 
-# 'scene': all samples of a scene have one world, which the model may learn by heart, as for a single scene it should.
-# 'inputs': in each sample the mean input camera is the identity. In both, a scene keeps one unit of length: by the
-# cameras of each sample, the same scene would be now large and now small, which is much harder to learn.
+# 'scene': all samples of a scene have the same world frame, which the model may memorise, as it should for a single scene.
+# 'inputs': in each sample the mean input camera is the identity. In both, a scene has one unit of length: with a unit from
+# the cameras of each sample, the size of a scene would vary between samples, which is much harder to learn.
 
 Frame = Literal['scene', 'inputs']
 
 
 class Source(ABC):
-    """Where views come from: samples without end, by their numbers, so that a run can go on from any of them, and the views that are held out.
+    """Base class of sources of samples. A source has an endless sequence of numbered training samples, so that a run can resume at any of them, and held-out samples.
 
     Args:
-        num_inputs: Input views of a sample; the others are targets.
-        num_targets: Target views of a training sample.
-        random_num_inputs: Least and most input views of a training sample, drawn anew for each step; None for `num_inputs`.
-        samples_per_step: Training samples that have equally many input views, one after the other.
-        frame: Of the rays.
-        seed: Of all that is drawn.
+        num_inputs: Number of input views of a sample.
+        num_targets: Number of target views of a training sample.
+        random_num_inputs: Minimum and maximum number of input views of a training sample, drawn for each step; None for `num_inputs`.
+        samples_per_step: Number of consecutive training samples with the same number of input views.
+        frame: Frame of the rays.
+        seed: Seed of all random draws.
 
     Attributes:
-        description: What there is, in words.
-        scale: 'depth' where the unit goes by how far the scene is, 'cameras' where it goes by the cameras or is the same for all scenes.
-        unit: Length of the scenes' worlds that is 1 in all samples; None where each scene has its own.
-        world: Of one scene, the similarity (4 4) from its world to that of the frame 'scene'; else None.
+        description: Short description of the data.
+        scale: 'depth' if the unit of length is determined by the distance of the scene, 'cameras' if by the cameras or if it is the same for all scenes.
+        unit: Length in the scenes' worlds that becomes 1 in all samples; None if each scene has its own.
+        world: For one scene, the similarity (4 4) from its world to the frame 'scene'; otherwise None.
     """
     description: str
     scale: str = 'cameras'
@@ -117,17 +117,17 @@ class Source(ABC):
 
     @abstractmethod
     def sample(self, number: int) -> Batch:
-        """The sample of that number, of all that there ever are, in the frame and unit of its scene: a batch of b = 1."""
+        """Returns the training sample of a number as a batch of b = 1, in the frame and unit of its scene."""
 
     @abstractmethod
     def held_out(self) -> Batch:
-        """What is never trained with, one target each, in the frame of the rays."""
+        """Returns a batch of held-out samples, which are never used for training, with one target each, in the frame of the rays."""
 
     def share(self, folder: Path | None) -> None:  # noqa: B027, since most sources compute nothing that takes long
-        """Lets processes that read samples share what each would compute anew, through files in a folder; None ends it."""
+        """Lets workers share results of slow computations through files in a folder; None stops sharing."""
 
     def collate(self, samples: Sequence[Batch]) -> Batch:
-        """Samples as one batch, in the frame of the rays."""
+        """Collates samples to a batch, in the frame of the rays."""
         cameras, num_inputs = Cameras.cat([sample.cameras for sample in samples]), samples[0].num_inputs
 
         if self.frame == 'inputs':
@@ -140,30 +140,30 @@ class Source(ABC):
         return Batch(images, cameras, [name for sample in samples for name in sample.names], num_inputs, depth_range, distances)
 
     def training_batch(self, step: int, batch_size: int) -> Batch:
-        """The samples of a step of so many."""
+        """Returns the batch of a training step."""
         return self.collate([self.sample(step * batch_size + index) for index in range(batch_size)])
 
     def draw_num_inputs(self, number: int) -> int:
-        """Input views of the training sample of a number: all of a step have equally many."""
+        """Draws the number of input views of a training sample, which is the same for all samples of a step."""
         least, most = self.random_num_inputs
         return least if least == most else int(torch.randint(least, most + 1, (), generator = self.generator(-1 - number // self.samples_per_step)))
 
     @property
     def max_num_inputs(self) -> int:
-        """Most input views of a sample."""
+        """Maximum number of input views of a sample."""
         return max(self.num_inputs, self.random_num_inputs[1])
 
     def generator(self, number: int) -> Generator:
-        """What a sample is drawn by."""
+        """Returns the random generator of a sample."""
         return Generator().manual_seed(self.seed * 1_000_003 + number)
 
 
 class SyntheticSource(Source):
-    """Built-in scenes without end. Those of a sample come from a window of seeds that moves on with the samples, so that each is rendered once.
+    """Source of built-in scenes, one for each seed. The scene of a sample is drawn from a window of seeds that moves with the samples, so that each scene is rendered once.
 
     Args:
-        image_size: Height and width in pixels, one number or two; what is not square is cut from the middle of a square.
-        options: Of `Source`.
+        image_size: Height and width in pixels, one number or two. Rectangular images are centre crops of square ones.
+        options: Options of `Source`.
     """
 
     NUM_HELD_OUT = 64
@@ -171,7 +171,7 @@ class SyntheticSource(Source):
     WINDOW = 128
     SAMPLES_PER_SCENE = 48
     description = 'built-in synthetic scenes, without end'
-    UNIT = 3.  # about the distance of the cameras to what they look at
+    UNIT = 3.  # about the distance from the cameras to the solids
     unit = UNIT
 
     def __init__(self, *, image_size: int | tuple[int, int], **options: Any):
@@ -193,7 +193,7 @@ class SyntheticSource(Source):
         return self.views(seed, torch.randperm(self.num_views, generator = generator)[:num_inputs + self.num_targets], num_inputs)
 
     def held_out(self, most: int = NUM_HELD_OUT) -> Batch:
-        """Scenes by seeds that no training reaches."""
+        """Returns a batch of scenes of seeds that are never used for training."""
         return self.collate([self.views(seed, torch.arange(self.num_inputs + 1), self.num_inputs) for seed in range(most)])
 
     def views(self, seed: int, indices: Tensor, num_inputs: int) -> Batch:
@@ -202,12 +202,12 @@ class SyntheticSource(Source):
 
 
 def middle_of(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle (... h w) of square images (... n n)."""
+    """Centre-crops square images (... n n) to (... h w)."""
     top, left = ((images.shape[-1] - length) // 2 for length in size)
     return images[..., top:top + size[0], left:left + size[1]]
 
 
 def middle_cameras(cameras: Cameras, size: tuple[int, int]) -> Cameras:
-    """Cameras of `middle_of` squares as long as the longer side of `size`."""
+    """Returns the cameras of centre crops (`middle_of`) of squares as long as the longer side of `size`."""
     top, left = ((max(size) - length) // 2 for length in size)
     return Cameras(cameras.camera_to_world, crop_intrinsics(cameras.intrinsics, top, left))

@@ -1,4 +1,4 @@
-"""Folders of files, on this machine or anywhere that fsspec reaches: hf://, s3://, gs://, https://, ..."""
+"""Folders of files, local or remote at any address that fsspec reads: hf://, s3://, gs://, https://, ..."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from lvsm_pytorch.data.file_cache import FileCache, default_cache, default_cache
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.files import parse_json
 
-# files that fail one after the other, after which it is the server and not the files
+# number of consecutive failed files after which the server counts as unreachable
 
 MOST_FAILED = 8
 
 
 class Unreachable(ConnectionError):
-    """A server that gives nothing any more: waiting for each of its files would take days."""
+    """A server of which several consecutive files failed. Retrying each of its files would take days."""
 
 
 class Folder(ABC):
-    """A folder of files by their names."""
+    """Base class of folders, whose files are accessed by name."""
 
     @abstractmethod
     def read_json(self, name: str) -> Any:
-        """The content of a JSON file; None where there is none of that name.
+        """Reads a JSON file; returns None if it does not exist.
 
         Raises:
-            BadView: For one that is broken.
-            OSError: For one that can't be read.
+            BadView: If it is not valid JSON.
+            OSError: If it can't be read.
         """
 
     @abstractmethod
     def names(self, ending: str) -> list[str]:
-        """Names of the files with an ending, sorted."""
+        """Returns the sorted names of the files with an ending."""
 
     @abstractmethod
     def local(self, name: str) -> Path:
-        """Path of a file on this machine, which is fetched if need be.
+        """Returns the local path of a file, which is downloaded if necessary.
 
         Raises:
-            OSError: For one that can't be read.
+            OSError: If it can't be read.
         """
 
     @abstractmethod
     def label(self, name: str) -> str:
-        """Where a file is, for messages."""
+        """Returns the location of a file, for messages."""
 
     @abstractmethod
     def prepare(self, name: str) -> None:
-        """Fetches a file in the background, if it is not here."""
+        """Prefetches a remote file in the background."""
 
 
 class LocalFolder(Folder):
@@ -79,21 +79,21 @@ class LocalFolder(Folder):
 
 
 class RemoteFolder(Folder):
-    """A folder that fsspec reads, whose files are copied into a cache.
+    """A remote folder, read by fsspec, whose files are downloaded to a cache.
 
     Args:
-        url: As fsspec takes it. Keys and addresses of servers come from its configuration and from the environment.
-        cache: Left out, that of the environment.
-        patience: With the server.
+        url: Address for fsspec. Credentials and servers come from its configuration and from the environment.
+        cache: Cache of files, by default that of the environment.
+        patience: Settings of retries.
     """
 
     def __init__(self, url: str, cache: FileCache | None = None, patience: Patience = Patience()):  # noqa: B008, which is immutable
         self.url = url.rstrip('/')
         self.cache = FileCache(default_cache(), default_cache_bytes()) if cache is None else cache
         self.patience = patience
-        self.failed: set[str] = set()  # since the last file that was read
+        self.failed: set[str] = set()  # files that failed since the last successful one
 
-        # of each process its own, since connections and threads are not handed over: the file system with the folder's path in it; a lock, and what was fetched in the background
+        # each process has its own, since connections and threads can't be passed to others: file system with the path of the folder; lock; and prefetched files
 
         self.opened: dict[int, tuple[Any, str]] = {}
         self.ahead: dict[int, tuple[threading.Lock, set[str]]] = {}
@@ -103,7 +103,7 @@ class RemoteFolder(Folder):
 
     @property
     def system(self) -> tuple[Any, str]:
-        """fsspec's file system, and the folder's path in it."""
+        """Returns the file system of fsspec, and the path of the folder in it."""
         process = os.getpid()
 
         if process not in self.opened:
@@ -164,7 +164,7 @@ class RemoteFolder(Folder):
         return f'{self.url}/{name}'
 
     def prepare(self, name: str) -> None:
-        """One file after the other; what fails is tried again when it is needed."""
+        """Prefetches files one at a time. A file that fails is tried again when it is needed."""
         lock, begun = self.ahead.setdefault(os.getpid(), (threading.Lock(), set()))
 
         def fetch() -> None:
@@ -177,6 +177,6 @@ class RemoteFolder(Folder):
 
 
 def remote_url(location: object) -> str | None:
-    """The address that data are at, or None for a path of this machine. pathlib makes s3:/bucket of s3://bucket, which is undone."""
+    """Returns the address of remote data, or None for a local path. pathlib turns s3://bucket into s3:/bucket, which is undone."""
     found = re.fullmatch(r'([a-z][a-z0-9+]+):/{1,2}([^/].*)', str(location).replace('\\', '/'), re.DOTALL)
     return None if found is None or Path(str(location)).exists() else f'{found[1]}://{found[2]}'

@@ -1,6 +1,6 @@
-"""Poses of photos by pycolmap on the CPU, in stages: features, matches, a model, and that model undistorted to pinhole cameras.
+"""Structure from motion by pycolmap on the CPU, in stages: features, matches, reconstruction, and undistortion to pinhole cameras.
 
-Every stage resumes where it was stopped: features and matches are in COLMAP's database, the others in folders that are renamed when they are whole.
+Every stage can be resumed: features and matches are in COLMAP's database, other results in folders that are renamed when they are complete.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import Any, NamedTuple
 
 from lvsm_pytorch.data.formats.colmap import pycolmap
 
-# one focal length and one coefficient of radial distortion, which a few photos can determine
+# camera model with one focal length and one coefficient of radial distortion, which a few photos can determine
 
 CAMERA_MODEL = 'SIMPLE_RADIAL'
 
-# sequential matching: with so many following frames; with frames 2, 4, 8, .. later; and every so many-th frame with all others of these, for loop closure
+# sequential matching: number of following frames that a frame is matched with, besides frames 2, 4, 8, .. later; and interval of the frames that are all
+# matched with each other, for loop closure
 
 OVERLAP = 10
 LOOP_EVERY = 5
 
-# number of pairs in one call, and of photos in a block of pairs, whose features are read once
+# number of pairs in a call, and number of photos in a block of pairs, whose features are loaded once
 
 PAIRS_AT_ONCE = 64
 BLOCK = 8
@@ -35,8 +36,8 @@ class Group(NamedTuple):
     """Photos of one camera.
 
     Attributes:
-        size: (height, width).
-        focal: In pixels, None where it is unknown.
+        size: (height, width) in pixels.
+        focal: Focal length in pixels; None if it is unknown.
     """
     names: tuple[str, ...]
     size: tuple[int, int]
@@ -47,22 +48,22 @@ class Effort(NamedTuple):
     """Settings of feature detection and matching.
 
     Attributes:
-        num_features: Most of a photo.
-        thorough: For few photos from far apart. Fainter features count, are described by ellipses, and are matched again along epipolar lines; a photo is placed by fewer of them. It
-            takes several times as long, and is wrong more often.
+        num_features: Maximum number of features of a photo.
+        thorough: For few photos with wide baselines. Uses weaker features with affine shapes, guided matching along epipolar lines, and fewer inliers to register a photo. It takes several
+            times as long, and is wrong more often.
     """
     num_features: int
     thorough: bool = False
 
 
 class Found(NamedTuple):
-    """A model.
+    """A reconstructed model.
 
     Attributes:
-        names: Of the photos that were placed.
-        num_points: Triangulated.
+        names: Names of the registered photos.
+        num_points: Number of triangulated points.
         error: Mean reprojection error in pixels.
-        focals: Of the cameras, in pixels.
+        focals: Focal lengths of the cameras in pixels.
     """
     names: tuple[str, ...]
     num_points: int
@@ -72,7 +73,7 @@ class Found(NamedTuple):
 
 @contextmanager
 def quiet() -> Iterator[Any]:
-    """pycolmap without logging. Failures are exceptions or missing results."""
+    """Context manager that returns pycolmap with logging turned off. Failures are exceptions or missing results."""
     colmap = pycolmap()
     before = colmap.logging.minloglevel
     colmap.logging.minloglevel = 3
@@ -104,7 +105,7 @@ def add_photos(database: Path, photos: Path, groups: Sequence[Group]) -> None:
 
 
 def find_features(database: Path, photos: Path, names: Sequence[str], effort: Effort, *, threads: int, progress: Any) -> None:
-    """Detects features of the photos without any."""
+    """Detects features of the photos that have none in the database."""
     with quiet() as colmap:
         options = colmap.FeatureExtractionOptions()
         options.num_threads = threads
@@ -126,19 +127,19 @@ def find_features(database: Path, photos: Path, names: Sequence[str], effort: Ef
 
 
 def exhaustive_pairs(count: int) -> list[tuple[int, int]]:
-    """All pairs of photos, by blocks."""
+    """Returns all pairs of photos, in blocks."""
     return sorted(combinations(range(count), 2), key = lambda pair: (pair[0] // BLOCK, pair[1] // BLOCK, pair))
 
 
 def sequential_pairs(count: int) -> list[tuple[int, int]]:
-    """Pairs of consecutive photos, sparser pairs farther apart, and pairs for loop closure."""
+    """Returns pairs of consecutive photos, sparser pairs of more distant ones, and pairs for loop closure."""
     steps = {*range(1, OVERLAP + 1), *(2 ** power for power in range(count.bit_length()))}
     near = {(first, first + step) for first in range(count) for step in steps if first + step < count}
     return sorted(near | set(combinations(range(0, count, LOOP_EVERY), 2)))
 
 
 def match(database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]], effort: Effort, *, seed: int, threads: int, progress: Any) -> None:
-    """Matches the pairs (indices of `names`) without matches, and verifies them geometrically."""
+    """Matches those pairs (indices of `names`) that have no matches in the database, and verifies them geometrically."""
     with quiet() as colmap:
         matching, pairing, verification = colmap.FeatureMatchingOptions(), colmap.ImportedPairingOptions(), colmap.TwoViewGeometryOptions()
         matching.num_threads = threads
@@ -162,10 +163,15 @@ def match(database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]]
 
 
 def reconstruct(database: Path, photos: Path, model: Path, effort: Effort, *, seed: int, placed: Callable[[int], object]) -> None:
-    """Writes the largest model of COLMAP into the folder `model`, which stays empty without one.
+    """Reconstructs a model, and writes the largest one to the folder `model`, which stays empty without one. It uses one thread, so that the same seed gives the same model.
 
     Args:
-        placed: Called with how many photos were placed just now. One thread, so that the same seed gives the same model.
+        database: COLMAP database with features and matches.
+        photos: Folder of the photos.
+        model: Folder to write.
+        effort: Settings of feature detection and matching.
+        seed: Random seed.
+        placed: Called with the number of newly registered photos.
     """
     with quiet() as colmap:
         options = colmap.IncrementalPipelineOptions()
@@ -197,7 +203,7 @@ def reconstruct(database: Path, photos: Path, model: Path, effort: Effort, *, se
 
 
 def read_model(model: Path) -> Found | None:
-    """Reads the model of `reconstruct`; None without one."""
+    """Reads the model of `reconstruct`; returns None without one."""
     if not any(model.iterdir()):
         return None
 

@@ -1,7 +1,7 @@
 """Built-in synthetic scenes: textured spheres and boxes that occlude each other on a textured ground, ray traced in torch.
 
-A scene is a function of its seed alone, so that there is no end of them and none has to be stored. The world is right-handed
-with z up, the ground is z = 0, its unit is about the size of two solids, and cameras look at the solids from one side.
+A scene depends on its seed only, so that the number of scenes is unlimited and none is stored. The world is right-handed with z up, the ground is
+z = 0, the unit is about the size of two solids, and cameras look at the solids from one side.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ NUM_SOLIDS = NUM_SPHERES + NUM_BOXES
 NUMBERS_PER_SOLID = 20
 NUMBERS_PER_VIEW = 8
 
-# how far the views of a scene are apart: with these, the better of two input views, copied, scores about 16 dB at 64²
+# spread of the cameras of a scene: with these values, copying the better of two input views scores about 16 dB at 64²
 AZIMUTHS = math.radians(45)
 ELEVATIONS = math.radians(15), math.radians(37)
 DISTANCES = 3.3, 4.2
 OFF_CENTER = 0.35
 
-# waves of the textures, in radians a unit: more of them are harder to see
+# frequencies of the textures in radians per unit: higher ones are harder to resolve
 SOLID_WAVES, GROUND_WAVES = 6., 2.5
 
-# rays in a pixel, along each side: without several of them, edges of far things flicker from view to view
+# rays in a pixel along each side (supersampling): with a single one, distant edges flicker between views
 SUPERSAMPLING = 2
 
 
 class Surfaces(NamedTuple):
-    """What covers the solids and, last, the ground: stripes or checks between two colours, in coordinates of the surface."""
+    """Textures of the solids and, last, of the ground: stripes or checks of two colours, in coordinates of the surface."""
     colors: Tensor      # s k 2 3, in [0, 1]
-    waves: Tensor       # s k 2 3, radians a unit, along two directions
+    waves: Tensor       # s k 2 3, radians per unit, along two directions
     is_checked: Tensor  # s k, bool
     phase: Tensor       # s k, radians
 
 
 class World(NamedTuple):
-    """s scenes: what stands where. Solids are spheres, then boxes."""
+    """Geometry, textures and light of s scenes with k solids each: spheres, then boxes."""
     centers: Tensor     # s k 3
-    half_sizes: Tensor  # s k 3; of spheres, the radius three times
+    half_sizes: Tensor  # s k 3; for spheres, the radius repeated three times
     axes: Tensor        # s k 3 3, from world to the solid
     surfaces: Surfaces  # of k solids and the ground
     sky: Tensor         # s 2 3, at the horizon and above
@@ -62,8 +62,8 @@ def synthetic_scenes(seeds: Sequence[int], *, num_views: int, image_size: int) -
     """Renders whole scenes.
 
     Args:
-        seeds: The scenes, by number.
-        num_views: Views of each; the first so many of an endless list.
+        seeds: Seeds of the scenes.
+        num_views: Number of views of each scene, the first ones of an endless sequence.
         image_size: Height and width in pixels.
 
     Returns:
@@ -74,7 +74,7 @@ def synthetic_scenes(seeds: Sequence[int], *, num_views: int, image_size: int) -
 
 
 def synthetic_scene(seed: int, *, num_views: int = 8, image_size: int = 64) -> Scene:
-    """One scene in the form that all data has; a view is rendered when it is loaded."""
+    """Returns a built-in scene as a `Scene`, whose views are rendered when they are loaded."""
     world, cameras = worlds_and_cameras([seed], num_views = num_views, image_size = image_size)
 
     def load(index: int) -> Tensor:
@@ -85,7 +85,7 @@ def synthetic_scene(seed: int, *, num_views: int = 8, image_size: int = 64) -> S
 
 
 def worlds_and_cameras(seeds: Sequence[int], *, num_views: int, image_size: int) -> tuple[World, Cameras]:
-    """All that is random in scenes, from one generator each."""
+    """Draws the worlds and cameras of scenes, from one generator for each."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def uniform(*shape: int) -> Tensor:
@@ -95,17 +95,17 @@ def worlds_and_cameras(seeds: Sequence[int], *, num_views: int, image_size: int)
 
 
 def make_world(per_solid: Tensor, per_scene: Tensor) -> World:
-    """Solids and textures of scenes.
+    """Builds solids and textures of scenes from uniform random numbers in [0, 1).
 
     Args:
         per_solid: (s k+1 numbers), the ground last.
-        per_scene: (s 12). All uniform in [0, 1).
+        per_scene: (s 12).
     """
     place, size, turn, *look = per_solid.split((2, 3, 1, 6, 6, 1, 1), dim = -1)
     place, size, turn = place[:, :-1], size[:, :-1], turn[:, :-1]
     s, k, _ = place.shape
 
-    # solids around the middle, each in a sector of its own, so that they stand apart but hide each other
+    # solids around the centre, each in its own sector, so that they don't intersect but occlude each other
 
     angle = (torch.arange(k) + place[..., 0]) * (2 * torch.pi / k) + per_scene[:, :1] * 2 * torch.pi
     distance = 0.3 + 1.1 * place[..., 1]
@@ -118,7 +118,7 @@ def make_world(per_solid: Tensor, per_scene: Tensor) -> World:
     zero, one = torch.zeros_like(turn), torch.ones_like(turn)
     axes = torch.stack((turn.cos(), turn.sin(), zero, -turn.sin(), turn.cos(), zero, zero, zero, one), dim = -1).unflatten(-1, (3, 3))
 
-    # textures: waves along random directions, of longer waves on the ground
+    # textures: waves along random directions, with lower frequencies on the ground
 
     colors, waves, is_checked, phase = look
     directions = F.normalize(waves.unflatten(-1, (2, 3)) - 0.5, dim = -1)
@@ -136,11 +136,12 @@ def make_world(per_solid: Tensor, per_scene: Tensor) -> World:
 
 
 def make_cameras(per_scene: Tensor, per_view: Tensor, image_size: int) -> Cameras:
-    """Cameras of views.
+    """Builds cameras (s v ...) from uniform random numbers in [0, 1).
 
     Args:
         per_scene: (s 4).
-        per_view: (s v numbers), uniform in [0, 1).
+        per_view: (s v numbers).
+        image_size: Height and width in pixels.
     """
     azimuth = per_scene[:, :1] * 2 * torch.pi + (per_view[..., 0] - 0.5) * AZIMUTHS
     elevation = between(*ELEVATIONS, per_view[..., 1])
@@ -162,7 +163,7 @@ def between(low: float, high: float, fraction: Tensor) -> Tensor:
 
 
 def render(world: World, cameras: Cameras, image_size: int) -> Tensor:
-    """Images (s v 3 h w) in [0, 1] of worlds (s), by cameras (s v), by ray tracing."""
+    """Renders images (s v 3 h w) in [0, 1] of worlds (s) by ray tracing, from cameras (s v ...)."""
     fine = SUPERSAMPLING
     intrinsics = cameras.intrinsics * torch.tensor([fine, fine, 1.]).unsqueeze(-1)
     rays = plucker_rays(cameras.camera_to_world, intrinsics, (image_size * fine, image_size * fine))
@@ -175,7 +176,7 @@ def render(world: World, cameras: Cameras, image_size: int) -> Tensor:
 
 
 def shade(world: World, origins: Tensor, directions: Tensor) -> Tensor:
-    """Colours (s v n 3) that the rays of cameras see, from `origins` (s v 3) along unit `directions` (s v n 3): of what they hit first, lit from one side."""
+    """Returns the colours (s v n 3) of the first surfaces that rays hit, lit from one side, from `origins` (s v 3) along unit `directions` (s v n 3)."""
     shape = directions.shape[:3]
 
     # cameras and rays in each solid's own frame
@@ -197,7 +198,7 @@ def shade(world: World, origins: Tensor, directions: Tensor) -> Tensor:
     is_ground, is_sky = hit == NUM_SOLIDS, distance.isinf()
     distance = torch.where(is_sky, 0., distance).unsqueeze(-1)
 
-    # the point that is hit, in the frame of the solid (of the world, for the ground), and the normal there in the world's
+    # intersection in the frame of the solid (of the world for the ground), and its normal in the frame of the world
 
     solid = hit.clamp(max = NUM_SOLIDS - 1)
     scene, view, _ = torch.meshgrid(*map(torch.arange, shape), indexing = 'ij')
@@ -213,7 +214,7 @@ def shade(world: World, origins: Tensor, directions: Tensor) -> Tensor:
     normal = torch.where(is_ground.unsqueeze(-1), torch.tensor([0., 0., 1.]), normal)
     point = torch.where(is_ground.unsqueeze(-1), origins.unsqueeze(2) + distance * directions, local_point)
 
-    # colour of the surface, its light, haze towards the horizon
+    # colour of the surface, lighting, and haze towards the horizon
 
     light = 0.55 + 0.45 * einsum(normal, world.light, 's v n i, s i -> s v n').clamp(min = 0)
     color = texture(world.surfaces, scene, hit, point) * light.unsqueeze(-1)
@@ -225,7 +226,7 @@ def shade(world: World, origins: Tensor, directions: Tensor) -> Tensor:
 
 
 def texture(surfaces: Surfaces, scene: Tensor, hit: Tensor, point: Tensor) -> Tensor:
-    """Colours (... 3) of the surfaces `hit` (...) in scenes `scene` (...) at points (... 3)."""
+    """Returns the colours (... 3) of the surfaces `hit` (...) in scenes `scene` (...) at points (... 3)."""
     along = einsum(surfaces.waves[scene, hit], point, '... j i, ... i -> ... j') + surfaces.phase[scene, hit].unsqueeze(-1)
     first, second = along.sin().unbind(dim = -1)
     pattern = torch.where(surfaces.is_checked[scene, hit], first * second * 2, first)
@@ -234,7 +235,7 @@ def texture(surfaces: Surfaces, scene: Tensor, hit: Tensor, point: Tensor) -> Te
 
 
 def hit_spheres(origins: Tensor, directions: Tensor, radius: Tensor) -> Tensor:
-    """Distance (... k) along unit rays (... k 3) to spheres around 0; infinite where they miss or start inside."""
+    """Returns distances (... k) along unit rays (... k 3) to spheres centred at 0; infinite for rays that miss or start inside."""
     middle = -(origins * directions).sum(dim = -1)
     under_root = middle ** 2 - (origins ** 2).sum(dim = -1) + radius ** 2
     distance = middle - under_root.clamp(min = 0).sqrt()
@@ -242,7 +243,7 @@ def hit_spheres(origins: Tensor, directions: Tensor, radius: Tensor) -> Tensor:
 
 
 def hit_boxes(origins: Tensor, directions: Tensor, half_sizes: Tensor) -> Tensor:
-    """Distance (... k) along rays (... k 3) to boxes around 0, by their slabs (Kay & Kajiya 1986); infinite where they miss or start inside."""
+    """Returns distances (... k) along rays (... k 3) to boxes centred at 0, by the slab method (Kay & Kajiya 1986); infinite for rays that miss or start inside."""
     slowness = 1 / torch.where(directions.abs() < 1e-8, 1e-8, directions)
     middle, reach = -origins * slowness, half_sizes * slowness.abs()
     enter, leave = (middle - reach).amax(dim = -1), (middle + reach).amin(dim = -1)

@@ -12,18 +12,18 @@ from lvsm_pytorch.data.images import video_library
 from lvsm_pytorch.data.photo_files import save_jpeg
 from lvsm_pytorch.errors import fail
 
-# number of candidates in the middle of a window, so that frames of neighbouring windows are never almost the same
+# number of candidate frames in the middle of a window; the distance to those of the next window avoids near duplicates
 
 CANDIDATES = 10
 MIDDLE = Fraction(2, 3)
 
-# width in pixels at which blur is measured, which suppresses noise
+# image width in pixels at which sharpness is measured, since downscaling suppresses noise
 
 MEASURED_WIDTH = 640
 
 
 class Window(NamedTuple):
-    """Times of the candidates for one frame, in units of the stream."""
+    """Presentation times of the candidates for a frame, in units of the stream."""
     candidates: tuple[int, ...]
 
 
@@ -32,14 +32,14 @@ def extract_frames(video: Path, folder: Path, *, num_frames: int, max_size: int,
 
     Args:
         video: A file that PyAV opens.
-        folder: An existing one; frames that are there already are kept.
-        num_frames: Most frames; a video has fewer where it is short.
-        max_size: Longer side of the JPEGs at most, in pixels.
-        progress: tqdm or the like, which counts windows.
+        folder: An existing folder; existing frames are kept.
+        num_frames: Maximum number of frames; a short video has fewer.
+        max_size: Maximum length of the longer side of the JPEGs, in pixels.
+        progress: Progress bar such as tqdm, which counts windows.
 
     Raises:
         ImportError: Without PyAV.
-        ValueError: For what is no video or has fewer than two frames that can be decoded.
+        ValueError: If the file is not a video, or has fewer than two frames that can be decoded.
     """
     av = video_library()
 
@@ -70,10 +70,10 @@ def frame_name(number: int) -> str:
 
 
 def frame_times(video: Path) -> list[int]:
-    """Presentation times of the frames, sorted, in units of the stream, without decoding.
+    """Returns the sorted presentation times of the frames, in units of the stream, without decoding.
 
     Raises:
-        ValueError: Where there is no stream of pictures.
+        ValueError: If there is no video stream.
     """
     with video_library().open(str(video)) as container:
         if not container.streams.video:
@@ -83,7 +83,7 @@ def frame_times(video: Path) -> list[int]:
 
 
 def windows_of(times: Sequence[int], num_frames: int) -> list[Window]:
-    """At most `num_frames` equal windows of time; with a constant frame rate each has three frames or more. Empty windows are skipped."""
+    """Divides a video into at most `num_frames` equal windows of time, which have three frames or more at a constant frame rate. Empty windows are skipped."""
     if not times:
         return []
 
@@ -108,13 +108,13 @@ def windows_of(times: Sequence[int], num_frames: int) -> list[Window]:
     return windows
 
 
-def spread(values: Sequence[int], most: int) -> list[int]:
-    """At most `count` of them, evenly spaced."""
-    return [values[round(index * (len(values) - 1) / max(most - 1, 1))] for index in range(most)] if len(values) > most else list(values)
+def spread(values: Sequence[int], count: int) -> list[int]:
+    """Returns at most `count` of the values, evenly spaced."""
+    return [values[round(index * (len(values) - 1) / max(count - 1, 1))] for index in range(count)] if len(values) > count else list(values)
 
 
 def decoded(video: Path, windows: dict[int, Window]) -> Iterator[Any]:
-    """Frames from the first to the last candidate of the windows. Broken frames are skipped."""
+    """Yields decoded frames from the first to the last candidate of the windows. Broken frames are skipped."""
     av = video_library()
 
     if not windows:
@@ -125,7 +125,7 @@ def decoded(video: Path, windows: dict[int, Window]) -> Iterator[Any]:
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         stream.thread_type = 'AUTO'
-        container.seek(first, stream = stream)  # to the key frame before it
+        container.seek(first, stream = stream)  # seeks to the key frame before it
 
         for packet in container.demux(stream):
             try:
@@ -170,30 +170,30 @@ def sharpest(frames: Iterator[Any], windows: dict[int, Window], progress: Any = 
 
 
 def small_grey(frame: Any) -> Any:
-    """Luma (h w) of a frame, 0 to 255, at about `MEASURED_WIDTH`."""
+    """Returns the luma (h w) of a frame, 0 to 255, at a width of about `MEASURED_WIDTH`."""
     factor = min(MEASURED_WIDTH / max(frame.width, frame.height), 1.)
     return frame.reformat(max(round(frame.width * factor), 3), max(round(frame.height * factor), 3), 'gray').to_ndarray()
 
 
 def sharpness(grey: Any) -> float:
-    """Variance of the Laplacian of luma (h w), small for blurred frames (Pech-Pacheco et al. 2000)."""
+    """Returns the variance of the Laplacian of luma (h w), which is small for blurred frames (Pech-Pacheco et al. 2000)."""
     x = grey.astype('float32')
     laplacian = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] - 4 * x[1:-1, 1:-1]
     return float(laplacian.var())
 
 
 def upright(frame: Any) -> Any:
-    """A frame as an upright RGB image of Pillow. Phones record in landscape, with the rotation as metadata."""
+    """Converts a frame to an upright Pillow RGB image. Phones record in landscape, with the rotation as metadata."""
     from lvsm_pytorch.data.images import image_library
 
     turn = image_library().Transpose
-    turns = {90: turn.ROTATE_90, 180: turn.ROTATE_180, 270: turn.ROTATE_270}  # Pillow's, too, are counterclockwise
+    turns = {90: turn.ROTATE_90, 180: turn.ROTATE_180, 270: turn.ROTATE_270}  # counterclockwise, as in Pillow
     angle = round(frame.rotation / 90) * 90 % 360
     image = frame.to_image()
     return image.transpose(turns[angle]) if angle in turns else image
 
 
 def shrunk(image: Any, max_size: int) -> Any:
-    """A Pillow image whose longer side is at most `max_size` pixels."""
+    """Downscales a Pillow image whose longer side is above `max_size` pixels."""
     factor = max_size / max(image.size)
     return image if factor >= 1 else image.resize([round(length * factor) for length in image.size])

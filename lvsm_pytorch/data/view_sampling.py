@@ -1,4 +1,4 @@
-"""Which views of a scene make a training sample."""
+"""Sampling of the input views and target views of training samples."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from torch import Generator, Tensor
 
 from lvsm_pytorch.geometry.view_selection import nearest_views
 
-# chance that inputs are the nearest views and not just near ones; and where they are not, how far their ranks are moved, as a share of how many there are
+# probability that inputs are exactly the views nearest to the target; and otherwise the maximum shift of their ranks, as a fraction of the number of candidates
 
 NEAREST, SHUFFLED = 0.5, 0.6
 
 
 def draw_nearest_views(camera_to_world: Tensor, *, num_inputs: int, num_targets: int, generator: Generator, target: int | None = None) -> list[int]:
-    """A target, inputs that are nearest to it or just near, and further targets among those next to them.
+    """Draws a target, inputs among the views nearest to it, and further targets among the next nearest views.
 
     Args:
-        camera_to_world: (n 4 4), of the views.
-        num_inputs: Fewer than n.
-        num_targets: With more than there are views left, some are inputs too.
+        camera_to_world: Poses (n 4 4) of the views.
+        num_inputs: Number of inputs, fewer than n.
+        num_targets: Number of targets. If too few views are left, some targets are also inputs.
+        generator: Random generator.
         target: Number of the first target; drawn by default.
 
     Returns:
@@ -42,11 +43,14 @@ def draw_nearest_views(camera_to_world: Tensor, *, num_inputs: int, num_targets:
 
 
 def draw_video_views(total: int, *, num_inputs: int, num_targets: int, frame_distances: tuple[int, int], generator: Generator) -> list[int]:
-    """A stretch of a video: its ends and frames between them as inputs, and any of it as targets, inputs too.
+    """Draws a clip of a video: its ends and frames between them as inputs, and any of its frames, inputs included, as targets.
 
     Args:
-        total: Frames of the video, more than `num_inputs`.
-        frame_distances: Least and most frames from the first to the last; fewer where the video is shorter.
+        total: Number of frames of the video, more than `num_inputs`.
+        num_inputs: Number of inputs.
+        num_targets: Number of targets.
+        frame_distances: Minimum and maximum number of frames from the first to the last frame of the clip; fewer if the video is shorter.
+        generator: Random generator.
 
     Returns:
         Numbers of frames, inputs first.

@@ -1,4 +1,4 @@
-"""Procedural worlds as training samples: views are drawn as people would use them, with the small errors that real data has."""
+"""Training samples of procedural worlds, with realistic choices of views and the small pose errors of real data."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from lvsm_pytorch.geometry.normalization import normalize_poses
 from lvsm_pytorch.geometry.scene_scale import DepthRange, SceneScale
 from lvsm_pytorch.geometry.view_selection import nearest_views
 
-# standard deviations in samples of the worst poses: of rotations in degrees, of centres as a share of the near distance, of focal lengths as a share
+# standard deviations of pose errors in the worst samples: rotations in degrees, centres as a fraction of the near distance, focal lengths as a fraction
 
 ROTATION_ERROR = 0.12
 CENTER_ERROR = 0.003
 FOCAL_ERROR = 0.004
 
-# how far the estimate of the near distance is off: a factor drawn log-uniformly; and by how much planes reach beyond the true range, as shares of its inverse distances
+# range of the error factor of the near distance, drawn log-uniformly; and of the margins of the planes beyond the true range, as fractions of its extent in inverse distance
 
 NEAR_ERROR = 0.68, 1.48
 PLANE_MARGINS = 0.2, 0.8
 
-# chances: that poses have errors; that planes reach to infinity; that channels are swapped, and that contrast changes
+# probabilities of pose errors, of planes that extend to infinity, of permuted colour channels, and of changed contrast
 
 WRONG_POSES, TO_INFINITY, SWAPPED_CHANNELS, OTHER_GAMMA = 0.5, 0.25, 0.5, 0.3
 
 
 class WorldSource(Source):
-    """Procedural worlds without end. Those of a sample come from a window of seeds that moves on with the samples, so that each is rendered once.
+    """Source of procedural worlds, one for each seed. The world of a sample is drawn from a window of seeds that moves with the samples, so that each world is rendered once.
 
     Args:
-        image_size: Height and width in pixels, one number or two; what is not square is cut from the middle of a square.
-        options: Of `Source`.
+        image_size: Height and width in pixels, one number or two. Rectangular images are centre crops of square ones.
+        options: Options of `Source`.
     """
 
     NUM_HELD_OUT = 64
@@ -64,7 +64,7 @@ class WorldSource(Source):
         return dict(images = middle_of(images, self.size).contiguous(), distance = middle_of(distance, self.size).contiguous(), camera_to_world = camera_to_world, intrinsics = intrinsics)
 
     def rendered(self, seed: int) -> RenderedWorlds:
-        """A world, which workers render once for all of them."""
+        """Returns a rendered world. Workers share the result, so that it is rendered once."""
         parts = self.renders(seed)
         return RenderedWorlds(parts['images'], Cameras(parts['camera_to_world'], parts['intrinsics']), parts['distance'])
 
@@ -80,11 +80,11 @@ class WorldSource(Source):
         return self.views(seed, indices, num_inputs, generator)
 
     def held_out(self, most: int = NUM_HELD_OUT) -> Batch:
-        """Worlds by seeds that no training reaches: a view of each, and those nearest to it."""
+        """Returns a batch of worlds of seeds that are never used for training: a view of each as the target, and the nearest ones as inputs."""
         return self.collate([self.views(seed, [*nearest_to_first(self.rendered(seed), self.num_inputs), 0], self.num_inputs) for seed in range(most)])
 
     def views(self, seed: int, indices: list[int], num_inputs: int, generator: Generator | None = None) -> Batch:
-        """Views of a world, inputs first, in the unit of what is near, with errors and augmentations that a generator draws."""
+        """Returns views of a world as a batch of b = 1, inputs first, in units of the near distance, with pose errors and augmentations drawn from a generator."""
         world, name = self.rendered(seed), f'world {seed}'
         images, distances = world.images[0, indices], world.distance[0, indices]
         camera_to_world, intrinsics = (t[0, indices] for t in world.cameras)
@@ -102,26 +102,26 @@ class WorldSource(Source):
 
 
 def true_range(distances: Tensor) -> DepthRange:
-    """Of distances (...) to surfaces, what `estimate_depth_range` estimates."""
+    """Returns the true depth range, which `estimate_depth_range` estimates, from distances (...) to surfaces."""
     surfaces = distances[distances.isfinite()]
     near, far = torch.quantile(surfaces.flatten()[::7], torch.tensor([0.05, 0.95])).tolist() if surfaces.numel() > 700 else (1., 50.)
     return DepthRange(near, max(far, 1.02 * near))
 
 
 def nearest_to_first(world: RenderedWorlds, count: int) -> list[int]:
-    """Numbers of the views that are nearest to the first one."""
+    """Returns the numbers of the `count` views nearest to the first one."""
     poses = world.cameras.camera_to_world[0]
     return [1 + index for index in nearest_views(poses[1:], poses[0], count)]
 
 
 def jittered_planes(found: DepthRange, generator: Generator) -> DepthRange:
-    """Planes about a range, as estimates of it are."""
+    """Perturbs a depth range with the errors of an estimate."""
     far, near = (uniform(*PLANE_MARGINS, generator) for _ in range(2))
     return found.with_margin(near, math.inf if happens(TO_INFINITY, generator) else far)
 
 
 def augmented(images: Tensor, generator: Generator) -> Tensor:
-    """Images (n 3 h w), all with their channels in another order, or with another contrast."""
+    """Augments images (n 3 h w) of a sample, all alike, by permuted colour channels or changed contrast."""
     if happens(SWAPPED_CHANNELS, generator):
         images = images[:, torch.randperm(3, generator = generator)]
 
@@ -129,7 +129,7 @@ def augmented(images: Tensor, generator: Generator) -> Tensor:
 
 
 def with_errors(camera_to_world: Tensor, intrinsics: Tensor, near: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Poses (n 4 4) and intrinsics (n 3 3) as structure from motion finds them: mostly right, sometimes off by a fraction of a pixel."""
+    """Adds errors of structure from motion to poses (n 4 4) and intrinsics (n 3 3): mostly none, sometimes a fraction of a pixel."""
     if not happens(WRONG_POSES, generator):
         return camera_to_world, intrinsics
 
@@ -146,7 +146,7 @@ def with_errors(camera_to_world: Tensor, intrinsics: Tensor, near: float, genera
 
 
 def small_rotations(axis_angle: Tensor) -> Tensor:
-    """Rotations (n 3 3) about axes by angles in radians, (n 3): the exponential of their cross product matrices."""
+    """Returns rotations (n 3 3) from axis-angle vectors (n 3) in radians, the exponential of their cross product matrices."""
     x, y, z = axis_angle.unbind(dim = -1)
     zero = torch.zeros_like(x)
     return torch.matrix_exp(rearrange([zero, -z, y, z, zero, -x, -y, x, zero], '(i j) n -> n i j', i = 3))
