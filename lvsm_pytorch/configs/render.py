@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lvsm_pytorch.configs.common import Expanded
-from lvsm_pytorch.errors import check_above_zero, fail
+from lvsm_pytorch.errors import check_above_zero, check_at_least, fail
 
 
 @dataclass(frozen = True)
@@ -56,6 +56,7 @@ class RenderConfig(Expanded):
         Raises:
             ValueError: For values out of range.
         """
+        check_at_least(1, num_inputs = self.num_inputs)
         check_above_zero(frames = self.frames, chunk_size = self.chunk_size, fps = self.fps)
 
         if (self.height is None) != (self.width is None):

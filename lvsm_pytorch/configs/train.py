@@ -176,7 +176,7 @@ class TrainConfig(Expanded):
             ValueError: For values out of range.
         """
         at_least_one = (
-            'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'dim_head', 'steps', 'batch_size', 'accumulate',
+            'num_inputs', 'num_targets', 'patch_size', 'dim', 'depth', 'heads', 'dim_head', 'steps', 'batch_size', 'accumulate',
             'log_every', 'evaluate_every', 'save_every', 'keep_checkpoints',
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvsm_pytorch.configs.common import Expanded
-from lvsm_pytorch.errors import check_at_least
+from lvsm_pytorch.errors import check_at_least, fail
 
 
 @dataclass(frozen = True)
@@ -40,5 +40,8 @@ class ViewConfig(Expanded):
         Raises:
             ValueError: For values out of range.
         """
+        if not 0 <= self.port < 65536:
+            fail('port', 'must be from 0 up to below 65536', self.port, 'Left out, it is 8080, or the next free one.')
+
         check_at_least(1, max_visitors = self.max_visitors)
         check_at_least(0, max_films = self.max_films)

@@ -14,6 +14,7 @@ from lvsm_pytorch.data.images import image_library, opened, to_rgb
 from lvsm_pytorch.data.problems import BadView
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.text import counted
 
 PHOTOS = frozenset(('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.tif', '.tiff', '.bmp', '.avif', '.heic', '.heif'))
 HEIF = frozenset(('.heic', '.heif'))
@@ -84,7 +85,7 @@ def describe_unposed(path: Path) -> str | None:
     photos = len(list_photos(path))
 
     if photos:
-        return f'{photos} photo{"s" if photos != 1 else ""}'
+        return counted(photos, 'photo')
 
     return 'a video' if list_videos(path) else None
 

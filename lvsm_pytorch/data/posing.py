@@ -27,6 +27,7 @@ from lvsm_pytorch.data.storage import remote_url
 from lvsm_pytorch.data.video_frames import extract_frames
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import make_folder, read_json, write_json
+from lvsm_pytorch.text import counted
 
 Config = TypeVar('Config', TrainConfig, EvaluateConfig, RenderConfig, ViewConfig)
 
@@ -155,7 +156,7 @@ def fingerprint(photos: Path, files: Sequence[Path]) -> str:
     """Returns a hash of the names and sizes of files, with their number; it does not depend on the location of the folder."""
     root = photos if photos.is_dir() else photos.parent
     content = [(file.relative_to(root).as_posix(), file.stat().st_size) for file in files]
-    return f'{len(files)} file{"s" if len(files) != 1 else ""} ({hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]})'
+    return f'{counted(len(files), "file")} ({hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]})'
 
 
 def is_sequential(files: Sequence[Path], photos: Sequence[Photo], config: PoseConfig) -> bool:

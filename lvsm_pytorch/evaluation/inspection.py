@@ -16,6 +16,7 @@ from lvsm_pytorch.evaluation.epipolar import Compared, compare, fundamental
 from lvsm_pytorch.files import write_whole
 from lvsm_pytorch.geometry.trajectories import up_of
 from lvsm_pytorch.geometry.view_selection import pairwise_distances, spacings
+from lvsm_pytorch.text import counted
 
 # metadata that marks pictures of this command
 
@@ -49,7 +50,7 @@ def inspect(data: Path, out: Path, *, scenes: int = 8, pairs: int = 12, pose: bo
     data = posed_data(data) if pose else data
     dataset = open_dataset(data, problems)
     numbers = list(range(0, len(dataset), max(len(dataset) // scenes, 1)))[:scenes]
-    print(f'{data}: {dataset.format}, {len(dataset)} scene{"s" if len(dataset) != 1 else ""}' + (f', {len(numbers)} inspected' if len(numbers) < len(dataset) else ''))
+    print(f'{data}: {dataset.format}, {counted(len(dataset), "scene")}' + (f', {len(numbers)} inspected' if len(numbers) < len(dataset) else ''))
 
     inspected = []
 
@@ -105,7 +106,7 @@ def report(found: Inspected) -> str:
     widths = torch.tensor([view.size[1] for view in scene.views if is_sized(view)], dtype = torch.float32)
     angles = angles_across(intrinsics[[is_sized(view) for view in scene.views]], widths)
     lines = [
-        f'\n{scene.name}: {len(scene.views)} view{"s" if len(scene.views) != 1 else ""}{" of a video" if scene.is_video else ""}',
+        f'\n{scene.name}: {counted(len(scene.views), "view")}{" of a video" if scene.is_video else ""}',
         f'  sizes              {", ".join(list(sizes)[:4]) or "?"}{" and others" if len(sizes) > 4 else ""} pixels, of the {len(found.compared.sizes)} photos compared',
         f'  focal length       {span(intrinsics[:, 0, 0])} pixels across, {span(intrinsics[:, 1, 1])} down; about {span(angles)} degrees wide',
         f'  baselines          {span(spacings(centres))} to the nearest view, {pairwise_distances(centres).max():.3g} at most, in units of the dataset',

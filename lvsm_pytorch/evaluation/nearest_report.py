@@ -9,6 +9,7 @@ from typing import Any
 
 from lvsm_pytorch.evaluation.report import STYLE, page_head, settings_table
 from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.text import counted
 
 Record = dict[str, Any]
 Figures = dict[str, dict[str, float]]
@@ -69,7 +70,7 @@ def table_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = [(name, str(each['views']), *(cell(each[method]) for method in METHODS)) for name, each in report['sets'].items()]
     means = dict(report['baselines'], model = report['metrics'])
     heading = f'{report["num_inputs"]} input views', 'views', *METHODS.values()
-    return [heading, *rows, (f'mean of {len(rows)} sets', str(sum(each['views'] for each in report['sets'].values())), *(cell(means[method]) for method in METHODS))] if rows else [heading]
+    return [heading, *rows, (f'mean of {counted(len(rows), "set")}', str(sum(each['views'] for each in report['sets'].values())), *(cell(means[method]) for method in METHODS))] if rows else [heading]
 
 
 def input_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -88,7 +89,7 @@ def remarks(report: dict[str, Any]) -> list[str]:
     missing_photos = {name: photos for name, photos in scenes['missing_photos'].items() if photos}
     said = ['PSNR in dB / SSIM' + (' / LPIPS' if 'lpips' in report['metrics'] else ''), *NOTES]
     said += [f'below the blurred mean by more than {MARGIN} dB: ' + (', '.join(f'{name} ({difference:+.2f} dB)' for name, difference in report['below_blurred_mean'].items()) or 'none')]
-    said += [f'{scenes["evaluated"]} sets evaluated, {len(scenes["missing"])} missing; {sum(map(len, missing_photos.values()))} photos that could not be read']
+    said += [f'{counted(scenes["evaluated"], "set")} evaluated, {len(scenes["missing"])} missing; {sum(map(len, missing_photos.values()))} photos that could not be read']
     said += [f'missing: {name}: {why}' for name, why in scenes['missing'].items()]
     said += [f'{name}: {photo["photo"]}{", held out" if photo["held_out"] else ""}: {photo["why"]}' for name, photos in missing_photos.items() for photo in photos]
     said += [f'{name}: fewer than {report["num_inputs"]} other photos' for name in scenes['too_few']]

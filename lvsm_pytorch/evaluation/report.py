@@ -15,6 +15,7 @@ from torch import Tensor
 from lvsm_pytorch.data.images import image_library, to_pixels
 from lvsm_pytorch.data.sources import Batch
 from lvsm_pytorch.files import write_whole
+from lvsm_pytorch.text import counted
 
 Record = dict[str, Any]
 SHOWN = 3
@@ -64,7 +65,7 @@ def rows_of(report: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def remarks_of(report: dict[str, Any]) -> list[str]:
     scenes, figures = report['scenes'], report['metrics']
-    said = [f'{scenes["evaluated"]} scene{"s" if scenes["evaluated"] != 1 else ""} evaluated, {len(scenes["null"])} null in the index, {len(scenes["missing"])} missing']
+    said = [f'{counted(scenes["evaluated"], "scene")} evaluated, {len(scenes["null"])} null in the index, {len(scenes["missing"])} missing']
     said += [f'missing: {name}: {why}' for name, why in list(scenes['missing'].items())[:5]]
     said += [] if 'lpips' in figures else [f'LPIPS: {report["lpips"]}']
 

@@ -7,6 +7,7 @@ from lvsm_pytorch.configs.yaml import save_config
 from lvsm_pytorch.data import Batch, SceneSource, Source
 from lvsm_pytorch.evaluation.metrics import baselines, blurred_mean, figures, score
 from lvsm_pytorch.evaluation.pictures import save_comparison
+from lvsm_pytorch.text import counted
 from lvsm_pytorch.training.checkpoint import Progress, Training
 from lvsm_pytorch.training.runs import BEST
 
@@ -32,7 +33,7 @@ class Validator:
     def describe(self) -> str:
         copy, blur = (score.means()[0] for score in (self.baselines.copy, self.baselines.blur))
         count = len(self.held_out.names)
-        return f'{count} view{"s" if count != 1 else ""} held out. An input copied: {copy:.2f} dB. Their blurred mean: {blur:.2f} dB.'
+        return f'{counted(count, "view")} held out. An input copied: {copy:.2f} dB. Their blurred mean: {blur:.2f} dB.'
 
     def run(self, training: Training, progress: Progress) -> tuple[dict[str, float], Progress]:
         """Computes metrics of the model and the baselines, and saves the model and a comparison image; with `save_best` only if it is the best so far."""

@@ -15,7 +15,9 @@ import yaml
 
 from lvsm_pytorch import LVSM
 from lvsm_pytorch.cli import main
+from lvsm_pytorch.configs.demo import DemoConfig
 from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.pose import PoseConfig
 from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.view import ViewConfig
@@ -258,10 +260,28 @@ def options_of(command):
 
 def test_options_mean_the_same_in_every_command():
     """--model, --data and --out, and nothing positional."""
-    has = {command: options_of(command) for command in ('demo', 'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'pose', 'import-official')}
+    has = {command: options_of(command) for command in ('demo', 'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'pose', 'pack', 'import-official')}
     assert not any(positional for _, positional in has.values())
     with_data, with_model = ({command for command, (options, _) in has.items() if name in options} for name in ('data', 'model'))
     assert with_data >= {'train', 'evaluate', 'make-index', 'render', 'view', 'inspect', 'pose'}
     assert with_model == {'evaluate', 'render', 'view'}
     assert {command for command, (options, _) in has.items() if 'out' not in options} == {'make-index'}    # which writes one file, the --index of evaluate
     assert EvaluateConfig().model == RenderConfig().model == ViewConfig().model
+
+
+NEGATIVE = {'seed', 'scene'}    # seeds may be negative; numbers of scenes are checked against the data
+
+
+@pytest.mark.parametrize('kind', [DemoConfig, EvaluateConfig, PoseConfig, RenderConfig, TrainConfig, ViewConfig])
+def test_no_number_may_be_negative(kind):
+    numbers = [field.name for field in fields(kind) if str(field.type).removesuffix(' | None') in ('int', 'float') and field.name not in NEGATIVE]
+    assert numbers
+    for name in numbers:
+        with pytest.raises(ValueError, match = name):
+            kind(**{name: -1}).check()
+
+
+def test_ports_are_those_of_tcp():
+    for port in (-1, 65536):
+        with pytest.raises(ValueError, match = 'port: must be from 0'):
+            ViewConfig(port = port).check()
