@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lvsm_pytorch.configs.demo import DemoConfig
 from lvsm_pytorch.configs.evaluate import EvaluateConfig
+from lvsm_pytorch.configs.export import ExportConfig
 from lvsm_pytorch.configs.pose import PoseConfig
 from lvsm_pytorch.configs.render import RenderConfig
 from lvsm_pytorch.configs.train import TrainConfig
@@ -124,6 +125,16 @@ def render_views(rendering: RenderConfig) -> Callable[[], object]:
         from lvsm_pytorch.inference.render import render
 
         return render(rendering)
+
+    return run
+
+
+def export_model(exporting: ExportConfig) -> Callable[[], object]:
+    """Write a model as two graphs, encode and render, for programs without this library: ONNX, or PyTorch's own formats."""
+    def run() -> object:
+        from lvsm_pytorch.inference.export import export
+
+        return export(exporting)
 
     return run
 
@@ -254,7 +265,7 @@ def main() -> None:
         from tyro.extras import subcommand_cli_from_dict
 
         base = base_config(sys.argv[2:]) if sys.argv[1:2] == ['train'] else load_config('demo')
-        commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'pose': pose_photos, 'pack': pack_scenes, 'inspect': inspect_cameras, 'import-official': import_official}
+        commands = {'demo': show, 'train': train_command(base), 'evaluate': evaluate_views, 'make-index': write_evaluation_index, 'render': render_views, 'view': view_scene, 'pose': pose_photos, 'pack': pack_scenes, 'inspect': inspect_cameras, 'export': export_model, 'import-official': import_official}
         run = subcommand_cli_from_dict(commands, prog = 'lvsm', description = 'Novel view synthesis from posed images.', config = (OmitArgPrefixes,))
 
         from lvsm_pytorch.allocator import tune_malloc

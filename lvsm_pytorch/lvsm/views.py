@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import einx
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -47,12 +46,12 @@ class Views(NamedTuple):
 
 def mask_out(mask: Tensor, views: Tensor) -> Tensor:
     """Sets views (b v c h w) to zero where the mask (b v) is True. Their values, NaN included, affect neither results nor gradients."""
-    return einx.where('b v, , b v c h w', mask.to(views.device), views.new_zeros(()), views)
+    return torch.where(rearrange(mask.to(views.device), 'b v -> b v 1 1 1'), views.new_zeros(()), views)
 
 
 def mask_out_cameras(mask: Tensor, cameras: Cameras | None) -> Cameras | None:
     """Replaces cameras (b v ...) by identities where the mask (b v) is True."""
-    return None if cameras is None else cameras.map(lambda t: einx.where('b v, i j, b v i j', mask.to(t.device), torch.eye(t.shape[-1], dtype = t.dtype, device = t.device), t))
+    return None if cameras is None else cameras.map(lambda t: torch.where(rearrange(mask.to(t.device), 'b v -> b v 1 1'), torch.eye(t.shape[-1], dtype = t.dtype, device = t.device), t))
 
 
 def in_sequence(tokens: Tensor | None) -> Any:

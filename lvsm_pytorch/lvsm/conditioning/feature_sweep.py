@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange
+from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import Module
 
@@ -166,7 +166,7 @@ class FeatureSweep(NoPlaneSweep):
         near_and_far = torch.cat((project.new_full((b, 1), self.near_plane), project.new_full((b, 1), torch.inf)), dim = 1)
         depth_range = near_and_far if inputs.depth_range is None else inputs.depth_range.to(project)
 
-        return dict(coarse = coarse, fine = fine, project = project, centers = centers, inverse_range = 1 / depth_range.flip(-1), blurred = F.adaptive_avg_pool2d(mean, BLURRED))
+        return dict(coarse = coarse, fine = fine, project = project, centers = centers, inverse_range = 1 / depth_range.flip(-1), blurred = reduce(mean, 'b c (p h) (q w) -> b c p q', 'mean', p = BLURRED, q = BLURRED))
 
     # before the blocks
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lvsm_pytorch.lvsm.conditioning.base import NoPlaneSweep, unit_intrinsics
-from lvsm_pytorch.lvsm.views import Views
+from lvsm_pytorch.lvsm.views import Views, chunks
 from lvsm_pytorch.precision import Float32Linear, in_float32
 
 if TYPE_CHECKING:
@@ -147,15 +147,19 @@ def sweep_volume(
     project = unit_intrinsics(intrinsics, (images.shape[-2], images.shape[-1]), side = 2) @ camera_to_world[..., :3, :3].mT
     total = total_squared = share = images.new_zeros(())
 
-    for view in range(v):
-        far = einsum(project[:, view], directions, 'b i j, b t j h w -> b t i h w').flatten(-2)
-        nearer = einsum(project[:, view], away[:, :, view], inverse_depth, 'b i j, b t j, e -> b t e i')
-        pixel = rearrange(far.unsqueeze(2) + nearer.unsqueeze(-1), 'b t e i n -> b (t e) n i')
+    # an exported graph has no loop over a number of views that is not known
+
+    for some in (slice(None),) if torch.compiler.is_exporting() else chunks(v, 1):
+        far = einsum(project[:, some], directions, 'b v i j, b t j h w -> b v t i h w').flatten(-2)
+        nearer = einsum(project[:, some], away[:, :, some], inverse_depth, 'b v i j, b t v j, e -> b v t e i')
+        pixel = rearrange(far.unsqueeze(3) + nearer.unsqueeze(-1), 'b v t e i n -> (b v) (t e) n i')
         place = (pixel[..., :2] / pixel[..., 2:].clamp(min = BEHIND)).clamp(-OUTSIDE, OUTSIDE)
         place = torch.where(pixel[..., 2:] > BEHIND, place, OUTSIDE)
 
-        color, inside = F.grid_sample(images[:, view], place, align_corners = False).split((c, 1), dim = 1)
-        total, total_squared, share = total + color, total_squared + color.square() / inside.clamp(min = TINY), share + inside
+        sampled = F.grid_sample(images[:, some].flatten(0, 1), place, align_corners = False)
+        color, inside = rearrange(sampled, '(b v) c k n -> b v c k n', b = len(images)).split((c, 1), dim = 2)
+        squared = color.square() / inside.clamp(min = TINY)
+        total, total_squared, share = (each + of_views.sum(dim = 1) for each, of_views in zip((total, total_squared, share), (color, squared, inside), strict = True))
 
     color = total / share.clamp(min = TINY)
     variance = reduce(total_squared / share.clamp(min = TINY) - color.square(), 'b c k n -> b 1 k n', 'mean')

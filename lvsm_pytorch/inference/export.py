@@ -1,0 +1,296 @@
+"""A model as graphs for other runtimes: ONNX, torch.export and AOTInductor's packages."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from lvsm_pytorch.configs.export import ExportConfig
+from lvsm_pytorch.errors import fail
+from lvsm_pytorch.files import check_free, make_folder, write_json, write_whole
+from lvsm_pytorch.inference.graphs import KEYS, SOURCE, VALUES, EncodeGraph, RenderGraph
+from lvsm_pytorch.lvsm.conditioning.feature_sweep import CELL
+from lvsm_pytorch.lvsm.model import LVSM
+from lvsm_pytorch.lvsm.pretrained import default_size, num_inputs_of
+
+ENCODE, RENDER, WEIGHTS, DESCRIPTION = 'encode', 'render', 'weights.bin', 'export.json'
+
+# GridSample is there since 16, Resize as torch has it since 18. From 23 on attention is one operator, which leaves the GPU where it has a mask or a past
+
+OPSET = 18
+
+# weights of so many numbers are worth a place in the file of weights, and a cast to half precision
+
+LEAST_KEPT_APART = 256
+ALIGNMENT = 64
+
+# what is traced: numbers of views and, in patches, heights and widths; all are dynamic, for which they have to be different, and none 1
+
+INPUTS, INPUT_PATCHES = 3, (2, 3)
+TARGETS, TARGET_PATCHES = 2, (4, 5)
+
+
+class Graph(NamedTuple):
+    """A graph, traced.
+
+    Attributes:
+        program: What torch.export has made.
+        inputs: Names, in order.
+        outputs: The same.
+    """
+    program: ExportedProgram
+    inputs: list[str]
+    outputs: list[str]
+
+
+def export(config: ExportConfig) -> list[Path]:
+    """Writes the graphs of a model and export.json, which describes them; returns their files.
+
+    Raises:
+        ValueError: For a folder that is no model, one that can't be traced, options that contradict each other, and files that would be replaced.
+        ImportError: Where what the format needs is missing.
+    """
+    if config.float16 and config.format != 'onnx':
+        fail('float16', "must be left out with another format than 'onnx'", config.format, 'Or export to ONNX.')
+
+    if config.format == 'onnx':
+        onnx_library()
+
+    names = ['encode.onnx', 'render.onnx', WEIGHTS] if config.format == 'onnx' else ['encode.pt2', 'render.pt2']
+    files = [config.out / name for name in (*names, DESCRIPTION)]
+
+    if not (config.overwrite and files[-1].is_file()):
+        check_free(files)
+
+    model = LVSM.from_pretrained(config.model)
+    graphs = trace(model, padded = config.padded)
+    make_folder(config.out)
+
+    for name, write in writers(graphs, config).items():
+        write_whole(config.out / name, write)
+
+    write_json(files[-1], dict(
+        format = config.format,
+        model = model.config,
+        trained_for = None if model.trained_for is None else model.trained_for._asdict(),
+        input_size = default_size(model),
+        num_inputs = num_inputs_of(model),
+        **{name: dict(file = file.name, inputs = graph.inputs, outputs = graph.outputs) for (name, graph), file in zip(graphs.items(), files[:2], strict = True)},
+    ))
+    print(f'{config.out} has {", ".join(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)}')
+    return files
+
+
+def writers(graphs: Mapping[str, Graph], config: ExportConfig) -> dict[str, Callable[[Path], object]]:
+    """By the name of a file, what writes it."""
+    if config.format == 'onnx':
+        return {name: partial(write_bytes, content = content) for name, content in onnx_files(graphs, float16 = config.float16).items()}
+
+    write = write_program if config.format == 'torch' else write_package
+    return {f'{name}.pt2': partial(write, program = graph.program) for name, graph in graphs.items()}
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def write_program(path: Path, program: ExportedProgram) -> None:
+    torch.export.save(program, path)
+
+
+def write_package(path: Path, program: ExportedProgram) -> None:
+    from torch._inductor import aoti_compile_and_package
+
+    with quietly():
+        aoti_compile_and_package(program, package_path = str(path))
+
+
+# tracing
+
+@torch.no_grad()
+def trace(model: LVSM, *, padded: bool = False) -> dict[str, Graph]:
+    """The graphs `encode` and `render` of `EncodeGraph` and `RenderGraph`, in the model's mode, for any numbers of input views and target views, heights and widths.
+
+    Args:
+        model: In eval mode, on the CPU.
+        padded: With `num_images`.
+
+    Raises:
+        ValueError: For a model whose blocks the Encoder of x-transformers runs by itself.
+    """
+    if model.transformer.runs_itself:
+        fail('decoder_kwargs', 'must be flags of the feed-forward alone (ff_...) for an export', model.config['decoder_kwargs'], 'Other flags leave the blocks to x-transformers, which cannot be traced.')
+
+    patch = model.patch_size
+    v, t = Dim('v'), Dim('t')
+    input_patches, patches = (Dim('input_rows'), Dim('input_columns')), (Dim('rows'), Dim('columns'))
+    input_size, size = (tuple(patch * count for count in counts) for counts in (INPUT_PATCHES, TARGET_PATCHES))
+    inputs: dict[str, Tensor] = dict(images = torch.rand(INPUTS, model.channels, *input_size), **example_cameras(INPUTS, input_size))
+
+    if model.plane_sweep.knows_distances:
+        inputs['depth_range'] = torch.tensor([1., 4.])
+
+    if padded:
+        inputs['num_images'] = torch.tensor(INPUTS - 1)
+
+    height, width = (patch * count for count in input_patches)
+    dynamic = dict(images = {0: v, 2: height, 3: width}, camera_to_world = {0: v}, intrinsics = {0: v}, depth_range = {}, num_images = {})
+    encode = EncodeGraph(model).eval()
+    scene = encode(**inputs)
+    encode_program = traced(encode, inputs, {name: dynamic[name] for name in inputs})
+
+    cameras = example_cameras(TARGETS, size)
+    rows, columns = (torch.arange(length) + 0.5 for length in size)
+    targets = dict(scene = scene, **cameras, rows = rows, columns = columns)
+    dynamic_targets = dict(
+        scene = {name: dynamic_axes(name, patch, v, input_patches) for name in scene},
+        camera_to_world = {0: t}, intrinsics = {0: t}, rows = {0: patch * patches[0]}, columns = {0: patch * patches[1]},
+    )
+    render_program = traced(RenderGraph(model).eval(), targets, dynamic_targets)
+    return {ENCODE: Graph(encode_program, list(inputs), list(scene)), RENDER: Graph(render_program, [*scene, *list(targets)[1:]], ['views'])}
+
+
+def example_cameras(count: int, size: tuple[int, ...]) -> dict[str, Tensor]:
+    height, width = size
+    camera_to_world = torch.eye(4).repeat(count, 1, 1)
+    camera_to_world[:, 0, 3] = torch.linspace(-0.5, 0.5, count)
+    return dict(camera_to_world = camera_to_world, intrinsics = torch.tensor([[1.2 * width, 0., width / 2], [0., 1.2 * width, height / 2], [0., 0., 1.]]).repeat(count, 1, 1))
+
+
+def dynamic_axes(name: str, patch: int, v: Any, patches: tuple[Any, Any]) -> dict[int, Any]:
+    """Of a tensor of an encoded scene, the axes whose lengths vary."""
+    rows, columns = patches
+
+    if name.startswith((KEYS, VALUES)):
+        return {2: Dim.DYNAMIC}
+
+    if name in ('tokens', 'pose'):
+        return {1: v, 2: rows, 3: columns}
+
+    if name == 'valid_mask':
+        return {1: Dim.DYNAMIC}
+
+    # what is looked up, at a part of the resolution
+
+    if name in (f'{SOURCE}images', f'{SOURCE}fine'):
+        return {1: v, 3: patch * rows, 4: patch * columns}
+
+    if name == f'{SOURCE}coarse':
+        return {1: v, 3: patch // CELL * rows, 4: patch // CELL * columns}
+
+    return {} if name in ('reference', f'{SOURCE}inverse_range', f'{SOURCE}blurred') else {1: v}
+
+
+def traced(graph: torch.nn.Module, inputs: Mapping[str, Any], dynamic: Mapping[str, Any]) -> ExportedProgram:
+    with quietly():
+        return torch.export.export(graph, (), dict(inputs), dynamic_shapes = dict(dynamic), strict = False)
+
+
+# ONNX
+
+def onnx_library() -> Any:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError('ONNX needs onnx and onnxscript: pip install "lvsm-pytorch[export]"') from error
+
+    return onnx
+
+
+def onnx_files(graphs: Mapping[str, Graph], *, float16: bool = False) -> dict[str, bytes]:
+    """The files of graphs by name: NAME.onnx of each, and weights.bin with the weights of all, each of them once.
+
+    Args:
+        graphs: By name.
+        float16: Keep weights in half precision, with a cast to float32 before they are used.
+    """
+    weights = Weights()
+    files = {f'{name}.onnx': weights.taken_from(onnx_model(graph), float16 = float16).SerializeToString() for name, graph in graphs.items()}
+    return {**files, WEIGHTS: bytes(weights.content)}
+
+
+def onnx_model(graph: Graph) -> Any:
+    """A graph as an onnx.ModelProto."""
+    onnx_library()
+
+    with quietly():
+        program = torch.onnx.export(graph.program, dynamo = True, opset_version = OPSET, input_names = graph.inputs, output_names = graph.outputs, verbose = False)
+
+    assert program is not None
+    return program.model_proto
+
+
+class Weights:
+    """The content of a file of weights, which ONNX calls external data."""
+
+    def __init__(self):
+        self.content = bytearray()
+        self.places: dict[bytes, int] = {}
+
+    def taken_from(self, proto: Any, *, float16: bool) -> Any:
+        """An onnx.ModelProto whose larger weights are in the file."""
+        onnx = onnx_library()
+        most = torch.finfo(torch.float16).max
+        casts = []
+
+        for weight in proto.graph.initializer:
+            values = onnx.numpy_helper.to_array(weight)
+
+            if values.size < LEAST_KEPT_APART:
+                continue
+
+            # what has no room in half precision stays as it is
+
+            if float16 and values.dtype == 'float32' and abs(values).max() <= most:
+                casts.append(onnx.helper.make_node('Cast', [f'{weight.name}_float16'], [weight.name], to = onnx.TensorProto.FLOAT, name = f'{weight.name}_cast'))
+                weight.CopyFrom(onnx.numpy_helper.from_array(values.astype('float16'), f'{weight.name}_float16'))
+
+            raw = onnx.numpy_helper.to_array(weight).tobytes()
+            weight.ClearField('raw_data')
+            weight.data_location = onnx.TensorProto.EXTERNAL
+            del weight.external_data[:]
+
+            for key, value in dict(location = WEIGHTS, offset = self.place_of(raw), length = len(raw)).items():
+                weight.external_data.add(key = key, value = str(value))
+
+        nodes = [*casts, *proto.graph.node]
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
+        return proto
+
+    def place_of(self, raw: bytes) -> int:
+        """Where in the file these bytes are, which they are once."""
+        digest = hashlib.sha256(raw).digest()
+
+        if digest not in self.places:
+            self.content.extend(bytes(-len(self.content) % ALIGNMENT))
+            self.places[digest] = len(self.content)
+            self.content.extend(raw)
+
+        return self.places[digest]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what exporters say of their own insides and of packages that are not used."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
