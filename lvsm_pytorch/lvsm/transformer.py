@@ -131,7 +131,7 @@ class PaperEncoder(Encoder):
             return self.run_itself(x, valid_mask, mask, query_start, context, context_mask)
 
         if context_mask is not None:
-            valid_mask = F.pad(repeat(context_mask, 's m -> (s t) m', t = len(x) // len(context_mask)), (0, x.shape[1]), value = True)
+            valid_mask = F.pad(repeat(context_mask, 's m -> (s t) m', t = x.shape[0] // context_mask.shape[0]), (0, x.shape[1]), value = True)
 
         if valid_mask is not None:
             mask = rearrange(valid_mask, 'b n -> b 1 1 n')
