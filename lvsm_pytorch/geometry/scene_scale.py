@@ -46,6 +46,10 @@ NOISE = 2e-4
 
 MIN_WEIGHT = 5.
 
+# share of the matched pixels that may be nearer than the range, and that may be farther
+
+QUANTILE = 0.05
+
 # planes reach beyond the range by this share of its inverse distances
 
 MARGIN_OF_PLANES = 0.5
@@ -131,7 +135,7 @@ def rescaled(cameras: Cameras, unit: float) -> Cameras:
 
 
 @torch.no_grad()
-def estimate_depth_range(images: Tensor, cameras: Cameras, *, quantile: float = 0.05) -> DepthRange | None:
+def estimate_depth_range(images: Tensor, cameras: Cameras, *, quantile: float = QUANTILE) -> DepthRange | None:
     """Between which distances from the cameras the scene lies, by its photos.
 
     Args:

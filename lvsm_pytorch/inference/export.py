@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+import lvsm_pytorch.geometry.scene_scale as rule_of_scale
 from lvsm_pytorch.configs.export import ExportConfig
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.files import check_free, make_folder, write_json, write_whole
@@ -28,6 +29,13 @@ ENCODE, RENDER, WEIGHTS, DESCRIPTION = 'encode', 'render', 'weights.bin', 'expor
 # GridSample is there since 16, Resize as torch has it since 18. From 23 on attention is one operator, which leaves the GPU where it has a mask or a past
 
 OPSET = 18
+
+# constants of geometry/scene_scale.py, for those who find unit and depth range of photos without Python
+
+RULE_OF_SCALE = (
+    'IMAGE_SIZE', 'WINDOW', 'NUM_DISTANCES', 'DISTANCES', 'MAX_NEIGHBORS', 'BEST_NEIGHBORS', 'MAX_REFERENCES', 'MIN_CORRELATION', 'MIN_VARIANCE', 'MARGIN',
+    'NOISE', 'MIN_WEIGHT', 'MARGIN_OF_PLANES', 'UNIT_OF_NEAR', 'NEAR_PLANE', 'QUANTILE',
+)
 
 # weights of so many numbers are worth a place in the file of weights, and a cast to half precision
 
@@ -85,6 +93,7 @@ def export(config: ExportConfig) -> list[Path]:
         trained_for = None if model.trained_for is None else model.trained_for._asdict(),
         input_size = default_size(model),
         num_inputs = num_inputs_of(model),
+        scene_scale = {name.lower(): getattr(rule_of_scale, name) for name in RULE_OF_SCALE},
         **{name: dict(file = file.name, inputs = graph.inputs, outputs = graph.outputs) for (name, graph), file in zip(graphs.items(), files[:2], strict = True)},
     ))
     print(f'{config.out} has {", ".join(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)}')
@@ -263,6 +272,12 @@ class Weights:
 
             for key, value in dict(location = WEIGHTS, offset = self.place_of(raw), length = len(raw)).items():
                 weight.external_data.add(key = key, value = str(value))
+
+        # nodes say by which lines of which files, here, they were traced
+
+        for node in proto.graph.node:
+            node.ClearField('metadata_props')
+            node.ClearField('doc_string')
 
         nodes = [*casts, *proto.graph.node]
         del proto.graph.node[:]

@@ -178,6 +178,10 @@ def test_the_command_writes_what_it_describes(saved, capsys):
         assert {each.name for each in graph.get_inputs()} <= set(description[name]['inputs'])
         assert [each.name for each in graph.get_outputs()] == description[name]['outputs']
 
+    # nothing of this machine is in the graphs
+
+    assert not any(b'lvsm_pytorch/' in file.read_bytes() for file in files[:2])
+
     # weights are there once, in half precision
 
     assert files[2].stat().st_size < 1.1 * 2 * sum(parameter.numel() for parameter in model.parameters())
