@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ pytest.importorskip('onnx')
 pytest.importorskip('onnxscript')
 ort = pytest.importorskip('onnxruntime')
 
+GUIDE = Path(__file__).parents[2] / 'docs' / 'guides' / 'export.md'
 CACHED = dict(input_attends_target = False)
 MODES = {
     'paper': {},
@@ -157,6 +160,15 @@ def test_search_by_counting_is_searchsorted():
     assert torch.equal(search_by_counting(reached, values), torch.searchsorted(reached, values))
 
 
+def by_the_guide(folder, inputs, targets):
+    """Views by the program of the guide, which has no PyTorch."""
+    program, = re.findall(r'^```python\n(.*?)^```', GUIDE.read_text(encoding = 'utf-8'), re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(compile(program, str(GUIDE), 'exec'), names)
+    photos, cameras = ({name: tensor.numpy() for name, tensor in tensors.items() if name not in ('rows', 'columns')} for tensors in (inputs, targets))
+    return torch.from_numpy(names['render_views'](folder, photos, cameras, (len(targets['rows']), len(targets['columns']))))
+
+
 @pytest.fixture
 def saved(tmp_path):
     model = random_model(**CACHED)
@@ -187,6 +199,7 @@ def test_the_command_writes_what_it_describes(saved, capsys):
     assert files[2].stat().st_size < 1.1 * 2 * sum(parameter.numel() for parameter in model.parameters())
     inputs, targets = case(model, 3, (16, 16), 2, (16, 24))
     found = run(render, {**run(encode, inputs), **targets})['views']
+    assert (found - by_the_guide(folder / 'out', inputs, targets)).abs().max() < 1e-5
 
     with torch.no_grad():
         for parameter in model.parameters():
