@@ -1,4 +1,4 @@
-"""How long exported graphs take beside PyTorch, and how far their views are off: python benchmarks/export.py [--model MODEL] [--threads 2] [--rounds 10]
+"""How long exported graphs take beside PyTorch, and how far their views are off: python benchmarks/export.py [--model MODEL] [--graphs DIR] [--threads 2] [--rounds 10]
 
 For each mode, photos are encoded and a view is rendered at the size of training, by PyTorch in eager mode and by onnxruntime on the CPU, in turns. Without
 --model, small networks of each mode with random weights, and photos-128. Needs the extras export and train.
@@ -33,9 +33,14 @@ MODES = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('--model')
+    parser.add_argument('--graphs', type = Path, help = 'folder of lvsm export --model MODEL, instead of an export here')
     parser.add_argument('--threads', type = int, default = 2)
     parser.add_argument('--rounds', type = int, default = 10)
     options = parser.parse_args()
+
+    if options.graphs is not None and options.model is None:
+        parser.error('--graphs needs --model, of which they are')
+
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
 
@@ -47,12 +52,12 @@ def main() -> None:
     print('|---|---|---|---|---|---|')
 
     for label, make in models.items():
-        encode, render, difference = compare(make(), threads = options.threads, rounds = options.rounds)
+        encode, render, difference = compare(make(), options.graphs, threads = options.threads, rounds = options.rounds)
         print(f'| {label} | {encode[0]:.0f} | {encode[1]:.0f} | {render[0]:.0f} | {render[1]:.0f} | {difference:.1e} |', flush = True)
 
 
 @torch.no_grad()
-def compare(model: LVSM, *, threads: int, rounds: int) -> tuple[list[float], list[float], float]:
+def compare(model: LVSM, graphs: Path | None = None, *, threads: int, rounds: int) -> tuple[list[float], list[float], float]:
     """Medians in milliseconds of PyTorch and onnxruntime for encode and for render, and the largest difference of their views."""
     v, size = num_inputs_of(model), default_size(model)
     inputs: dict[str, Tensor] = dict(images = torch.rand(v, model.channels, *size), **example_cameras(v, size))
@@ -73,7 +78,7 @@ def compare(model: LVSM, *, threads: int, rounds: int) -> tuple[list[float], lis
         return model.render(encoded, plucker_rays(*target_cameras, image_size = size), cameras = target_cameras)[0]
 
     encoded = encode_by_torch()
-    encode_graph, render_graph = sessions(model, threads)
+    encode_graph, render_graph = sessions(model, graphs, threads)
     scene = dict(zip((each.name for each in encode_graph.get_outputs()), encode_graph.run(None, numpy(encode_graph, inputs)), strict = True))
     to_render = {**numpy(render_graph, targets), **{each.name: scene[each.name] for each in render_graph.get_inputs() if each.name in scene}}
     difference = float((torch.from_numpy(render_graph.run(None, to_render)[0]) - render_by_torch()).abs().max())
@@ -82,16 +87,19 @@ def compare(model: LVSM, *, threads: int, rounds: int) -> tuple[list[float], lis
     return encode, render, difference
 
 
-def sessions(model: LVSM, threads: int) -> list[onnxruntime.InferenceSession]:
+def sessions(model: LVSM, graphs: Path | None, threads: int) -> list[onnxruntime.InferenceSession]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
 
     with TemporaryDirectory() as folder:
-        for name, content in onnx_files(trace(model)).items():
-            (Path(folder) / name).write_bytes(content)
+        if graphs is None:
+            graphs = Path(folder)
 
-        return [onnxruntime.InferenceSession(Path(folder) / f'{name}.onnx', options, providers = ['CPUExecutionProvider']) for name in ('encode', 'render')]
+            for name, content in onnx_files(trace(model)).items():
+                (graphs / name).write_bytes(content)
+
+        return [onnxruntime.InferenceSession(graphs / f'{name}.onnx', options, providers = ['CPUExecutionProvider']) for name in ('encode', 'render')]
 
 
 def numpy(graph: onnxruntime.InferenceSession, tensors: dict[str, Tensor]) -> dict[str, object]:
