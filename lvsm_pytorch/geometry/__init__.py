@@ -1,4 +1,4 @@
-"""Pure functions of cameras: rays, conventions, normalization, trajectories, view selection.
+"""Camera geometry as pure functions: rays, conventions, pose normalisation, trajectories and view selection.
 
 Axes are OpenCV's (x right, y down, z forward), pixel centres lie at +0.5, sizes are (height, width). Functions take any leading
 dimensions unless they say otherwise, are differentiable, and compute in float32 (or float64), also inside autocast.

@@ -1,4 +1,4 @@
-"""Cameras, and functions that move, scale and crop them.
+"""The `Cameras` class, and functions that move poses and scale and crop intrinsics.
 
 Axes are OpenCV's (x right, y down, z forward), pixel centres lie at +0.5, sizes are (height, width), and every
 function takes any leading dimensions, is differentiable, and computes in float32 (or float64), also inside autocast.
@@ -24,7 +24,7 @@ class Cameras:
 
     Attributes:
         camera_to_world: (... 4 4), OpenCV axes, in the world frame of the rays.
-        intrinsics: (... 3 3), in pixels of the image at hand.
+        intrinsics: (... 3 3), in pixels of the image that they belong to.
     """
     camera_to_world: Tensor
     intrinsics: Tensor
@@ -36,7 +36,7 @@ class Cameras:
         return len(self.camera_to_world)
 
     def __getitem__(self, index: Any) -> Cameras:
-        """Cameras at an index, a slice, a mask or a tuple of these, as with tensors. None and ... apply to the leading dimensions."""
+        """Selects cameras by an index, a slice, a mask or a tuple of these, as for tensors. None and ... apply to the leading dimensions."""
         index = index if isinstance(index, tuple) else (index,)
         whole = index if Ellipsis in index else (*index, Ellipsis)
         return self.map(lambda t: t[(*whole, slice(None), slice(None))])
@@ -46,11 +46,11 @@ class Cameras:
         return Cameras(function(self.camera_to_world), function(self.intrinsics))
 
     def to(self, *args: Any, **kwargs: Any) -> Cameras:
-        """Cameras on another device or of another dtype, as `Tensor.to`."""
+        """Moves cameras to another device or dtype, as `Tensor.to`."""
         return self.map(lambda t: t.to(*args, **kwargs))
 
     def transform(self, similarity: Tensor) -> Cameras:
-        """Cameras in a world moved by a similarity (... 4 4), as `move_poses`."""
+        """Moves the world of the cameras by a similarity (... 4 4), as `move_poses`."""
         return Cameras(move_poses(similarity, self.camera_to_world), self.intrinsics)
 
     @staticmethod
@@ -60,7 +60,7 @@ class Cameras:
 
 
 def move_poses(similarity: Tensor, camera_to_world: Tensor) -> Tensor:
-    """Moves poses (... 4 4) by a similarity (4 4) or (... 4 4), whose upper left 3 × 3 is a rotation times a scale. Their axes keep length 1."""
+    """Moves poses (... 4 4) by a similarity (4 4) or (... 4 4), whose upper left 3 × 3 is a rotation times a scale. The axes of the poses keep length 1."""
     check_shape('... 4 4', similarity = similarity)
     check_shape('... 4 4', camera_to_world = camera_to_world)
     moved = similarity @ camera_to_world
@@ -78,14 +78,14 @@ def checked_size(**named: tuple[int, int]) -> tuple[int, int]:
 
 
 def pose(rotation: Tensor, centre: Tensor) -> Tensor:
-    """Camera to world (... 4 4) from a rotation (... 3 3) and a camera centre (... 3)."""
+    """Returns camera-to-world poses (... 4 4) from rotations (... 3 3) and camera centres (... 3)."""
     top = torch.cat((rotation, rearrange(centre, '... i -> ... i 1')), dim = -1)
     bottom = torch.eye(4, dtype = top.dtype, device = top.device)[3:].expand(*top.shape[:-2], 1, 4)
     return torch.cat((top, bottom), dim = -2)
 
 
 def scale_intrinsics(intrinsics: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
-    """Intrinsics (... 3 3) of an image resized from `from_size` to `to_size`, both (height, width). Pixel centres lie at +0.5, so x and cx scale alike."""
+    """Scales intrinsics (... 3 3) of an image that is resized from `from_size` to `to_size`, both (height, width). Since pixel centres lie at +0.5, cx scales like x."""
     check_shape('... 3 3', intrinsics = intrinsics)
     (from_height, from_width), (to_height, to_width) = checked_size(from_size = from_size), checked_size(to_size = to_size)
     scale = intrinsics.new_tensor([to_width / from_width, to_height / from_height, 1.])
@@ -93,14 +93,14 @@ def scale_intrinsics(intrinsics: Tensor, from_size: tuple[int, int], to_size: tu
 
 
 def crop_intrinsics(intrinsics: Tensor, top: float, left: float) -> Tensor:
-    """Intrinsics (... 3 3) of an image after cropping `top` rows and `left` columns, in pixels; negative values pad."""
+    """Returns intrinsics (... 3 3) after cropping `top` rows and `left` columns of an image, in pixels; negative values pad."""
     check_shape('... 3 3', intrinsics = intrinsics)
     shift = intrinsics.new_tensor([[0., 0., left], [0., 0., top], [0., 0., 0.]])
     return intrinsics - shift
 
 
 def first_of(*candidates: Tensor) -> Tensor:
-    """The first non-zero vector (... 3) of the candidates, for each leading index."""
+    """Returns the first non-zero vector (... 3) of the candidates, for each leading index."""
     *others, chosen = candidates
 
     for candidate in reversed(others):

@@ -1,4 +1,4 @@
-"""Conversions of camera conventions from and to OpenCV's."""
+"""Conversions between OpenCV's camera convention and those of OpenGL and COLMAP."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from lvsm_pytorch.precision import in_float32
 # conventions
 
 def opengl_to_opencv(camera_to_world: Tensor) -> Tensor:
-    """Camera to world (... 4 4) from OpenGL axes (x right, y up, z back; also Blender's and nerfstudio's) to OpenCV's."""
+    """Converts camera-to-world poses (... 4 4) from OpenGL axes (x right, y up, z back; also Blender's and nerfstudio's) to OpenCV axes."""
     check_shape('... 4 4', camera_to_world = camera_to_world)
     return camera_to_world * camera_to_world.new_tensor([1., -1., -1., 1.])
 
 
 def opencv_to_opengl(camera_to_world: Tensor) -> Tensor:
-    """Camera to world (... 4 4) from OpenCV axes to OpenGL's (also Blender's and nerfstudio's); inverse of `opengl_to_opencv`."""
-    return opengl_to_opencv(camera_to_world)  # two axes flip their signs: the same in both directions
+    """Converts camera-to-world poses (... 4 4) from OpenCV axes to OpenGL axes (also Blender's and nerfstudio's); inverse of `opengl_to_opencv`."""
+    return opengl_to_opencv(camera_to_world)  # flips the signs of two axes, which is its own inverse
 
 
 @in_float32
 def colmap_to_opencv(quaternion: Tensor, translation: Tensor) -> Tensor:
-    """Camera to world (... 4 4) from COLMAP's world to camera: `quaternion` (... 4) as w x y z, of any length but 0, and `translation` (... 3)."""
+    """Converts COLMAP's world-to-camera poses to camera-to-world poses (... 4 4).
+
+    Args:
+        quaternion: (... 4), w x y z, of any length except 0.
+        translation: (... 3).
+    """
     check_shape('... 4', quaternion = quaternion)
     check_shape('... 3', translation = translation)
     rotation = quaternion_to_rotation(quaternion).mT
@@ -35,14 +40,14 @@ def colmap_to_opencv(quaternion: Tensor, translation: Tensor) -> Tensor:
 
 @in_float32
 def opencv_to_colmap(camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
-    """COLMAP's world to camera, quaternion (... 4) as w x y z with w >= 0 and translation (... 3), from camera to world (... 4 4)."""
+    """Converts camera-to-world poses (... 4 4) to COLMAP's world-to-camera poses: quaternion (... 4), w x y z with w >= 0, and translation (... 3)."""
     check_shape('... 4 4', camera_to_world = camera_to_world)
     rotation = camera_to_world[..., :3, :3].mT
     return rotation_to_quaternion(rotation), -einsum(rotation, camera_to_world[..., :3, 3], '... i j, ... j -> ... i')
 
 
 def quaternion_to_rotation(quaternion: Tensor) -> Tensor:
-    """Rotation matrix (... 3 3) of a quaternion (... 4), w x y z, of any length but 0."""
+    """Converts quaternions (... 4), w x y z, of any length except 0, to rotation matrices (... 3 3)."""
     w, x, y, z = F.normalize(quaternion, dim = -1).unbind(dim = -1)
     return torch.stack((
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
@@ -52,7 +57,7 @@ def quaternion_to_rotation(quaternion: Tensor) -> Tensor:
 
 
 def rotation_to_quaternion(rotation: Tensor) -> Tensor:
-    """Quaternion (... 4), w x y z, w >= 0, of a rotation matrix (... 3 3).
+    """Converts rotation matrices (... 3 3) to quaternions (... 4), w x y z with w >= 0.
 
     The outer product 4 q qᵀ is linear in the entries of the matrix; its row with the largest diagonal entry, normalised,
     is q without cancellation (Shepperd 1978, "Quaternion from rotation matrix").

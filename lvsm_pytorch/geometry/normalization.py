@@ -1,4 +1,4 @@
-"""Normalization of poses by the input cameras."""
+"""Normalisation of poses by the input cameras."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class NormalizedPoses(NamedTuple):
     """Poses in the normalised frame.
 
     Attributes:
-        inputs: (... v 4 4).
-        further: (... t 4 4), or None.
-        similarity: (... 4 4), from the original to the normalised world, for `move_poses` and `Cameras.transform`.
+        inputs: Poses of the input views (... v 4 4).
+        further: Poses of the further views (... t 4 4), or None.
+        similarity: Similarity (... 4 4) from the original to the normalised world, for `move_poses` and `Cameras.transform`.
     """
     inputs: Tensor
     further: Tensor | None
@@ -84,7 +84,7 @@ def normalize_poses(inputs: Tensor, further: Tensor | None = None, *, protocol: 
 
 
 def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:
-    """Largest absolute coordinate (...) of centres (... v 3) in a frame; 1 / 1.35 for cameras in one place."""
+    """Returns the largest absolute coordinate (...) of centres (... v 3) in a frame; 1 / 1.35 for cameras in one place."""
     offsets = einsum(rotation, einx.subtract('... v j, ... j', centres, centre), '... j i, ... v j -> ... v i')
     largest = offsets.abs().amax(dim = (-2, -1))
 
@@ -97,7 +97,7 @@ def largest_offset(centres: Tensor, centre: Tensor, rotation: Tensor) -> Tensor:
 
 
 def mean_rotation(rotations: Tensor) -> Tensor:
-    """The mean rotation (... 3 3) of cameras (... v 3 3), as defined in `normalize_poses`."""
+    """Returns the mean rotation (... 3 3) of cameras (... v 3 3), as defined in `normalize_poses`."""
     first_x, first_y, first_z = rotations[..., 0, :, :].unbind(dim = -1)
     mean_y, mean_z = rotations[..., 1].mean(dim = -2), rotations[..., 2].mean(dim = -2)
 
@@ -108,5 +108,5 @@ def mean_rotation(rotations: Tensor) -> Tensor:
 
 
 def unit_of(world: Tensor) -> float:
-    """The length that a similarity (4 4) maps to 1."""
+    """Returns the length that a similarity (4 4) maps to 1."""
     return 1 / float(world[:3, 0].norm())

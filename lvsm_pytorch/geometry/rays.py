@@ -14,10 +14,12 @@ from lvsm_pytorch.precision import in_float32
 # cameras to rays
 
 def pixel_grid(image_size: tuple[int, int], *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Homogeneous coordinates (x, y, 1) of all pixel centres, at +0.5: (3 h w), in pixels.
+    """Returns homogeneous pixel coordinates (x, y, 1) of all pixel centres, which lie at +0.5: (3 h w).
 
     Args:
-        image_size: (height, width).
+        image_size: (height, width) in pixels.
+        device: Device of the result.
+        dtype: Type of the result.
     """
     height, width = checked_size(image_size = image_size)
     y = torch.arange(height, device = device, dtype = dtype) + 0.5
@@ -28,7 +30,7 @@ def pixel_grid(image_size: tuple[int, int], *, device: torch.device | str | None
 
 @in_float32
 def plucker_rays(camera_to_world: Tensor, intrinsics: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """The Plücker ray (d, m) through every pixel centre: unit direction d, then moment m = o × d.
+    """Computes the Plücker ray (d, m) through every pixel centre: unit direction d, then moment m = o × d.
 
     o is the camera centre, d = R K⁻¹ (x, y, 1)ᵀ / |·| (Hartley & Zisserman, "Multiple View Geometry", 6.2).
 
@@ -41,7 +43,7 @@ def plucker_rays(camera_to_world: Tensor, intrinsics: Tensor, image_size: tuple[
         (... 6 h w), in the frame and unit of length of the world.
 
     Raises:
-        ValueError: For wrong shapes or intrinsics that can't be inverted.
+        ValueError: If shapes are wrong, or intrinsics are not invertible.
     """
     check_floating(camera_to_world = camera_to_world, intrinsics = intrinsics)
     check_shape('... 4 4', camera_to_world = camera_to_world)
@@ -52,7 +54,7 @@ def plucker_rays(camera_to_world: Tensor, intrinsics: Tensor, image_size: tuple[
 
 @in_float32
 def to_plucker_rays(intrinsic_rotation: Tensor, extrinsic_rotation: Tensor, translation: Tensor, uniform_points: Tensor) -> Tensor:
-    """The Plücker ray (d, m) through every given pixel coordinate, from world-to-camera R and t.
+    """Computes the Plücker ray (d, m) through every given pixel coordinate, from world-to-camera R and t.
 
     Args:
         intrinsic_rotation: (... 3 3), the intrinsics K, in pixels.
@@ -64,7 +66,7 @@ def to_plucker_rays(intrinsic_rotation: Tensor, extrinsic_rotation: Tensor, tran
         (... 6 h w), unit direction d = Rᵀ K⁻¹ p / |·|, then moment o × d with o = -Rᵀ t (Zhang et al. 2024, "Cameras as Rays", equation 3 and figure 2).
 
     Raises:
-        ValueError: For wrong shapes or a K that can't be inverted.
+        ValueError: If shapes are wrong, or K is not invertible.
     """
     check_floating(intrinsic_rotation = intrinsic_rotation, extrinsic_rotation = extrinsic_rotation, translation = translation, uniform_points = uniform_points)
     check_shape('... 3 3', intrinsic_rotation = intrinsic_rotation)
@@ -78,15 +80,15 @@ def to_plucker_rays(intrinsic_rotation: Tensor, extrinsic_rotation: Tensor, tran
 
 
 def rays_through(origin: Tensor, rotation: Tensor, inverse: Tensor, points: Tensor) -> Tensor:
-    """(... 6 h w) from the centre (... 3), the camera-to-world rotation (... 3 3), K⁻¹ (... 3 3) and pixels (... 3 h w)."""
+    """Computes Plücker rays (... 6 h w) from centres (... 3), camera-to-world rotations (... 3 3), K⁻¹ (... 3 3) and homogeneous pixel coordinates (... 3 h w)."""
     direction = einsum(rotation, inverse, points, '... i j, ... j k, ... k h w -> ... i h w')
 
-    # four times as fast as torch's norm along this axis; rsqrt, because MKL's sqrt on CPUs may be off by 3e-4 when several threads first
-    # call it at once
+    # four times as fast as torch's norm along this axis; rsqrt, because MKL's sqrt on CPUs may be off by 3e-4 when several threads call it
+    # for the first time
 
     direction = direction * direction.square().sum(dim = -3, keepdim = True).clamp(min = 1e-24).rsqrt()
 
-    # o × d, written out: nine times as fast as torch's along this axis
+    # o × d, written out: nine times as fast as torch's cross product along this axis
 
     (ox, oy, oz), (dx, dy, dz) = rearrange(origin, '... i -> i ... 1 1'), direction.unbind(dim = -3)
     moment = torch.stack((oy * dz - oz * dy, oz * dx - ox * dz, ox * dy - oy * dx), dim = -3)
@@ -94,7 +96,7 @@ def rays_through(origin: Tensor, rotation: Tensor, inverse: Tensor, points: Tens
 
 
 def inverse_intrinsics(**named: Tensor) -> Tensor:
-    """K⁻¹ (... 3 3) of the named K (... 3 3). Raises ValueError for a singular K, if reading values is free."""
+    """Returns K⁻¹ (... 3 3) of the named K (... 3 3). Raises ValueError for a singular K, if reading values is free."""
     (name, intrinsics), = named.items()
     inverse, zero_pivot = torch.linalg.inv_ex(intrinsics)
 

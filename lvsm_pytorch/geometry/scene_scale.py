@@ -1,8 +1,9 @@
-"""How far a scene is from its cameras, from the photos alone: the scale of its world, and where planes of a sweep are placed.
+"""Estimation of the distance of a scene from its photos, which determines the scale of its world and the depth range of a plane sweep.
 
-The world of a structure-from-motion model has an arbitrary unit, and a model is trained in worlds where what is near is at a distance of about 1. So for every pixel of a reference view the other views are compared along its ray (a plane sweep: Collins 1996, "A
-space-sweep approach to true multi-image matching") by normalised cross-correlation of small windows, the distance where they agree best is
-taken, and pixels count by how clearly one distance stands out.
+The world of a structure-from-motion model has an arbitrary unit, while models are trained in worlds where the nearest surfaces are at a distance of
+about 1. For every pixel of a reference view, the other views are compared along its ray (a plane sweep: Collins 1996, "A space-sweep approach to
+true multi-image matching") by normalised cross-correlation of small windows. The distance of a pixel is the one with the highest correlation, and
+its weight is lower if other distances have a similar one.
 """
 
 from __future__ import annotations
@@ -22,70 +23,70 @@ from lvsm_pytorch.geometry.normalization import normalize_poses, unit_of
 from lvsm_pytorch.geometry.rays import pixel_grid
 from lvsm_pytorch.geometry.view_selection import pairwise_distances
 
-# images are compared at this size, in windows of so many pixels, at so many distances, log-uniform in units of the median baseline
+# size of the compared images; side of the windows in pixels; and number and range of distances, log-uniform in units of the median baseline
 
 IMAGE_SIZE = 64
 WINDOW = 5
 NUM_DISTANCES = 96
 DISTANCES = 0.5, 200.
 
-# views are compared with so many neighbours, and the best of them count: a surface may be hidden from the others
+# number of neighbours that a view is compared with, and of the best ones that count, since a surface may be occluded in the others; number of reference views
 
 MAX_NEIGHBORS = 3
 BEST_NEIGHBORS = 2
 MAX_REFERENCES = 8
 
-# a match has at least this correlation and this variance of grey values in its window; distances whose correlation is so near to the best compete with it
+# minimum correlation of a match, and minimum variance of grey values in its window; distances whose correlation is within the margin of the best compete with it
 
 MIN_CORRELATION = 0.6
 MIN_VARIANCE = 3e-4
 MARGIN = 0.1
 NOISE = 2e-4
 
-# with less weight than that of so many unambiguous pixels there is no estimate
+# minimum total weight for an estimate, in unambiguous pixels
 
 MIN_WEIGHT = 5.
 
-# share of the matched pixels that may be nearer than the range, and that may be farther
+# fraction of the matched pixels that may be nearer than the range, and that may be farther
 
 QUANTILE = 0.05
 
-# planes reach beyond the range by this share of its inverse distances
+# planes extend beyond the depth range by this fraction of its extent in inverse distance
 
 MARGIN_OF_PLANES = 0.5
 
-# where the unit goes by the scene, what is near is at this distance
+# near distance of a scene in the unit that is determined by it
 
 UNIT_OF_NEAR = 0.88
 
-# where photos do not tell, planes begin here, in units by the cameras, and reach to infinity: the default near_plane of a model
+# without an estimate, planes extend from this distance, in the unit of the cameras, to infinity; the default near_plane of a model
 
 NEAR_PLANE = 0.5
 
 
 class Matches(NamedTuple):
-    """Distances of what pixels show.
+    """Estimated distances of pixels.
 
     Attributes:
-        distances: (n) from the camera centre along the rays of pixels, in units of the world.
-        weights: (n), 0 where nothing matches, 1 where one distance alone does.
+        distances: (n), from the camera centre along the rays of pixels, in units of the world.
+        weights: (n), from 0 without a match to 1 for a single matching distance.
     """
     distances: Tensor
     weights: Tensor
 
 
 class DepthRange(NamedTuple):
-    """Between which distances from the cameras a scene lies, in units of its world; far is at least 1.02 × near."""
+    """Near and far distance of a scene from its cameras, in units of its world; far is at least 1.02 × near."""
     near: float
     far: float
 
     @property
     def unit(self) -> float:
-        """The length that becomes 1 where the unit goes by how far the scene is."""
+        """Length in the world that becomes 1 if the distance of the scene determines the unit."""
         return self.near / UNIT_OF_NEAR
 
     def with_margin(self, near: float = MARGIN_OF_PLANES, far: float = MARGIN_OF_PLANES) -> DepthRange:
-        """Where planes are placed: on each side so many shares of the inverse distances more, up to infinity."""
+        """Extends the range for depth planes on both sides, by fractions of its extent in inverse distance, up to infinity."""
         inverse_near, inverse_far = 1 / self.near, 1 / self.far
         span = inverse_near - inverse_far
         least = max(inverse_far - far * span, 0.)
@@ -94,31 +95,32 @@ class DepthRange(NamedTuple):
 
 
 class SceneScale(NamedTuple):
-    """By which a world is scaled, and where planes are placed in it.
+    """Unit of length and depth range of a scene.
 
     Attributes:
-        unit: The length of the world that becomes 1.
-        planes: Near and far distance of the planes of a sweep, in units of the world.
+        unit: Length in the world that becomes 1.
+        planes: Near and far distance of the planes of a plane sweep, in units of the world.
     """
     unit: float
     planes: DepthRange
 
     def depth_range(self, unit: float) -> Tensor:
-        """The planes (2), in a unit of length of the world."""
+        """Returns near and far distance of the planes (2), divided by a length of the world."""
         return torch.tensor(self.planes) / unit
 
 
 def scene_scale(images: Tensor, cameras: Cameras) -> SceneScale:
-    """The scale of a scene, by its input views: the one rule for training, rendering and evaluation.
+    """Estimates the scale of a scene from its input views. Training, rendering and evaluation all use this function.
 
-    Unit and planes go by how far the scene is (`estimate_depth_range`). Where photos do not tell, the unit is that of the cameras (`normalize_poses`), and planes reach to infinity.
+    Unit and planes are determined by the distance of the scene (`estimate_depth_range`). Without an estimate, the unit is that of the cameras (`normalize_poses`), and planes extend to
+    infinity.
 
     Args:
-        images: (v c h w) in [0, 1], the input views.
-        cameras: Of the input views: camera_to_world (v 4 4) in any world, intrinsics (v 3 3) in pixels of `images`.
+        images: Input views (v c h w) in [0, 1].
+        cameras: Cameras of the input views: camera_to_world (v 4 4) in any world, intrinsics (v 3 3) in pixels of `images`.
 
     Raises:
-        ValueError: For wrong shapes.
+        ValueError: If shapes are wrong.
     """
     found = estimate_depth_range(images, cameras)
 
@@ -130,24 +132,24 @@ def scene_scale(images: Tensor, cameras: Cameras) -> SceneScale:
 
 
 def rescaled(cameras: Cameras, unit: float) -> Cameras:
-    """Cameras (n ...) in a world where a length is 1."""
+    """Rescales the world of cameras (n ...), so that the length `unit` becomes 1."""
     return cameras.transform(torch.diag(cameras.camera_to_world.new_tensor([1 / unit, 1 / unit, 1 / unit, 1.])))
 
 
 @torch.no_grad()
 def estimate_depth_range(images: Tensor, cameras: Cameras, *, quantile: float = QUANTILE) -> DepthRange | None:
-    """Between which distances from the cameras the scene lies, by its photos.
+    """Estimates the near and far distance of a scene from its photos.
 
     Args:
-        images: (v c h w) in [0, 1], the photos.
-        cameras: of the photos: camera_to_world (v 4 4) in any world, intrinsics (v 3 3) in pixels of `images`.
-        quantile: share of the matched pixels that may be nearer, and that may be farther, from 0 to 0.5.
+        images: Photos (v c h w) in [0, 1].
+        cameras: Cameras of the photos: camera_to_world (v 4 4) in any world, intrinsics (v 3 3) in pixels of `images`.
+        quantile: Fraction of the matched pixels that may be nearer than the range, and that may be farther, in [0, 0.5].
 
     Returns:
-        The range, or None where photos do not tell: a single one, cameras all in one place, or pictures that do not match.
+        The range, or None if it can't be estimated: from a single photo, from cameras in one place, or from photos that do not match.
 
     Raises:
-        ValueError: for wrong shapes.
+        ValueError: If shapes are wrong.
     """
     found = match_distances(images, cameras)
 
@@ -163,7 +165,10 @@ def estimate_depth_range(images: Tensor, cameras: Cameras, *, quantile: float = 
 
 @torch.no_grad()
 def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
-    """Distances along the rays of all pixels of up to `MAX_REFERENCES` views, at `IMAGE_SIZE`². None without two cameras in different places. Arguments: as `estimate_depth_range`."""
+    """Estimates distances along the rays of all pixels of up to `MAX_REFERENCES` views, at `IMAGE_SIZE`². Returns None without two cameras in different places.
+
+    The arguments are those of `estimate_depth_range`.
+    """
     check_floating(images = images)
     sizes = check_shape('v c h w', images = images)
     check_shape('v 4 4', sizes, camera_to_world = cameras.camera_to_world)
@@ -172,7 +177,7 @@ def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
     if sizes['v'] == 0:
         fail('images', 'must have at least one photo', 'none', 'Pass the photos of the scene.')
 
-    # in float64, since worlds may be far from their origin
+    # in float64, since scenes may be far from the origin of the world
 
     poses, intrinsics = cameras.camera_to_world.double().cpu(), cameras.intrinsics.double().cpu()
     baselines = pairwise_distances(poses[:, :3, 3])
@@ -194,7 +199,7 @@ def match_distances(images: Tensor, cameras: Cameras) -> Matches | None:
 
 
 def match_reference(reference: int, grey: Tensor, poses: Tensor, intrinsics: Tensor, baselines: Tensor, distances: Tensor) -> Matches:
-    """The pixels of one view, compared with its neighbours."""
+    """Matches the pixels of one view with its neighbours."""
     neighbors = [index for index in baselines[reference].argsort()[:MAX_NEIGHBORS].tolist() if baselines[reference, index].isfinite()]
     pixels = pixel_grid((IMAGE_SIZE, IMAGE_SIZE), dtype = poses.dtype).flatten(1)
     directions = F.normalize(poses[reference, :3, :3] @ torch.linalg.inv(intrinsics[reference]) @ pixels, dim = 0)
@@ -219,7 +224,7 @@ def match_reference(reference: int, grey: Tensor, poses: Tensor, intrinsics: Ten
         warped_variance = (window_mean(warped.square()) - warped_mean.square()).clamp(min = 0)
         correlation = covariance / ((warped_variance + NOISE) * (variance + NOISE)).sqrt()
 
-        # windows whose brightness differs by more than exposure does are no match
+        # windows do not match if their brightness differs by more than exposure does
 
         score = correlation - (warped_mean - mean).abs()
         scores.append(torch.where(is_inside, score.flatten(1), -1.))

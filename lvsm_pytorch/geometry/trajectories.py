@@ -15,22 +15,22 @@ from lvsm_pytorch.geometry.cameras import first_of, pose
 from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_to_quaternion
 from lvsm_pytorch.precision import in_float32
 
-# cameras whose azimuths have no wider gap than this surround the scene
+# cameras surround the scene if the largest gap of their azimuths is at most this, in radians
 
 WIDEST_GAP = math.radians(120)
 
-# for almost parallel cameras, the distance of the point that they look at is this multiple of their spread
+# for almost parallel cameras, distance of the point that they look at, as a multiple of their spread
 
 FAR = 4.
 PARALLEL = 1e-3
 
 
 def looked_at(camera_to_world: Tensor) -> Tensor:
-    """The point (3) nearest to the optical axes of cameras (n 4 4); a point in front of them if they are parallel."""
+    """Returns the point (3) nearest to the optical axes of cameras (n 4 4); a point in front of them if they are parallel."""
     centres, forward = camera_to_world[:, :3, 3].double(), camera_to_world[:, :3, 2].double()
     middle, ahead = centres.mean(dim = 0), forward.mean(dim = 0)
-    apart = (centres - middle).norm(dim = -1).max().clamp(min = 1e-6)
-    fallback = middle + FAR * apart * ahead / ahead.norm().clamp(min = 1e-6)
+    spread = (centres - middle).norm(dim = -1).max().clamp(min = 1e-6)
+    fallback = middle + FAR * spread * ahead / ahead.norm().clamp(min = 1e-6)
     across = torch.eye(3, dtype = torch.float64) - forward.unsqueeze(-1) * forward.unsqueeze(-2)
     system = across.sum(dim = 0) + PARALLEL * len(centres) * torch.eye(3, dtype = torch.float64)
     point = torch.linalg.solve(system, (across @ centres.unsqueeze(-1)).sum(dim = 0).squeeze(-1) + PARALLEL * len(centres) * fallback)
@@ -38,7 +38,7 @@ def looked_at(camera_to_world: Tensor) -> Tensor:
 
 
 def up_of(camera_to_world: Tensor) -> Tensor:
-    """Up direction (3) of level cameras (n 4 4), of length 1: perpendicular to their x axes, and near to their negative y axes if these leave it open."""
+    """Returns the unit up direction (3) of level cameras (n 4 4): perpendicular to their x axes, and near to their negative y axes if these leave it undetermined."""
     right, up = camera_to_world[:, :3, 0].double(), -camera_to_world[:, :3, 1].double().mean(dim = 0)
     system = right.mT @ right / len(right) + PARALLEL * torch.eye(3, dtype = torch.float64)
     across = torch.linalg.solve(system, PARALLEL * up)
@@ -46,9 +46,9 @@ def up_of(camera_to_world: Tensor) -> Tensor:
 
 
 def orbit(camera_to_world: Tensor, num_frames: int) -> Tensor:
-    """Orbit (num_frames 4 4) around the point that cameras (n 4 4) look at, at their median distance and elevation.
+    """Returns an orbit (num_frames 4 4) around the point that cameras (n 4 4) look at, at their median distance and elevation.
 
-    It is a full turn if the cameras surround the point, else a sweep over their range of azimuths and back. The up direction is `up_of`.
+    It is a full turn if the cameras surround the point, otherwise it covers their range of azimuths back and forth. The up direction is `up_of`.
     """
     target = looked_at(camera_to_world)
     offset = camera_to_world[:, :3, 3] - target
@@ -71,7 +71,7 @@ def orbit(camera_to_world: Tensor, num_frames: int) -> Tensor:
 
 
 def arc(azimuth: Tensor) -> tuple[float, float]:
-    """Range of azimuths (n) in radians; a full turn if they have no wide gap."""
+    """Returns the range of azimuths (n) in radians; a full turn if they have no wide gap."""
     ordered = azimuth.sort().values
     gaps = torch.cat((ordered.diff(), ordered[:1] + 2 * math.pi - ordered[-1:]))
     widest = int(gaps.argmax())
@@ -84,7 +84,7 @@ def arc(azimuth: Tensor) -> tuple[float, float]:
 
 
 def interpolation(camera_to_world: Tensor, num_frames: int) -> Tensor:
-    """Path (num_frames 4 4) through all cameras (n 4 4), each time to the nearest remaining one."""
+    """Returns a path (num_frames 4 4) through all cameras (n 4 4), which always continues to the nearest remaining one."""
     left, way = list(range(1, len(camera_to_world))), [0]
     centres = camera_to_world[:, :3, 3]
 
@@ -100,7 +100,7 @@ def interpolation(camera_to_world: Tensor, num_frames: int) -> Tensor:
 
 @in_float32
 def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
-    """Camera to world (... 4 4) of a camera at `eye` (... 3) that looks at `target` (... 3), with `up` (... 3) upwards in its image.
+    """Returns the camera-to-world pose (... 4 4) of a camera at `eye` (... 3) that looks at `target` (... 3), with `up` (... 3) upwards in its image.
 
     If the viewing direction is parallel to `up`, the x axis is any perpendicular direction.
     """
@@ -113,9 +113,10 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
 
 @in_float32
 def orbit_poses(num_frames: int, *, target: Tensor, radius: float, up: Tensor, elevation: float = 20.) -> Tensor:
-    """Cameras on a circle around `target` that look at it: camera to world (... num_frames 4 4), a full turn without the repeated last frame.
+    """Returns camera-to-world poses (... num_frames 4 4) on a circle around `target` that look at it: a full turn without repeating the first frame.
 
     Args:
+        num_frames: Number of poses.
         target: (... 3), in world coordinates.
         up: (... 3), up direction of the world, for OpenCV often (0, -1, 0).
         radius: Distance of the cameras to the target.
@@ -139,11 +140,11 @@ def orbit_poses(num_frames: int, *, target: Tensor, radius: float, up: Tensor, e
 
 @in_float32
 def interpolate_poses(camera_to_world: Tensor, num_frames: int) -> Tensor:
-    """A smooth path (... num_frames 4 4) through cameras (... n 4 4), from the first to the last, with the same number of frames for each leg.
+    """Returns a smooth path (... num_frames 4 4) through cameras (... n 4 4) in their order, with the same number of frames between each two.
 
     Centres and unit quaternions (with consistent signs, normalised afterwards) follow Catmull-Rom splines (Catmull & Rom
     1974): the path passes through every camera with continuous velocity. A single camera is repeated. Between rotations
-    that differ by 180 degrees, either direction may be taken.
+    that differ by 180 degrees, the direction is arbitrary.
     """
     check_shape('... n 4 4', camera_to_world = camera_to_world)
     num_cameras = camera_to_world.shape[-3]
@@ -154,7 +155,7 @@ def interpolate_poses(camera_to_world: Tensor, num_frames: int) -> Tensor:
     rotation, centre = camera_to_world[..., :3, :3], camera_to_world[..., :3, 3]
     quaternion = rotation_to_quaternion(rotation)
 
-    # q and -q are the same rotation: use the sign nearer to the previous one
+    # q and -q are the same rotation: the sign nearer to the previous one is used
     agreement = (quaternion[..., 1:, :] * quaternion[..., :-1, :]).sum(dim = -1, keepdim = True)
     sign = torch.where(agreement < 0, -1., 1.).cumprod(dim = -2)
     quaternion = torch.cat((quaternion[..., :1, :], quaternion[..., 1:, :] * sign), dim = -2)

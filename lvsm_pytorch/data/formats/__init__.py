@@ -1,1 +1,1 @@
-"""Datasets on disk: one file a format."""
+"""Readers and writers of dataset formats, one module for each format."""

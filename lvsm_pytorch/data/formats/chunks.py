@@ -1,8 +1,7 @@
 """RealEstate10K and ACID in pixelSplat's format: `.torch` files of some dozens of scenes, and an `index.json` from scenes to files.
 
 A file is a list of dicts: `key`, `timestamps` (v), `cameras` (v 18: fx fy cx cy as fractions of width and height, two unused, and world
-to camera 3 × 4, OpenCV axes) and `images`, the bytes of JPEGs. Files are memory-mapped: only the images that are used are read and decoded, and
-of the other scenes of a file nothing.
+to camera 3 × 4, OpenCV axes) and `images`, the bytes of JPEGs. Files are memory-mapped: only the images that are used are read and decoded.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ FAR = 1000.
 
 
 class Chunks(SceneFiles):
-    """The scenes of a folder of `.torch` files, by number, file by file.
+    """Dataset of the scenes in a folder of `.torch` files, in the order of the files.
 
-    The index has the number of scenes of a file; without one, local files are opened once to count. Invalid scenes are recorded in `problems`.
+    The index has the number of scenes of each file; without an index, local files are opened once to count them. Invalid scenes are recorded in `problems`.
 
     Raises:
-        ValueError: For a remote folder without an index.
-        BadView: For a broken index, an index with missing files, and if no file can be read.
+        ValueError: If a remote folder has no index.
+        BadView: If the index is broken or lists missing files, or no file can be read.
     """
 
     format = 'RealEstate10K chunks'
@@ -67,7 +66,7 @@ class Chunks(SceneFiles):
 
 
 def count_scenes(folder: Folder, problems: Problems) -> dict[str, int]:
-    """Scenes of each file that has some, by opening all of them."""
+    """Counts the scenes of each file by opening it. Files without scenes are left out."""
     if not isinstance(folder, LocalFolder):
         fail('data', f'must have an {INDEX}, as remote files are not opened to be counted', folder.label(''), 'It is a JSON object of scenes and the names of their files. Or download the files.')
 
@@ -76,7 +75,7 @@ def count_scenes(folder: Folder, problems: Problems) -> dict[str, int]:
 
 
 def counts_of(folder: Folder, index: Any) -> dict[str, int]:
-    """Scenes of each file, by the index: a JSON object of scenes and the names of their files."""
+    """Counts the scenes of each file by the index, a JSON object from scenes to the names of their files."""
     if not isinstance(index, dict):
         fail(folder.label(INDEX), 'must be a JSON object of scenes and their files', type(index).__name__, 'Write it again, or remove it.', BadView)
 
@@ -90,10 +89,10 @@ def counts_of(folder: Folder, index: Any) -> dict[str, int]:
 
 
 def read_file(path: Path) -> list[dict[str, Any]]:
-    """The scenes of a file, with tensors that stay in it until they are used.
+    """Reads the scenes of a file, with tensors that are read from it on demand.
 
     Raises:
-        BadView: For what is no such file.
+        BadView: If it is not such a file.
     """
     try:
         content = open_tensors(path)
@@ -146,7 +145,7 @@ def read_example(where: str, example: dict[str, Any], problems: Problems) -> Sce
 
 
 def names_of_times(times: list[float]) -> list[str]:
-    """Names of views from their sorted times, which may be negative or fractional. The order of the names is that of the times."""
+    """Returns names of views from their sorted times, which may be negative or fractional. The names sort like the times."""
     if all(float(time).is_integer() and time >= 0 for time in times):
         return [f'{int(time):012d}' for time in times]
 
@@ -154,14 +153,14 @@ def names_of_times(times: list[float]) -> list[str]:
 
 
 def are_usual(cameras: Tensor) -> Tensor:
-    """Whether intrinsics (v 4), fx fy cx cy as fractions, are plausible: (v) bool. `check_camera` raises the error for the others."""
+    """Returns whether intrinsics (v 4), fx fy cx cy as fractions, are plausible: (v) bool. `check_camera` raises the error for the others."""
     focal, centre = cameras[:, :2], cameras[:, 2:]
     is_narrow = 2 * torch.atan(0.5 / focal[:, 0]).rad2deg() <= WIDEST_VIEW
     return cameras.isfinite().all(dim = 1) & (focal > 0).all(dim = 1) & (centre > 0).all(dim = 1) & (centre < 1).all(dim = 1) & is_narrow
 
 
 def intrinsics_of(cameras: Tensor, size: tuple[int, int]) -> Tensor:
-    """Intrinsics (v 3 3) in pixels of images of `size` (height, width), from cameras (v 18)."""
+    """Returns intrinsics (v 3 3) in pixels of images of `size` (height, width), from cameras (v 18)."""
     height, width = size
     fx, fy, cx, cy = cameras[:, :4].float().unbind(dim = 1)
     intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
@@ -193,7 +192,7 @@ def size_of(image: Any) -> tuple[int, int] | None:
 
 
 def bytes_of(image: Any) -> bytes:
-    """Of an image file, which is stored in a tensor of bytes."""
+    """Returns the bytes of an image file, which is stored in a uint8 tensor."""
     if isinstance(image, StoredTensor) and image.is_bytes:
         return image.content()
 
@@ -204,7 +203,7 @@ def bytes_of(image: Any) -> bytes:
 
 
 class ChunkImage(ImageFile):
-    """The bytes of an image file, in a tensor of a chunk's file."""
+    """An image file whose bytes are in a tensor of a chunk."""
 
     def content(self) -> bytes:
         return bytes_of(self.source)

@@ -31,7 +31,7 @@ from lvsm_pytorch.geometry.conventions import quaternion_to_rotation, rotation_t
 
 MODELS = ('', 'sparse', 'colmap/sparse')
 
-# tolerance for the corners of the pinhole image, as a share of the sides of the photo: COLMAP determines them in steps
+# tolerance for the corners of the pinhole image, as a fraction of the sides of the photo: COLMAP determines them in steps
 
 AT_EDGE = 0.05
 
@@ -46,7 +46,7 @@ def pycolmap():
 
 
 def model_folder(folder: Path) -> Path | None:
-    """Folder of the COLMAP model of a dataset; of several models, the one with most images. None without a model."""
+    """Returns the folder of the COLMAP model of a dataset, or of the one with most images if there are several. None without a model."""
     for name in MODELS:
         models = models_in(folder / name)
 
@@ -57,7 +57,7 @@ def model_folder(folder: Path) -> Path | None:
 
 
 def models_in(folder: Path) -> dict[Path, int]:
-    """Models in a folder and, if it is `sparse`, in its numbered subfolders (`sparse/0`, `sparse/1`, ..), with their numbers of images."""
+    """Returns the models in a folder and, if it is `sparse`, in its numbered subfolders (`sparse/0`, `sparse/1`, ..), with their numbers of images."""
     numbered = sorted(each for each in folder.iterdir() if each.name.isdigit() and each.is_dir()) if folder.name == 'sparse' and folder.is_dir() else []
     return {each: num_images(each) for each in (folder, *numbered) if is_model(each)}
 
@@ -67,14 +67,14 @@ def is_model(folder: Path) -> bool:
 
 
 def num_images(model: Path) -> int:
-    """Number of registered images in the file of a model; 0 for a broken file."""
+    """Returns the number of registered images in the file of a model; 0 for a broken file."""
     try:
         if (model / 'images.bin').is_file():
             with open(model / 'images.bin', 'rb') as file:
                 return int.from_bytes(file.read(8), 'little')
 
         with open(model / 'images.txt', encoding = 'utf-8-sig') as file:
-            return (sum(not line.startswith('#') for line in file) + 1) // 2  # two lines an image
+            return (sum(not line.startswith('#') for line in file) + 1) // 2  # two lines per image
     except (OSError, ValueError):
         return 0
 
@@ -158,10 +158,10 @@ def read_image(where: str, folder: Path, model: Path, image, sizes: StoredSizes)
 
 
 def undistorted(where: str, camera):
-    """The pinhole camera of the undistorted image.
+    """Returns the pinhole camera of the undistorted image.
 
     Raises:
-        BadView: For a camera that no pinhole can represent: pixels without a ray, or with one that does not point forward.
+        BadView: If no pinhole camera can represent the camera: pixels without a ray, or with a ray that does not point forward.
     """
     try:
         pinhole = pycolmap().undistort_camera(pycolmap().UndistortCameraOptions(), camera)
@@ -206,7 +206,7 @@ def undistorted_by_colmap(image: Tensor, camera) -> Tensor:
 
 @dataclass(frozen = True)
 class ColmapUndistorted(ImageFile):
-    """An image file that is undistorted when loaded. camera and pinhole are pycolmap's, for the full size."""
+    """An image file that is undistorted when loaded. `camera` and `pinhole` are cameras of pycolmap at the full size."""
     camera: Any = None
     pinhole: Any = None
 
@@ -218,7 +218,7 @@ class ColmapUndistorted(ImageFile):
         return undistorted_by_colmap(super().__call__(), self.camera)
 
     def reduced(self, intrinsics: Tensor, at_least: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Undistorts a downscaled image as COLMAP does the full one: each pixel of the pinhole is sampled bilinearly where the camera projects its ray."""
+        """Undistorts a downscaled image by COLMAP's method: each pixel of the pinhole image is sampled bilinearly where the camera projects its ray."""
         import numpy as np
 
         image, smaller = super().reduced(torch.eye(3), at_least)
@@ -226,14 +226,14 @@ class ColmapUndistorted(ImageFile):
         width, height = (max(round(length * float(each)), 1) for length, each in zip((self.pinhole.width, self.pinhole.height), scale, strict = True))
         y, x = torch.meshgrid((torch.arange(height) + 0.5) / scale[1], (torch.arange(width) + 0.5) / scale[0], indexing = 'ij')
         rays = self.pinhole.cam_from_img(torch.stack((x, y), dim = -1).reshape(-1, 2).double().numpy())
-        seen = torch.from_numpy(np.asarray(self.camera.img_from_cam(np.concatenate((rays, np.ones((len(rays), 1))), axis = 1)))).reshape(height, width, 2)
-        grid = seen * scale / torch.tensor([image.shape[2], image.shape[1]]) * 2 - 1
+        projected = torch.from_numpy(np.asarray(self.camera.img_from_cam(np.concatenate((rays, np.ones((len(rays), 1))), axis = 1)))).reshape(height, width, 2)
+        grid = projected * scale / torch.tensor([image.shape[2], image.shape[1]]) * 2 - 1
         pixels = F.grid_sample(in_unit(image).unsqueeze(0), grid.float().unsqueeze(0), padding_mode = 'border', align_corners = False)[0]
         return pixels, intrinsics * torch.cat((scale, scale.new_ones(1))).unsqueeze(1).float()
 
 
 def image_path(where: str, folder: Path, model: Path, name: str) -> Path:
-    """Path of an image: in `images` of the folder, in a downscaled copy of it, or beside the model."""
+    """Returns the path of an image: in `images` of the folder, in a downscaled copy of it, or beside the model."""
     roots = dict.fromkeys((folder, model, *model.parents[:2]))
     folders = [root / images for root in roots for images in ('images', 'images_2', 'images_4', 'images_8', 'input')]
     paths = [path_inside(images, name) for images in folders]
@@ -251,7 +251,7 @@ def image_path(where: str, folder: Path, model: Path, name: str) -> Path:
 
 
 def rigid_inverse(camera_to_world: Tensor) -> Tensor:
-    """World to camera (4 4), float64, with the rotation as rounded by COLMAP's quaternion: far from the origin of the world, this rounding is metres."""
+    """Returns the world-to-camera pose (4 4), float64, for the rotation as rounded by COLMAP's quaternion. Far from the origin of the world this rounding amounts to metres."""
     rotation = quaternion_to_rotation(rotation_to_quaternion(camera_to_world[:3, :3])).mT
     return pose_of(rotation, -rotation @ camera_to_world[:3, 3])
 

@@ -1,4 +1,4 @@
-"""Checks that all readers share: paths written by other tools, plausible intrinsics, invalid frames."""
+"""Checks shared by all readers: paths written by other tools, plausible intrinsics, invalid frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from lvsm_pytorch.data.problems import BadView, Problems
 from lvsm_pytorch.errors import fail
 
-# degrees; wider pinhole images are nearly all border
+# degrees; wider pinhole images consist mostly of stretched borders
 
 WIDEST_VIEW = 175.
 
@@ -38,13 +38,13 @@ def path_inside(folder: Path, name: str) -> Path | None:
 
 
 def looked_for(path: Path) -> str:
-    """Sentence for the error about a missing file: its path, or the broken link on the way."""
+    """Returns a description of a missing file for errors: its path, or the broken link on the way."""
     broken = next((each for each in (path, *path.parents) if each.is_symlink() and not each.exists()), None)
     return f'Looked for {path}.' if broken is None else f'{broken} is a link to {os.readlink(broken)}, which is not there.'
 
 
 def name_inside(folder: Path, path: Path) -> str:
-    """Path of a file from `path_inside`, relative to the folder, with forward slashes."""
+    """Returns the path of a file from `path_inside`, relative to the folder, with forward slashes."""
     folder = Path(os.path.abspath(folder))
     return path.relative_to(folder if path.is_relative_to(folder) else folder.resolve()).as_posix()
 
@@ -55,7 +55,7 @@ def check_intrinsics(where: str, intrinsics: Tensor, size: tuple[int, int]) -> T
     """Checks that intrinsics (3 3) are plausible for an image of `size` (height, width), and returns them.
 
     Raises:
-        BadView: For implausible ones, with the likely cause.
+        BadView: If they are implausible, with the likely cause.
     """
     height, width = size
     (fx, _, cx), (_, fy, cy), _ = intrinsics.tolist()

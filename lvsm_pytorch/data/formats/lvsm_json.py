@@ -1,7 +1,7 @@
-"""Scenes as the LVSM authors' processing writes them: a JSON file each, of the frames of a video, and a list of such files.
+"""Format of the LVSM authors' preprocessing: a JSON file for each scene, with the frames of a video, and a list of these files.
 
 A file has `scene_name` and `frames`, each with `image_path`, `fxfycxcy` in pixels of the image and `w2c`, world to camera (4 4), OpenCV
-axes. Image paths are as its writer saw them: of such a path, the longest end that is there under the dataset is taken.
+axes. Image paths refer to the machine of the writer: the image is the file under the dataset at the longest end of the path that exists.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from lvsm_pytorch.files import check_free, read_json, write_json, write_whole
 
 LIST = 'full_list.txt'
 
-# JSON files that are read for one that tells the format
+# maximum number of JSON files that are read to detect the format
 
 MOST_READ = 8
 
 
 def is_lvsm(path: Path) -> bool:
-    """Whether a list file, a file of a scene, or a folder is of this format: by its list, or by the first of its JSON files, of which some may be broken."""
+    """Returns whether a list file, a file of a scene, or a folder has this format, by its list or by the first of its JSON files, of which some may be broken."""
     if (path.is_file() and path.suffix == '.txt') or (path / LIST).is_file():
         return True
 
@@ -39,7 +39,7 @@ def is_lvsm(path: Path) -> bool:
 
 
 def first_contents(path: Path) -> Iterator[Any]:
-    """Contents of the first JSON files of a folder, or of its `metadata`, or of a file; errors in place of those that can't be read."""
+    """Yields the contents of the first JSON files of a folder, or of its `metadata`, or of a file, or the errors of unreadable files."""
     return map(content_or_error, [path] if path.is_file() else first_of(path) or first_of(path / 'metadata'))
 
 
@@ -55,7 +55,7 @@ def first_of(folder: Path) -> list[Path]:
 
 
 def lvsm_files(path: Path) -> list[Path]:
-    """The scenes' files: those in a list file, or in a folder with such a list, or in a folder or its `metadata` itself; none where this is another format."""
+    """Returns the files of the scenes: those of a list file, of a folder with such a list, or in a folder or its `metadata`; none if the format is another."""
     if not is_lvsm(path):
         return []
 
@@ -84,22 +84,24 @@ def listed(path: Path) -> list[Path]:
 
 
 def inside(root: Path, path: str) -> Path | None:
-    """The file under `root` at the longest end of `path` that is there, whichever slashes it has. Links are followed."""
+    """Returns the file under `root` at the longest end of `path` that exists, with forward or back slashes. Links are followed."""
     parts = [part for part in PurePosixPath(path.replace('\\', '/')).parts if part not in ('/', '.')]
     ends = (path_inside(root, '/'.join(parts[start:])) for start in range(len(parts)))
     return next((file for file in ends if file is not None and file.is_file()), None)
 
 
 def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = None) -> Scene:
-    """The scene of one file.
+    """Reads the scene of a file.
 
-    Frames that can't be used, and those whose image is outside of the root, are skipped, and noted in `problems`.
+    Unusable frames, and those whose image is outside of the root, are skipped and recorded in `problems`.
 
     Args:
-        root: The folder of the dataset, in which its images are; left out, that of the file.
+        path: JSON file of the scene.
+        root: Folder of the dataset, which contains its images. By default that of the file.
+        problems: Record of skipped frames.
 
     Raises:
-        BadView: For what is no such file, and where no frame is left.
+        BadView: If the file has another format, or no frame is usable.
     """
     problems = Problems() if problems is None else problems
     root = path.parent if root is None else root
@@ -112,10 +114,10 @@ def read_lvsm(path: Path, root: Path | None = None, problems: Problems | None = 
 
 
 def read_name(path: Path) -> str:
-    """The scene's name in a file; of its frames nothing is read.
+    """Reads the name of the scene of a file, without its frames.
 
     Raises:
-        BadView: For what is no such file.
+        BadView: If the file has another format.
     """
     return read_content(path)['scene_name']
 
@@ -162,10 +164,10 @@ def numbers(where: str, frame: dict[str, Any], key: str, shape: tuple[int, ...])
 
 
 def write_lvsm(scenes: list[Scene], folder: Path) -> None:
-    """Writes scenes as PNG images in `images`, a JSON file each in `metadata`, and `full_list.txt`.
+    """Writes scenes as PNG images in `images`, a JSON file for each in `metadata`, and `full_list.txt`.
 
     Raises:
-        ValueError: Where there is such a list already, for files that would be replaced, and for scenes of one name.
+        ValueError: If the folder has such a list, files would be replaced, or names of scenes are not unique.
     """
     if (folder / LIST).exists():
         fail('folder', f'must have no {LIST} yet', folder, 'Choose another folder.')

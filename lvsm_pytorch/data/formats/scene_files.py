@@ -1,4 +1,4 @@
-"""Files of many scenes each, in one folder, near or far."""
+"""Base class of datasets that store many scenes per file, in a local or remote folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ INDEX = 'index.json'
 
 
 class SceneFiles(ABC):
-    """The scenes of a folder's files, by number; those of one file follow each other. A file that can't be read is skipped and noted once.
+    """Base class of datasets of files with several scenes each, in the order of the files. An unreadable file is skipped and recorded once.
 
     Args:
-        folder: Where the files are.
-        counts: Scenes of each file, by its name.
-        problems: Where to note what can't be used.
+        folder: Folder of the files.
+        counts: Number of scenes of each file, by its name.
+        problems: Record of unusable files, scenes and views.
     """
 
     format: str
@@ -41,29 +41,29 @@ class SceneFiles(ABC):
     @staticmethod
     @abstractmethod
     def read_file(path: Path) -> Any:
-        """A file's content, in which scenes are found.
+        """Opens a file, and returns its content for `read_scene`.
 
         Raises:
-            BadView: For what is no such file.
+            BadView: If the file has another format.
         """
 
     @abstractmethod
     def read_scene(self, where: str, content: Any, position: int) -> Scene:
-        """A scene of a file.
+        """Reads a scene of a file.
 
         Raises:
-            BadView: For one that is not there, or can't be used.
+            BadView: If it is missing or unusable.
         """
 
     @abstractmethod
     def read_name(self, content: Any, position: int) -> str:
-        """The name of a scene of a file, '' where it has none."""
+        """Reads the name of a scene of a file; '' if it has none."""
 
     def __len__(self) -> int:
         return self.ends[-1]
 
     def place(self, index: int) -> tuple[str, int]:
-        """The file of a scene, and the scene's number in it."""
+        """Returns the file of a scene, and the scene's number in it."""
         index = range(len(self))[index]
         file = bisect_right(self.ends, index)
         return self.files[file], index - self.starts[file]
@@ -77,17 +77,17 @@ class SceneFiles(ABC):
         return self.problems.attempt(self.label(index), lambda: self.read_name(self.open(name), position)) or ''
 
     def __getitem__(self, index: int) -> Scene:
-        """The scene of a number.
+        """Reads a scene.
 
         Raises:
-            BadView: For a scene that can't be used.
-            Unreachable: Where one remote file after the other can't be read.
+            BadView: If it can't be used.
+            Unreachable: If several consecutive remote files can't be read.
         """
         name, position = self.place(index)
         return self.read_scene(self.label(index), self.open(name), position)
 
     def prepare(self, index: int) -> None:
-        """Fetches the file of a scene in the background, if it is far away."""
+        """Prefetches the file of a scene in the background, if it is remote."""
         self.folder.prepare(self.place(index)[0])
 
     def open_file(self, name: str) -> Any:

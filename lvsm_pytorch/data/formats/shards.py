@@ -1,8 +1,8 @@
-"""WebDataset shards of scenes: tar files, in which a sample is a scene, and an `index.json` that says how many each has.
+"""WebDataset shards of scenes: tar files, in which a sample is a scene, and an `index.json` with their numbers of scenes.
 
-A scene is a JSON file and images, which follow it: `000017.json`, `000017.0000.jpg`, `000017.0001.jpg`, .. The JSON has `name`, `is_video`, `held_out` (names of views)
-and `views`, each with `name`, `image` (what follows the key), `size` (height, width), `camera_to_world` (4 4, OpenCV axes) and `intrinsics` (3 3, in pixels). A tar file is not
-compressed, so that a scene, and of it a view, is read where it stands.
+A scene is a JSON file, followed by its images: `000017.json`, `000017.0000.jpg`, `000017.0001.jpg`, .. The JSON has `name`, `is_video`, `held_out` (names of views)
+and `views`, each with `name`, `image` (the file name after the key), `size` (height, width), `camera_to_world` (4 4, OpenCV axes) and `intrinsics` (3 3, in pixels). The tar files
+are not compressed, so that single images are read from their positions in the file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lvsm_pytorch.files import parse_json
 
 FORMAT, VERSION = 'lvsm-shards', 1
 
-# two empty blocks
+# a tar file ends with two empty blocks
 
 END_OF_TAR = bytes(1024)
 
@@ -38,7 +38,7 @@ ENDINGS = dict(JPEG = 'jpg', PNG = 'png', WEBP = 'webp')
 
 
 class Stored(NamedTuple):
-    """Bytes in a mapped file."""
+    """A range of bytes in a memory-mapped file."""
     mapped: mmap.mmap
     start: int
     length: int
@@ -55,10 +55,10 @@ class ShardImage(ImageFile):
 
 
 class Shards(SceneFiles):
-    """The scenes of a folder of shards, by number; those of one shard follow each other.
+    """Dataset of the scenes in a folder of shards, in the order of the shards.
 
     Raises:
-        BadView: For a folder without an index of this format, and for one without scenes.
+        BadView: If the folder has no index of this format, or no scenes.
     """
 
     format = 'WebDataset shards'
@@ -95,10 +95,10 @@ def is_shard_index(index: Any) -> bool:
 
 
 def counts_of(where: str, index: Any) -> dict[str, int]:
-    """Scenes of each shard.
+    """Returns the number of scenes of each shard.
 
     Raises:
-        BadView: For an index that is none, or of a later version.
+        BadView: If the index has another format, or a later version.
     """
     if not is_shard_index(index) or not isinstance(index.get('shards'), list):
         fail(where, 'must be the index of shards of scenes', type(index).__name__, '`lvsm pack` writes it.', BadView)
@@ -113,10 +113,10 @@ def counts_of(where: str, index: Any) -> dict[str, int]:
 
 
 def read_shard(path: Path) -> list[dict[str, Stored]]:
-    """Of each scene, where its files are, by what follows the key.
+    """Returns the positions of the files of each scene, by file name without the key.
 
     Raises:
-        BadView: For what is no tar file, or a cut one.
+        BadView: If the file is not a tar file, or is truncated.
     """
     try:
         with open(path, 'rb') as file:
@@ -127,7 +127,7 @@ def read_shard(path: Path) -> list[dict[str, Stored]]:
     except (tarfile.TarError, OSError, ValueError) as error:
         raise BadView(f'{path}: must be a tar file, but got {error}. Pack it, or download it, again.') from error
 
-    # without its end, what comes before is read without complaint
+    # tarfile reads a truncated file without an error, so its end is checked
 
     if any(mapped[-len(END_OF_TAR):]) or any(stored.start + stored.length > len(mapped) for _, stored in members):
         fail(str(path), 'must be a whole tar file', f'the first {len(mapped)} bytes of one', 'Pack it, or download it, again.', BadView)
@@ -143,10 +143,10 @@ def read_shard(path: Path) -> list[dict[str, Stored]]:
 
 
 def described(where: str, content: list[dict[str, Stored]], position: int) -> dict[str, Any]:
-    """The JSON of a scene.
+    """Reads the JSON file of a scene.
 
     Raises:
-        BadView: For one that is not there or broken.
+        BadView: If it is missing or broken.
     """
     if position >= len(content) or 'json' not in content[position]:
         fail(where, f'must be there with a JSON file, as {INDEX} says', f'{len(content)} scenes', 'Pack it again.', BadView)
@@ -171,21 +171,21 @@ def read_view(where: str, said: Any, files: dict[str, Stored]) -> View:
 # writing
 
 def scene_files(scene: Scene, key: str, problems: Problems, *, image_size: int | None = None) -> list[tuple[str, bytes]]:
-    """Names and contents of a scene's files, the JSON first. Image files are taken as they are, unless they are to be smaller or have to be undistorted.
+    """Returns the names and contents of a scene's files, the JSON first. Image files are copied unchanged, unless they are downscaled or undistorted.
 
     Args:
         scene: The scene.
-        key: Of the scene in its shard, without a dot.
-        problems: Where to note views whose images can't be read.
-        image_size: Shorter side at most, in pixels.
+        key: Key of the scene in its shard, without a dot.
+        problems: Record of views whose images can't be read.
+        image_size: Maximum length of the shorter side, in pixels.
 
     Raises:
-        BadView: Where no image can be read.
+        BadView: If no image can be read.
     """
     views, images = [], []
 
     for number, view in enumerate(scene.views):
-        found = problems.attempt(f'{scene.name}/{view.name}', partial(encoded, view, image_size))
+        found = problems.attempt(f'{scene.name}/{view.name}', partial(encode_image, view, image_size))
 
         if found is None:
             continue
@@ -202,16 +202,16 @@ def scene_files(scene: Scene, key: str, problems: Problems, *, image_size: int |
     return [(f'{key}.json', json.dumps(said).encode()), *images]
 
 
-def encoded(view: View, most: int | None) -> tuple[bytes, tuple[int, int], Tensor, str]:
-    """An image as a file: its content, size (height, width), intrinsics (3 3), and ending."""
+def encode_image(view: View, max_size: int | None) -> tuple[bytes, tuple[int, int], Tensor, str]:
+    """Returns an image as a file, downscaled to a shorter side of at most `max_size` pixels: its content, size (height, width), intrinsics (3 3), and ending."""
     size = view.size
-    is_small = most is None or min(size) <= most
+    is_small = max_size is None or min(size) <= max_size
     original = view.load.original() if isinstance(view.load, ImageFile) and is_small else None
 
     if original is not None and image_size(original) == size and (ending := ENDINGS.get(kind_of(original))) is not None:
         return original, size, view.intrinsics, ending
 
-    fitted = size if is_small or most is None else tuple(max(round(length * most / min(size)), most) for length in size)
+    fitted = size if is_small or max_size is None else tuple(max(round(length * max_size / min(size)), max_size) for length in size)
     image, intrinsics = (view.load(), view.intrinsics) if is_small else view.fitted_bytes((fitted[0], fitted[1]))
     return jpeg_bytes(image), (image.shape[1], image.shape[2]), intrinsics, 'jpg'
 
@@ -222,7 +222,7 @@ def kind_of(content: bytes) -> str:
 
 
 def add_to(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Without times and owners, so that the same scenes make the same file."""
+    """Adds a file to a tar archive, without times and owners, so that the same scenes give the same archive."""
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     archive.addfile(entry, BytesIO(content))

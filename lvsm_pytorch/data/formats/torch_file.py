@@ -1,7 +1,7 @@
-"""Files of `torch.save` with many thousands of tensors, of which few are used: none is made before it is asked for.
+"""Lazy reading of files of `torch.save` with thousands of tensors, of which few are used.
 
-Such a file is a zip archive without compression: a pickle with what is in it, and the bytes of each tensor. `torch.load` takes 70 µs for each tensor also
-where they stay in the file, a second for a chunk of RealEstate10K; here it is 5 µs. What is unpickled is tensors and plain values alone.
+Such a file is a zip archive without compression, with a pickle of its structure and the bytes of each tensor. `torch.load` takes 70 µs for each tensor even with
+memory mapping, a second for a chunk of RealEstate10K; here it is 5 µs. Only tensors and plain values are unpickled.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ STORAGES = dict(
     HalfStorage = torch.float16, BFloat16Storage = torch.bfloat16, FloatStorage = torch.float32, DoubleStorage = torch.float64, BoolStorage = torch.bool,
 )
 
-# of a zip archive, what stands before the bytes of an entry: 26 bytes on, the lengths of its name and of what else is said of it
+# size of the local header before the bytes of a zip entry, and position in it of the lengths of the name and of the extra field
 
 LOCAL_HEADER, LENGTHS = 30, 26
 
 
 class StoredTensor:
-    """A tensor in a file. Its arguments are those by which torch pickles one."""
+    """A tensor that is read from a file on demand. The arguments are those with which torch pickles a tensor."""
 
     __slots__ = 'dtype', 'file', 'key', 'offset', 'shape', 'stride'
 
@@ -51,14 +51,14 @@ class StoredTensor:
         return self.dtype == torch.uint8 and len(self.shape) == 1 and self.stride == (1,)
 
     def content(self) -> bytes:
-        """Of what `is_bytes`, the bytes."""
+        """Reads the bytes of a tensor that `is_bytes`."""
         return self.file.read(self.key)[self.offset:self.offset + self.shape[0]]
 
     def tensor(self) -> Tensor:
-        """The tensor itself.
+        """Reads the tensor.
 
         Raises:
-            ValueError: For one that is not whole.
+            ValueError: If the file has too few values.
         """
         if 0 in self.shape:
             return torch.empty(self.shape, dtype = self.dtype)
@@ -73,10 +73,10 @@ class StoredTensor:
 
 
 class TensorFile:
-    """An open file, whose `content` is what is in it, with a `StoredTensor` for each tensor.
+    """An open file. `content` is its unpickled content, with a `StoredTensor` for each tensor.
 
     Raises:
-        ValueError: For what is no such file; nothing in it is run.
+        ValueError: If it has another format. No code of the file is run.
     """
 
     def __init__(self, path: Path):
@@ -89,18 +89,18 @@ class TensorFile:
 
             with without_garbage_collection():
                 self.content = Unpickler(self).load()
-        except Exception as error:  # whatever a broken or malicious file makes zipfile and the unpickler say
+        except Exception as error:  # zipfile and the unpickler raise many types of errors for broken or malicious files
             raise ValueError(f'{path}: must be a file of tensors and plain values, but got {type(error).__name__}: {error}. Nothing in it was run; download it anew.') from error
 
     def read(self, key: str) -> bytes:
-        """The bytes of an entry."""
+        """Returns the bytes of an entry of the archive."""
         header, size = self.places[key]
         start = header + LOCAL_HEADER + sum(struct.unpack_from('<HH', self.mapped, header + LENGTHS))
         return self.mapped[start:start + size]
 
 
 class Unpickler(pickle.Unpickler):
-    """Of tensors and plain values alone."""
+    """Unpickler that allows tensors and plain values only."""
 
     def __init__(self, file: TensorFile):
         super().__init__(BytesIO(file.read('data.pkl')))
@@ -128,7 +128,7 @@ class Unpickler(pickle.Unpickler):
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Python would search all of its objects for cycles again and again while it makes so many."""
+    """Disables the garbage collector, which would search all objects for cycles repeatedly while many are created."""
     was_enabled = gc.isenabled()
     gc.disable()
 
@@ -140,14 +140,14 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 def open_tensors(path: Path) -> Any:
-    """What `torch.save` wrote into a file: tensors as `StoredTensor`; of the format that torch wrote before 1.6, as tensors.
+    """Reads a file of `torch.save` with tensors as `StoredTensor`; files in the format before torch 1.6 are read completely, with ordinary tensors.
 
     Raises:
-        ValueError: For what is no such file; nothing in it is run.
+        ValueError: If it has another format. No code of the file is run.
     """
     return TensorFile(path).content if path.is_file() and is_zipfile(path) else read_tensors(path, argument = 'data')
 
 
 def materialized(value: Any) -> Any:
-    """A stored tensor as a tensor; all else as it is."""
+    """Reads a `StoredTensor`; other values are unchanged."""
     return value.tensor() if isinstance(value, StoredTensor) else value

@@ -1,6 +1,6 @@
-"""transforms.json folders: nerfstudio, instant-ngp, Blender, DL3DV.
+"""Folders with transforms.json, the format of nerfstudio, instant-ngp, Blender and DL3DV.
 
-A JSON file beside the images has the camera-to-world matrix (4 4, OpenGL axes) of each image; for each image or for all of them fl_x, fl_y,
+A JSON file beside the images has the camera-to-world matrix (4 4, OpenGL axes) of each image; for each image, or for all images, fl_x, fl_y,
 cx, cy, w, h in pixels or Blender's camera_angle_x in radians; and lens distortion, OpenCV's k1 k2 k3 p1 p2 or k1 … k4 of a fisheye. Pixel
 centres lie at +0.5. Blender has one file for each of train, val and test. If images exist in a smaller size only, as in DL3DV (`images_4` for
 `images`), these are read.
@@ -41,7 +41,7 @@ FISHEYE_ORDER = ('k1', 'k2', 'k3', 'k4')
 
 
 def transforms_files(path: Path) -> list[Path]:
-    """JSON files of this format in a folder; a JSON file itself."""
+    """Returns the JSON files of this format in a folder, or a JSON file itself."""
     if path.is_file():
         return [path] if path.suffix == '.json' else []
 
@@ -107,7 +107,7 @@ def read_transforms(path: Path, problems: Problems | None = None, name: str | No
 
 
 def name_of(folder: Path, file_path: object) -> str | None:
-    """Normalized name of an image from its path."""
+    """Returns the normalised name of an image from its path."""
     path = path_inside(folder, file_path) if isinstance(file_path, str) else None
     return None if path is None else name_inside(folder, path)
 
@@ -117,9 +117,11 @@ def merged(splits: dict[str, set[str]], more: dict[str, set[str]]) -> dict[str, 
 
 
 def listed_splits(file: Path, content: dict[str, Any], known: dict[str | None, str | None]) -> dict[str, set[str]]:
-    """Names of views by split, from nerfstudio's `train_filenames`, `val_filenames` and `test_filenames`.
+    """Returns the names of views by split, from nerfstudio's `train_filenames`, `val_filenames` and `test_filenames`.
 
     Args:
+        file: The JSON file.
+        content: Its content.
         known: Names of the views by the paths of their frames; None for skipped frames.
     """
     found = {}
@@ -139,7 +141,7 @@ def listed_splits(file: Path, content: dict[str, Any], known: dict[str | None, s
 
 
 def divided(where: str, names: set[str], splits: dict[str, set[str]]) -> tuple[set[str], set[str]]:
-    """Names of the views to keep and of those to hold out, from the splits of a dataset. No view is in both training and held-out views."""
+    """Returns the names of the views to keep, and of those to hold out, from the splits of a dataset. No view is in both training and held-out views."""
     train, tests = splits.get('train', set()), splits.get('val', set()) | splits.get('test', set())
     kept = names
 
@@ -246,7 +248,7 @@ def read_distortion(where: str, frame: dict[str, Any]) -> Distortion | None:
 
 
 def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
-    """The transform_matrix (4 4), float64, OpenGL axes."""
+    """Reads the transform_matrix (4 4), float64, OpenGL axes."""
     try:
         matrix = torch.tensor(frame.get('transform_matrix'), dtype = torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -262,7 +264,7 @@ def read_pose(where: str, frame: dict[str, Any]) -> Tensor:
 
 
 def read_intrinsics(where: str, frame: dict[str, Any], size: tuple[int, int]) -> Tensor:
-    """Intrinsics (3 3) in pixels of the stored image of `size` (height, width), scaled if the JSON has them for another size."""
+    """Reads intrinsics (3 3) in pixels of the stored image of `size` (height, width), scaled if the JSON has them for another size."""
     height, width = size
     stated = round(number(where, frame, 'h', height)), round(number(where, frame, 'w', width))
 

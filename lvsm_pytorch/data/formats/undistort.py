@@ -20,11 +20,11 @@ class Distortion(NamedTuple):
     coefficients: tuple[float, ...]
 
 
-# tolerance for the corners of the pinhole image, as a share of the sides of the photo: the check ignores tangential distortion
+# tolerance for the corners of the pinhole image, as a fraction of the sides of the photo: the check ignores tangential distortion
 
 AT_EDGE = 0.05
 
-# radians from the optical axis; a pinhole can't show more
+# maximum angle from the optical axis in radians, which a pinhole image must stay below
 
 WIDEST_FISHEYE = torch.pi / 2 - 0.04
 
@@ -39,7 +39,7 @@ def opencv():
 
 
 def to_opencv(intrinsics: Tensor):
-    """Intrinsics as a float64 array. Pixel centres lie at integers in OpenCV, at +0.5 here."""
+    """Converts intrinsics to a float64 array with the pixel centres of OpenCV, which lie at integers instead of +0.5."""
     matrix = intrinsics.double().numpy().copy()
     matrix[:2, 2] -= 0.5
     return matrix
@@ -49,19 +49,19 @@ def check_distortion(where: str, intrinsics: Tensor, distortion: Distortion, siz
     """Checks that distortion is monotonic, and that the pinhole image lies on the photo of `size` (height, width).
 
     Raises:
-        BadView: For coefficients that fold the image over, as those of a calibration fitted to its middle do, and for fisheyes of 180° and more.
+        BadView: If the image folds over, as with a calibration fitted to its centre only, or for fisheyes of 180° and more.
     """
     is_fisheye = distortion.model == 'fisheye'
     radial = _radial_fisheye if is_fisheye else _radial_opencv
     height, width = size
     focal, centre = intrinsics[:2].double().diagonal(), intrinsics[:2, 2].double()
     length = torch.tensor([width, height], dtype = torch.float64)
-    middles = float((torch.maximum(centre, length - centre) / focal).max())  # of edges, in focal lengths from the middle
+    middles = float((torch.maximum(centre, length - centre) / focal).max())  # middles of the edges, in focal lengths from the centre
 
     if is_fisheye and float(radial(torch.tensor([WIDEST_FISHEYE], dtype = torch.float64), distortion.coefficients)) <= middles:
         fail(where, 'must have a fisheye of less than 180 degrees', f'a wider one in an image of {width} × {height}', 'A pinhole can not show so much: crop pinhole views out of it first.', BadView)
 
-    # radius in the image by radius in the scene, up to the first decrease
+    # distorted radius as a function of the undistorted one, up to the first decrease
 
     steps = torch.linspace(0, torch.pi / 2 if is_fisheye else 8., 8001, dtype = torch.float64)
     falls = radial(steps, distortion.coefficients)
@@ -92,7 +92,7 @@ def _radial_fisheye(angle: Tensor, coefficients: tuple[float, ...]) -> Tensor:
 
 
 def undistorted_intrinsics(intrinsics: Tensor, distortion: Distortion, size: tuple[int, int]) -> Tensor:
-    """Intrinsics (3 3) of the largest pinhole image of `size` (height, width) without pixels from outside the photo."""
+    """Returns the intrinsics (3 3) of the largest pinhole image of `size` (height, width) without pixels from outside the photo."""
     import numpy as np
 
     cv2 = opencv()
@@ -125,7 +125,7 @@ class UndistortedFile(ImageFile):
 
     Args:
         intrinsics: (3 3), of the stored image.
-        distortion: Of its lens.
+        distortion: Distortion of the lens.
         pinhole: (3 3), of the undistorted image, which has the same size.
     """
     intrinsics: Tensor = field(kw_only = True)

@@ -1,4 +1,4 @@
-"""Procedural worlds to train on: without end and without photos, each a function of its seed."""
+"""Procedural worlds for training without photos. A world is generated from its seed, so that their number is unlimited."""
 
 from lvsm_pytorch.data.worlds.rendering import RenderedWorlds, render_worlds
 

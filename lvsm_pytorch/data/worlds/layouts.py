@@ -1,6 +1,6 @@
-"""What stands where in a world, and where people hold their cameras in it.
+"""Layouts of procedural worlds: placement of objects, and camera paths.
 
-z is up. Every world has a shell: a box that all of it is inside of, whose six faces are walls, ground, backdrop or sky.
+z is up. Every world is inside a box, its shell, whose six faces are walls, ground, backdrop or sky.
 """
 
 from __future__ import annotations
@@ -17,42 +17,50 @@ from lvsm_pytorch.data.worlds.objects import ARCH, BOX, CONE, CYLINDER, DOME, EL
 
 MAX_VIEWS = 32
 UP = torch.tensor([0., 0., 1.])
-GROUND = 4    # the face of the shell that looks up
+GROUND = 4    # the face of the shell whose inner side faces up
 
 
 class Stage(NamedTuple):
-    """A world before it has colours and light: what a kind of world decides."""
+    """Geometry and cameras of a world, without colours and light, which one function for each kind of world generates."""
     primitives: Primitives
-    group: Tensor           # k, the object that a primitive belongs to
+    group: Tensor           # k, the object to which a primitive belongs
     shell: Tensor
     is_sky: Tensor
-    focus: Tensor           # 3, what is looked at
-    size: float             # radius of what is looked at
+    focus: Tensor           # 3, centre of the subject
+    size: float             # radius of the subject
     eyes: Tensor            # v 3
     targets: Tensor         # v 3
     near: float             # free space around cameras
-    focal: float            # in widths of the picture
-    backdrop: bool = False  # the shell is of one colour and far away
+    focal: float            # focal length, in image widths
+    backdrop: bool = False  # whether the shell has one colour and is far away
 
 
 # paths of cameras
 
 def lattice(draw: Draw) -> tuple[Tensor, Tensor]:
-    """Steps of a path (v), (v): to and fro along rows, as people walk around things, with jitter; 0 is the middle of a row."""
+    """Draws steps (v), (v) of a path back and forth along rows, as people walk around objects, with jitter; 0 is the middle of a row."""
     index = torch.arange(MAX_VIEWS)
     columns = int(draw.integer(3, 9))
     rows = max(int(draw.integer(1, 4)), math.ceil(9 / columns))
 
-    def to_and_fro(i: Tensor, n: int) -> Tensor:
+    def back_and_forth(i: Tensor, n: int) -> Tensor:
         return (i % (2 * n)).minimum(2 * n - 1 - i % (2 * n)).float() if n > 1 else torch.zeros(len(i))
 
-    a, b = to_and_fro(index, columns) - (columns - 1) / 2, to_and_fro(index // columns, rows) - (rows - 1) / 2
+    a, b = back_and_forth(index, columns) - (columns - 1) / 2, back_and_forth(index // columns, rows) - (rows - 1) / 2
     jitter = draw.number(0., 0.35)
     return a + jitter * draw.normal(MAX_VIEWS), b + jitter * draw.normal(MAX_VIEWS)
 
 
 def orbit(draw: Draw, focus: Tensor, radius: float, size: float, elevations: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Eyes and targets (v 3) around a thing of a size, at several heights."""
+    """Draws camera centres and targets (v 3) around an object of radius `size`, at several heights.
+
+    Args:
+        draw: Random numbers.
+        focus: Centre of the object (3).
+        radius: Mean distance of the cameras.
+        size: Radius of the object.
+        elevations: Minimum and maximum elevation in degrees.
+    """
     a, b = lattice(draw)
     step = draw.log_number(0.1, 0.9) * (radius - 0.8 * size) / radius
     azimuth = draw.number(0, 2 * math.pi) + a * step
@@ -64,7 +72,7 @@ def orbit(draw: Draw, focus: Tensor, radius: float, size: float, elevations: tup
 
 
 def walk(draw: Draw, eye: Tensor, focus: Tensor, near: float) -> tuple[Tensor, Tensor]:
-    """Eyes and targets (v 3) of a camera that is carried sideways, forwards or held by hand, and looks about the same way."""
+    """Draws camera centres and targets (v 3) of a camera that moves sideways, forwards or is held by hand, with similar viewing directions."""
     a, b = lattice(draw)
     step = draw.log_number(0.1, 1.2) * near
     forward = F.normalize((focus - eye) * torch.tensor([1., 1., 0.]) + 1e-6, dim = 0)
@@ -87,7 +95,7 @@ def walk(draw: Draw, eye: Tensor, focus: Tensor, near: float) -> tuple[Tensor, T
 # kinds of worlds
 
 def spots(draw: Draw, n: int, half_extent: Tensor) -> Tensor:
-    """Places (n 2) in a rectangle around 0, a jittered grid in random order, so that few things overlap."""
+    """Draws positions (n 2) in a rectangle centred at 0, from a jittered grid in random order, so that few objects overlap."""
     cells = math.ceil(math.sqrt(n))
     order = torch.randperm(cells ** 2, generator = draw.generator)[:n]
     cell = torch.stack((order % cells, order // cells), dim = -1) + draw.uniform(0.1, 0.9, n, 2)
@@ -95,7 +103,7 @@ def spots(draw: Draw, n: int, half_extent: Tensor) -> Tensor:
 
 
 def scattered(draw: Draw, n: int, half_extent: Tensor, sizes: tuple[float, float], ground: float = 0., kinds: tuple[int, ...] | None = None) -> Primitives:
-    """Compound objects standing on the ground, most of them upright, of heavy-tailed sizes."""
+    """Draws compound objects on the ground, most of them upright, with heavy-tailed sizes."""
     place = torch.cat((spots(draw, n, half_extent), torch.full((n, 1), ground)), dim = -1)
     size = draw.log_uniform(*sizes, n)
     axes = turns(draw.uniform(0, 2 * math.pi, n))
@@ -110,7 +118,7 @@ def object_groups(p: Primitives, parts: int = PARTS, start: int = 0) -> Tensor:
 
 
 def on_walls(draw: Draw, n: int, half: Tensor, height: float) -> Primitives:
-    """Pictures, windows, doors, shelves and cupboards (n) on the walls of a room."""
+    """Draws n pictures, windows, doors, shelves and cupboards on the walls of a room."""
     wall = draw.integer(0, 3, n)
     axis, sign = wall // 2, (wall % 2).float() * 2 - 1
     normal = F.one_hot(axis, 3).float()
@@ -122,7 +130,7 @@ def on_walls(draw: Draw, n: int, half: Tensor, height: float) -> Primitives:
     center = center + center_z.unsqueeze(-1) * UP
     frame = boxes(center, normal * depth[:, None] + sideways * wide[:, None] + tall[:, None] * UP)
 
-    # what is in the frame stands out a bit less far than the frame is wide
+    # the content protrudes slightly less than the frame is wide
 
     inner = frame.half_sizes * (1 - normal) * draw.uniform(0.8, 0.95, n, 1) + normal * (depth * 1.01 + 0.02).unsqueeze(-1)
     pane = boxes(center, inner)
@@ -156,7 +164,7 @@ def room(draw: Draw) -> Stage:
 
 
 def open_shell(draw: Draw, reach: float) -> tuple[Tensor, Tensor]:
-    """A ground under a sky: the shell and which of its faces are sky."""
+    """Returns the shell of an outdoor world, a ground under a sky, and which of its faces are sky."""
     is_sky = torch.ones(6, dtype = torch.bool)
     is_sky[GROUND] = False
     return torch.tensor([[-reach, -reach, 0.], [reach, reach, reach]]), is_sky
@@ -183,7 +191,7 @@ def open_ground(draw: Draw) -> Stage:
 
 
 def studio(draw: Draw) -> Stage:
-    """One thing of rich detail that fills the picture, on a table, a turntable or nothing."""
+    """Draws a single detailed object that fills the image, on a table, on a turntable, or without support."""
     body = compounds(draw, 1)
     spin = draw.rotations(1) if draw.happens(0.25) else turns(draw.uniform(0, 2 * math.pi, 1))
     body = placed(body, torch.tensor([[0., 0., 0.]]), torch.ones(1), spin)
@@ -193,7 +201,7 @@ def studio(draw: Draw) -> Stage:
         core = boxes(torch.tensor([[0., 0., 0.8]]), draw.uniform(0.5, 1., 1, 3), axes = draw.rotations(1), shape = int(draw.one_of((1, 1, 1, 2, 4, 5, 7))))
         body = joined(core, body._replace(half_sizes = body.half_sizes * 0.7))
 
-    # small things on its surface, evenly as a pattern of knobs, or of all sizes
+    # small objects on its surface, in a regular pattern or of random sizes
 
     n = int(draw.integer(0, 110))
     host = torch.where(draw.chance(0.7, n), 0, draw.integer(0, len(body.shape) - 1, n))
@@ -212,7 +220,7 @@ def studio(draw: Draw) -> Stage:
     details = boxes(surface, small.clamp(max = 0.3), axes = knob_axes, shape = kind)
     details = details._replace(present = body.present[host])
 
-    # the size of it all, and what it lies on
+    # total size, and support
 
     whole = joined(body, details)
     reach, seen = extents(whole), whole.present.unsqueeze(-1)
@@ -231,7 +239,7 @@ def studio(draw: Draw) -> Stage:
     marks = marks._replace(present = marks.present & draw.chance(0.5, 1))
     on_disc = marks.centers[:, :2].norm(dim = -1) < disc.half_sizes[0, 0]
 
-    # on nothing or a disc before a plain backdrop; on a table in a room; on the ground outside
+    # without support or on a disc before a plain backdrop; on a table in a room; on the ground outdoors
 
     fill, focal = draw.number(0.8, 2.1), draw.log_number(0.7, 4.)
     radius = max(2 * size * focal / fill, 1.6 * size)
@@ -264,7 +272,7 @@ def studio(draw: Draw) -> Stage:
 
 
 def facade(draw: Draw) -> Stage:
-    """A wall with rows of windows, columns, ledges, steps and a door, seen from before it."""
+    """Draws a façade with rows of windows, columns, ledges, steps and a door, and cameras in front of it."""
     shell, is_sky = open_shell(draw, draw.log_number(40, 150))
     wide, tall = draw.number(8, 16), draw.number(6, 14)
     wall = boxes(torch.tensor([[0., 1., tall / 2]]), torch.tensor([[wide, 1., tall / 2]]))
@@ -327,7 +335,7 @@ def facade(draw: Draw) -> Stage:
 
 
 def aerial(draw: Draw) -> Stage:
-    """Land from above: fields, roads, houses, trees and cars."""
+    """Draws a landscape with fields, roads, houses, trees and cars, and cameras above it."""
     shell, is_sky = open_shell(draw, draw.log_number(60, 300))
     half = torch.tensor([28., 28.])
 
@@ -344,7 +352,7 @@ def aerial(draw: Draw) -> Stage:
     center = torch.cat((spots(draw, n, half * 0.7), size[:, 2:] * 0.9), dim = -1)
     houses = boxes(center, size, axes = spin)
 
-    # a gable is the upper edge of a box that is turned by 45 degrees
+    # a gable is the upper edge of a box rotated by 45 degrees
 
     tilt = 0.5 ** 0.5 * torch.tensor([[1., 0., 1.], [0., 2 ** 0.5, 0.], [-1., 0., 1.]])
     width = size[:, :1] * 0.5 ** 0.5

@@ -1,4 +1,4 @@
-"""Primitives and compound objects made of them, in the proportions of things that people photograph."""
+"""Primitives, and compound objects made of them, with proportions of commonly photographed objects."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
-# A primitive is what a quadric and a box have in common, in coordinates that its half sizes scale to 1:
-# a x² + b y² + c z² + 2 l z + k <= 0 and low <= (x, y, z) <= high. A line leaves each of them only once.
+# A primitive is the intersection of a quadric and a box, in coordinates scaled by its half sizes:
+# a x² + b y² + c z² + 2 l z + k <= 0 and low <= (x, y, z) <= high. A line leaves a primitive only once.
 
 BOX, ELLIPSOID, CYLINDER, CONE, FRUSTUM, DOME, ARCH, PARABOLOID = range(8)
 
 QUADRICS = (
-    (1e-3, 1e-3, 1e-3, 0., -1.),            # far outside of the box
+    (1e-3, 1e-3, 1e-3, 0., -1.),            # contains the box, which alone matters
     (1., 1., 1., 0., -1.),
     (1., 1., 0., 0., -1.),
     (1., 1., -0.25, 0.25, -0.25),           # radius (1 - z) / 2
@@ -42,16 +42,16 @@ MAX_PRIMITIVES = 288
 
 
 class Primitives(NamedTuple):
-    """k primitives, in the frame of an object or of the world."""
+    """k primitives in the frame of an object or of the world."""
     centers: Tensor     # ... k 3
     half_sizes: Tensor  # ... k 3
-    axes: Tensor        # ... k 3 3, from that frame to the primitive's
-    shape: Tensor       # ... k, one of the numbers above
+    axes: Tensor        # ... k 3 3, rotation from that frame to the primitive's
+    shape: Tensor       # ... k, number of a shape above
     present: Tensor     # ... k, bool
 
 
 class Draw:
-    """Random numbers of one world, always from the CPU."""
+    """Random number generator of a world, always on the CPU, so that a world does not depend on the device."""
 
     def __init__(self, seed: int):
         self.generator = torch.Generator().manual_seed(seed)
@@ -66,7 +66,7 @@ class Draw:
         return torch.randn(shape, generator = self.generator)
 
     def integer(self, low: int, high: int, *shape: int) -> Tensor:
-        """From low up to and including high."""
+        """Draws integers from low to high, both inclusive."""
         return torch.randint(low, high + 1, shape, generator = self.generator)
 
     def chance(self, probability: float, *shape: int) -> Tensor:
@@ -85,20 +85,20 @@ class Draw:
         return bool(self.chance(probability))
 
     def rotations(self, *shape: int) -> Tensor:
-        """Rotations (... 3 3) of all kinds, by two random directions made orthogonal."""
+        """Draws arbitrary rotations (... 3 3), by orthogonalising two random directions."""
         x, y = F.normalize(self.normal(*shape, 3), dim = -1), self.normal(*shape, 3)
         z = F.normalize(torch.linalg.cross(x, y), dim = -1)
         return torch.stack((x, torch.linalg.cross(z, x), z), dim = -2)
 
 
 def turns(angle: Tensor) -> Tensor:
-    """Rotations (... 3 3) about z, from the world to what is turned by `angle` (...)."""
+    """Returns rotations (... 3 3) from the world to frames rotated about z by `angle` (...), in radians."""
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     return torch.stack((angle.cos(), angle.sin(), zero, -angle.sin(), angle.cos(), zero, zero, zero, one), dim = -1).unflatten(-1, (3, 3))
 
 
 def along(direction: Tensor) -> Tensor:
-    """Rotations (... 3 3), from the world to what has its z axis along `direction` (... 3)."""
+    """Returns rotations (... 3 3) from the world to frames whose z axis is along `direction` (... 3)."""
     z = F.normalize(direction, dim = -1)
     helper = torch.eye(3)[z.abs().argmin(dim = -1)]
     x = F.normalize(torch.linalg.cross(helper, z), dim = -1)
@@ -106,7 +106,7 @@ def along(direction: Tensor) -> Tensor:
 
 
 def extents(p: Primitives) -> Tensor:
-    """Half sizes (... k 3) along the axes of the frame of boxes around primitives."""
+    """Returns half sizes (... k 3) of the axis-aligned bounding boxes of primitives."""
     return (p.axes.abs() * p.half_sizes.unsqueeze(-1)).sum(dim = -2)
 
 
@@ -115,7 +115,7 @@ def joined(*groups: Primitives) -> Primitives:
 
 
 def boxes(centers: Tensor, half_sizes: Tensor, *, axes: Tensor | None = None, shape: Tensor | int = BOX) -> Primitives:
-    """Primitives (k) at centers (k 3), with half sizes (k 3); upright if `axes` are left out."""
+    """Returns primitives (k) at centers (k 3) with half sizes (k 3); axis-aligned if `axes` are left out."""
     k = len(centers)
     axes = torch.eye(3).expand(k, 3, 3) if axes is None else axes
     shape = torch.full((k,), shape) if isinstance(shape, int) else shape
@@ -123,21 +123,23 @@ def boxes(centers: Tensor, half_sizes: Tensor, *, axes: Tensor | None = None, sh
 
 
 def compounds(draw: Draw, n: int, kinds: tuple[int, ...] | None = None) -> Primitives:
-    """n objects of up to 9 primitives each (n 9 ...), of about unit radius, standing on z = 0.
+    """Draws n objects of up to 9 primitives each (n 9 ...), of about unit radius, standing on z = 0.
 
     Args:
-        kinds: Which of clumps, stacks, furniture, rings, plants, sticks and appliances there are, by number.
+        draw: Random numbers.
+        n: Number of objects.
+        kinds: Numbers of the kinds to draw from: clumps, stacks, furniture, rings, plants, sticks and appliances. By default all.
     """
     upright = torch.eye(3).expand(n, PARTS, 3, 3)
     zero = torch.zeros(n, PARTS)
     aspect = (0.4 * draw.normal(n, PARTS, 3)).exp()
 
-    # clumps: anything anywhere, some of it axis-aligned
+    # clumps: random shapes at random positions, some axis-aligned
 
     clump_axes = torch.where(draw.chance(0.5, n, 1, 1, 1), draw.rotations(n, PARTS), upright)
     clump = (draw.normal(n, PARTS, 3) * 0.4, draw.log_uniform(0.12, 0.7, n, PARTS, 1) * aspect, clump_axes, draw.one_of((0, 1, 1, 2, 3, 4, 5, 6, 7), n, PARTS))
 
-    # stacks, as vases, lamps, bottles and towers
+    # stacks, such as vases, lamps, bottles and towers
 
     height, radius = draw.log_uniform(0.04, 0.5, n, PARTS), draw.log_uniform(0.15, 0.6, n, PARTS)
     height = height / height.sum(dim = -1, keepdim = True) * draw.uniform(0.5, 1.2, n, 1)
@@ -145,7 +147,7 @@ def compounds(draw: Draw, n: int, kinds: tuple[int, ...] | None = None) -> Primi
     middle = 2 * height.cumsum(dim = -1) - height
     stack = (torch.stack((zero, zero, middle), dim = -1), torch.stack((radius, radius * flatness, height * 1.05), dim = -1), upright, draw.one_of((0, 1, 2, 2, 4, 4, 7), n, PARTS))
 
-    # furniture: a top, four legs, a back and three things on it
+    # furniture: a top, four legs, a back, and three objects on it
 
     wide, deep, tall = draw.uniform(0.5, 1., n, 1), draw.uniform(0.3, 0.8, n, 1), draw.uniform(0.2, 0.9, n, 1)
     thick = draw.uniform(0.02, 0.08, n, 1)
@@ -160,7 +162,7 @@ def compounds(draw: Draw, n: int, kinds: tuple[int, ...] | None = None) -> Primi
     legs = torch.where(loose.unsqueeze(-1) > 0, loose_size, legs)
     furniture = (place, legs, upright, torch.where(loose > 0, draw.one_of((0, 0, 1, 2, 4), n, PARTS), repeat(draw.one_of((0, 0, 2), n), 'n -> n p', p = PARTS) * (side != 0)))
 
-    # rings, lying or standing
+    # rings, horizontal or vertical
 
     angle = torch.arange(PARTS) * (2 * math.pi / PARTS) + draw.uniform(0., 0.2, n, PARTS)
     spin = draw.rotations(n) if draw.happens(0.5) else torch.eye(3).expand(n, 3, 3)
@@ -217,7 +219,7 @@ def compounds(draw: Draw, n: int, kinds: tuple[int, ...] | None = None) -> Primi
 
 
 def placed(p: Primitives, position: Tensor, size: Tensor, axes: Tensor) -> Primitives:
-    """Objects (n 9 ...) at positions (n 3), scaled by `size` (n), turned so that `axes` (n 3 3) lead from the world to them: primitives (n·9)."""
+    """Places objects (n 9 ...) at positions (n 3), scaled by `size` (n), with rotations `axes` (n 3 3) from the world to them. Returns primitives (n·9)."""
     centers = position.unsqueeze(1) + size[:, None, None] * (p.centers @ axes)
     moved = Primitives(centers, p.half_sizes * size[:, None, None], p.axes @ axes.unsqueeze(1), p.shape, p.present)
     return Primitives(*(rearrange(t, 'n p ... -> (n p) ...') for t in moved))

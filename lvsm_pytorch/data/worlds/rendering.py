@@ -1,7 +1,7 @@
-"""Procedural worlds to learn from, ray traced in torch: rooms, grounds, single things, façades and land from above.
+"""Rendering of procedural worlds by ray tracing in torch: rooms, outdoor grounds, single objects, façades and landscapes from above.
 
-A world is a function of its seed alone, so that there is no end of them and none has to be stored. `scenery.py` says what is in a
-world, this file renders what cameras see of it, by `tracing.py` and `shading.py`, all of a batch of worlds at once.
+A world depends on its seed only, so that the number of worlds is unlimited and none is stored. `scenery.py` generates a world; this file renders a
+batch of worlds, with `tracing.py` for intersections and `shading.py` for colours.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lvsm_pytorch.data.worlds.tracing import Hits, trace
 from lvsm_pytorch.errors import fail
 from lvsm_pytorch.geometry import Cameras
 
-# rays shaded at once: as many as fit the cache of a CPU, or fill a GPU
+# number of rays shaded at once: it fits the cache of a CPU, or fills a GPU
 RAYS_AT_ONCE = 32768
 RAYS_AT_ONCE_ON_GPU = 2 ** 22
 
 
 class RenderedWorlds(NamedTuple):
-    """s worlds, seen in v views each.
+    """Rendered views of s worlds, v of each.
 
     Attributes:
         images: (s v 3 h w) in [0, 1].
         cameras: (s v ...), OpenCV axes, intrinsics in pixels.
-        distance: (s v h w), from the camera centre along the ray of a pixel to the first surface; infinite for sky.
+        distance: (s v h w), distance from the camera centre along the ray of a pixel to the first surface; infinite for sky.
     """
     images: Tensor
     cameras: Cameras
@@ -44,13 +44,13 @@ def render_worlds(seeds: Sequence[int], *, num_views: int, image_size: int, devi
     """Renders worlds.
 
     Args:
-        seeds: The worlds, by number.
-        num_views: Views of each, at most 32; the first so many of one list.
+        seeds: Seeds of the worlds.
+        num_views: Number of views of each world, at most 32.
         image_size: Height and width in pixels.
-        device: Where rays are traced; what is random doesn't depend on it.
+        device: Device for ray tracing. Random draws don't depend on it.
 
     Raises:
-        ValueError: For arguments out of range.
+        ValueError: If an argument is out of range.
     """
     if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2 ** 63 for seed in seeds):
         fail('seeds', 'must be one or more integers from 0', seeds, 'Pass for example range(8).')
@@ -69,7 +69,7 @@ def render_worlds(seeds: Sequence[int], *, num_views: int, image_size: int, devi
 
 
 def make_cameras(world: World, num_views: int, image_size: int) -> Cameras:
-    """The first cameras (s v ...) of worlds."""
+    """Returns the first `num_views` cameras (s v ...) of worlds."""
     camera_to_world, focal, principal, _ = (t[:, :num_views] for t in world.views)
     intrinsics = torch.eye(3, device = focal.device).repeat(*focal.shape, 1, 1)
     intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal * image_size
@@ -78,7 +78,7 @@ def make_cameras(world: World, num_views: int, image_size: int) -> Cameras:
 
 
 def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
-    """Pictures of worlds (s), seen by cameras (s v). A ray goes through each pixel's centre and corners; where all of these hit one surface, that at the centre will do."""
+    """Renders images of worlds (s) from cameras (s v). Rays go through the centre and the corners of each pixel; only the central one is shaded if all hit the same surface."""
     s, v = cameras.intrinsics.shape[:2]
     size = image_size
     centers = trace(world.primitives, world.shell, cameras.camera_to_world, cameras.intrinsics, size, 0.5)
@@ -88,7 +88,7 @@ def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
     padded = F.pad(edge, (1, 1, 1, 1))
     needed = padded[:, :, 1:, 1:] | padded[:, :, :-1, 1:] | padded[:, :, 1:, :-1] | padded[:, :, :-1, :-1]
 
-    # colours of all centres, and of those corners that are needed
+    # colours of all centres, and of the corners of pixels at edges
 
     table, shadows = surface_table(world), make_shadows(world)
 
@@ -99,8 +99,8 @@ def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
 
         for some in index.split(RAYS_AT_ONCE if needed.device.type == 'cpu' else RAYS_AT_ONCE_ON_GPU):
             pixel = some % (height * width)
-            seen = shade(world, cameras, table, shadows, Hits(distance[some], surface[some]), some // (height * width), pixel % width + first, pixel // width + first)
-            colors[some] = seen.clamp(0, 1.5)
+            shaded = shade(world, cameras, table, shadows, Hits(distance[some], surface[some]), some // (height * width), pixel % width + first, pixel // width + first)
+            colors[some] = shaded.clamp(0, 1.5)
 
         return rearrange(colors, '(s v h w) c -> s v c h w', s = s, v = v, h = height)
 
@@ -109,7 +109,7 @@ def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
     mean_around = sum(around[..., row:row + size, column:column + size] for row in (0, 1) for column in (0, 1)) / 4
     images = torch.where(edge.unsqueeze(2), (images + mean_around) / 2, images)
 
-    # exposure by the first picture, as far as a camera's goes, then each view's own error
+    # automatic exposure from the first image, limited as in a camera; then the exposure error of each view
 
     mean = reduce(images[:, 0], 's c h w -> s', 'mean').clamp(min = 0.02)
     wanted = world.lighting.brightness / mean
@@ -117,11 +117,11 @@ def render(world: World, cameras: Cameras, image_size: int) -> RenderedWorlds:
     gain = rearrange(exposure, 's -> s 1 1') * world.views.gain[:, :v]
     images = images * rearrange(gain, 's v c -> s v c 1 1')
 
-    # highlights are rolled off from 0.8 on
+    # soft clipping of highlights above 0.8
 
     images = torch.where(images > 0.8, 1 - 0.2 * torch.exp(-(images - 0.8) / 0.2), images).clamp(0, 1)
 
-    # a ray that leaves through a face of sky meets nothing
+    # rays that leave through a face of sky hit no surface
 
     is_sky = F.pad(world.is_sky, (MAX_PRIMITIVES, 0)).gather(1, centers.surface.flatten(1)).view_as(edge)
     distance = torch.where(is_sky, torch.inf, centers.distance)

@@ -1,4 +1,4 @@
-"""One world, whole, from its seed: what stands where, how it looks, and who looks at it."""
+"""Generation of a procedural world from its seed: layout, appearance and cameras."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lvsm_pytorch.data.worlds.appearance import Lighting, Surfaces, make_lighting, make_surfaces
 from lvsm_pytorch.data.worlds.layouts import MAX_VIEWS, UP, Stage, aerial, facade, open_ground, room, studio
-from lvsm_pytorch.data.worlds.looks import Lighting, Surfaces, lights, looks
 from lvsm_pytorch.data.worlds.objects import MAX_PRIMITIVES, Draw, Primitives
 from lvsm_pytorch.geometry import look_at
 
 
 class Views(NamedTuple):
     camera_to_world: Tensor     # v 4 4
-    focal: Tensor               # v, in widths of the picture
-    principal: Tensor           # v 2, in widths
+    focal: Tensor               # v, in image widths
+    principal: Tensor           # v 2, principal point in image widths
     gain: Tensor                # v 3, errors of exposure and white balance
 
 
@@ -35,9 +35,9 @@ def make_world(seed: int) -> World:
     kind = int(torch.multinomial(torch.tensor([0.25, 0.15, 0.32, 0.12, 0.16]), 1, generator = draw.generator))
     stage = (room, open_ground, studio, facade, aerial)[kind](draw)
     primitives = cleared(stage)
-    surfaces = looks(draw, stage)
+    surfaces = make_surfaces(draw, stage)
 
-    # up in the picture is up in the world but for small rolls; pictures from above have any side up
+    # images are upright except for a small roll; images from above have any orientation
 
     roll = draw.number(0.005, 0.06)
     up = UP + roll * draw.normal(MAX_VIEWS, 3)
@@ -51,11 +51,11 @@ def make_world(seed: int) -> World:
     principal = 0.5 + draw.number(0., 0.04) * draw.uniform(-1, 1, 2) + torch.zeros(MAX_VIEWS, 2)
     error = draw.number(0., 0.05) * float(draw.happens(0.4))
     gain = 1 + error * draw.normal(MAX_VIEWS, 1) + 0.3 * error * draw.normal(MAX_VIEWS, 3)
-    return World(primitives, surfaces, stage.shell, stage.is_sky, lights(draw, stage), Views(camera_to_world, focal, principal, gain))
+    return World(primitives, surfaces, stage.shell, stage.is_sky, make_lighting(draw, stage), Views(camera_to_world, focal, principal, gain))
 
 
 def cleared(stage: Stage) -> Primitives:
-    """The primitives of a stage, padded to a fixed number, without those that come too close to a camera."""
+    """Removes primitives of a stage that are too close to a camera, and pads the others to a fixed number."""
     p = stage.primitives
     local = torch.einsum('kij,vkj->vki', p.axes, stage.eyes.unsqueeze(1) - p.centers)
     distance = (local.abs() - p.half_sizes).clamp(min = 0).norm(dim = -1).amin(dim = 0)
@@ -69,7 +69,7 @@ def cleared(stage: Stage) -> Primitives:
 
 
 def stacked(worlds: list[World], device: torch.device) -> World:
-    """One batch (s ...) of worlds on a device."""
+    """Stacks worlds to a batch (s ...) on a device."""
     def stack(values: tuple) -> object:
         if isinstance(values[0], Tensor):
             return torch.stack(values).to(device)

@@ -1,4 +1,4 @@
-"""What the surface that a ray hits looks like: its texture, and the light there."""
+"""Shading of the surfaces that rays hit: texture, light and shadows."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ from lvsm_pytorch.data.worlds.textures import SIZE, look_up
 from lvsm_pytorch.data.worlds.tracing import Hits, trace
 from lvsm_pytorch.geometry import Cameras, look_at
 
-# texels along a side of the map of what the main light sees
+# texels along a side of the shadow map of the main light
 SHADOW_SIZE = 256
 
 
 class Shadows(NamedTuple):
-    """Distances to what is nearest to the main lights of s worlds."""
+    """Shadow maps: distances from the main lights of s worlds to the nearest surfaces."""
     camera_to_world: Tensor     # s 4 4, of a camera at the light
     focal: Tensor               # s, in texels
     distance: Tensor            # s·h·w
-    texel: Tensor               # s, width of a texel where the light points
+    texel: Tensor               # s, width of a texel at the focus of the light
 
 
 def shade(world: World, cameras: Cameras, table: tuple[Tensor, ...], shadows: Shadows, hits: Hits, picture: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Colours (n 3) of what is hit by rays (n) through coordinates x, y of pictures (n), which count all views of all worlds.
+    """Returns the colours (n 3) of the surfaces that rays (n) hit.
 
     Args:
-        table: By `surface_table`.
+        world: Worlds (s).
+        cameras: Cameras (s v ...).
+        table: Table of surfaces by `surface_table`.
+        shadows: Shadow maps.
+        hits: Surfaces and distances (n) of the rays.
+        picture: Numbers of the images (n), from 0 to s·v - 1.
+        x: Pixel coordinates (n) of the rays.
+        y: Pixel coordinates (n) of the rays.
     """
     v = cameras.intrinsics.shape[1]
     scene = picture // v
@@ -44,7 +51,7 @@ def shade(world: World, cameras: Cameras, table: tuple[Tensor, ...], shadows: Sh
     ray = F.normalize((pose[:, :3, :3] @ in_camera.unsqueeze(-1)).squeeze(-1), dim = -1)
     point = pose[:, :3, 3] + hits.distance.unsqueeze(-1) * ray
 
-    # position in the frame of what is hit, and which part of it: a face of its box, or the quadric
+    # intersection in the frame of the primitive, and the part that was hit: a face of its box, or the quadric
 
     row = scene * (MAX_PRIMITIVES + 6) + hits.surface
     center, half, axes, low, high, quadric = (t[row] for t in table)
@@ -67,7 +74,7 @@ def shade(world: World, cameras: Cameras, table: tuple[Tensor, ...], shadows: Sh
 
     albedo, gloss, glow = material_of(world, row, metric, half, local_normal, is_curved, hits.distance / (focal * facing.clamp(min = 0.1).sqrt()))
 
-    # light: ambient from above and below, the main light with its shadow, a fill; darker towards corners of the shell
+    # light: ambient from above and below, the main light with shadows, and a fill light; darker towards corners of the shell
 
     def of_scene(t: Tensor) -> Tensor:
         return t[scene]
@@ -112,7 +119,7 @@ def shade(world: World, cameras: Cameras, table: tuple[Tensor, ...], shadows: Sh
 
 
 def surface_table(world: World) -> tuple[Tensor, ...]:
-    """Centre, half sizes, axes, bounds and quadric of primitives and faces of the shell: (s·(k+6) ...), one row after another."""
+    """Returns a table of the primitives and the faces of the shell, (s·(k+6) ...): centre, half sizes, axes, bounds and quadric."""
     p, device = world.primitives, world.shell.device
     s = len(world.shell)
     shape = p.shape
@@ -133,17 +140,17 @@ def surface_table(world: World) -> tuple[Tensor, ...]:
 
 
 def material_of(world: World, row: Tensor, metric: Tensor, half: Tensor, normal: Tensor, is_curved: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Albedo (n 3), gloss (n) and glow (n) of surfaces (n, rows of the table) at points (n 3) of their frames, over footprints (n) in units of length."""
+    """Returns albedo (n 3), gloss (n) and glow (n) of surfaces (n, rows of the table) at points (n 3) in their frames, filtered over footprints (n) in units of length."""
     pattern, frequency, offset, turn, color, contrast, detail, gloss, glow, wrapped = (t.flatten(0, 1)[row] for t in world.surfaces)
 
-    # projected along the axis that the surface faces
+    # projected along the axis nearest to the normal
 
     axis = normal.abs().argmax(dim = -1, keepdim = True)
     a, b = metric.gather(1, (axis + 1) % 3).squeeze(-1), metric.gather(1, (axis + 2) % 3).squeeze(-1)
     cosine, sine = turn.unbind(dim = -1)
     u, v = cosine * a - sine * b, sine * a + cosine * b
 
-    # or around the z axis, a whole number of periods
+    # or wrapped around the z axis, with a whole number of periods
 
     is_wrapped = is_curved & (wrapped > 0)
     radius = 0.5 * (half[:, 0] + half[:, 1])
@@ -163,7 +170,7 @@ def material_of(world: World, row: Tensor, metric: Tensor, half: Tensor, normal:
 
 
 def make_shadows(world: World) -> Shadows:
-    """What the main lights of worlds see. The shell casts no shadows."""
+    """Renders shadow maps from the main lights of worlds. The shell casts no shadows."""
     light = world.lighting
     device = light.position.device
     distance = (light.position - light.focus).norm(dim = -1)
@@ -177,7 +184,7 @@ def make_shadows(world: World) -> Shadows:
 
 
 def lightness(shadows: Shadows, point: Tensor, scene: Tensor) -> Tensor:
-    """How much of the main light reaches points (n 3) of scenes (n): 0 to 1, blended over 2 × 2 texels."""
+    """Returns the fraction (n) of the main light that reaches points (n 3) of scenes (n), in [0, 1], interpolated over 2 × 2 texels."""
     camera_to_world, focal, distance, texel = shadows
     moved = ((point - camera_to_world[scene, :3, 3]).unsqueeze(-2) @ camera_to_world[scene, :3, :3]).squeeze(-2)
     z = moved[:, 2].clamp(min = 1e-3)

@@ -1,7 +1,7 @@
-"""A bank of patterns with the statistics of natural images, and prefiltered look-ups in it.
+"""A bank of texture patterns with the statistics of natural images, and mipmapped sampling.
 
-Patterns wrap around, have three channels of colour contrast and one of fine detail, all about 0.5, and know no colours: surfaces
-bring those (a linear map, so that it commutes with prefiltering). The bank is the same in every process.
+Patterns are periodic, with three channels of colour contrast and one of fine detail, all centred at 0.5. A surface maps the channels to colours by
+a linear map, which commutes with prefiltering. The bank is the same in every process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEVEL_SIZES = [SIZE >> level for level in range(LEVELS)]
 LEVEL_STARTS = [sum(size ** 2 for size in LEVEL_SIZES[:level]) for level in range(LEVELS)]
 TEXELS = sum(size ** 2 for size in LEVEL_SIZES)
 
-# how many of each kind, in the order of `make_patterns`
+# number of patterns of each kind, in the order of `make_patterns`
 NUM_NOISE, NUM_LEAVES, NUM_CELLS, NUM_BRICKS, NUM_WAVES, NUM_PRINTS, NUM_PLAIN = 72, 72, 40, 28, 32, 36, 24
 NUM_PATTERNS = NUM_NOISE + NUM_LEAVES + NUM_CELLS + NUM_BRICKS + NUM_WAVES + NUM_PRINTS + NUM_PLAIN
 LEAVES = 140
@@ -28,7 +28,7 @@ LEAVES = 140
 
 @lru_cache(maxsize = 4)
 def bank(device: torch.device) -> Tensor:
-    """All patterns with their mipmaps: (patterns × texels, 4) in uint8, the levels of a pattern one after another."""
+    """Returns all patterns with their mipmaps, (patterns × texels, 4) in uint8, where the levels of a pattern follow each other."""
     if device.type != 'cpu':
         return bank(torch.device('cpu')).to(device)
 
@@ -43,7 +43,7 @@ def bank(device: torch.device) -> Tensor:
 
 
 def look_up(pattern: Tensor, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
-    """Values (n 4), about 0.5, of patterns (n) at coordinates (n) that have period 1; trilinear, at `level` (n): log2 of texels a pixel."""
+    """Samples patterns (n) at coordinates (n) of period 1, with trilinear interpolation, at mipmap levels (n), log2 of texels per pixel. Returns values (n 4), centred at 0.5."""
     texels = bank(pattern.device)
     level = level.clamp(0, LEVELS - 1.001)
     fine = level.long()
@@ -74,7 +74,7 @@ def look_up(pattern: Tensor, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
 
 
 def make_patterns(generator: torch.Generator) -> Tensor:
-    """All patterns (n 4 h w)."""
+    """Generates all patterns (n 4 h w)."""
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator = generator)
 
@@ -82,7 +82,7 @@ def make_patterns(generator: torch.Generator) -> Tensor:
         return uniform(low, high, n, 1, 1)
 
     def noise(n: int, channels: int, slope: Tensor) -> Tensor:
-        """1/f^slope noise (n channels h w) of mean 0 and deviation 1."""
+        """Draws 1/f^slope noise (n channels h w) with mean 0 and standard deviation 1."""
         frequency = torch.fft.fftfreq(SIZE)
         radius = (frequency[:, None] ** 2 + frequency[:SIZE // 2 + 1].abs() ** 2).sqrt()
         radius[0, 0] = 1.
@@ -94,7 +94,7 @@ def make_patterns(generator: torch.Generator) -> Tensor:
     grid = (torch.arange(SIZE) + 0.5) / SIZE
     y, x = torch.meshgrid(grid, grid, indexing = 'ij')
 
-    # 1/f noise, some of it stretched along one axis, as wood and brushed things are
+    # 1/f noise, partly stretched along one axis like wood and brushed metal
 
     noises = noise(NUM_NOISE, 3, uniform(0.7, 1.9, NUM_NOISE))
     stretched = noises[:NUM_NOISE // 4, :, ::8].repeat_interleave(8, dim = -2)
@@ -102,14 +102,14 @@ def make_patterns(generator: torch.Generator) -> Tensor:
     blotched = torch.tanh(noises[-NUM_NOISE // 3:] * column(1., 6., NUM_NOISE // 3).unsqueeze(1))
     noises = torch.cat((noises[:-NUM_NOISE // 3], blotched)) * 0.2
 
-    # dead leaves: discs and rectangles of power-law sizes, each hiding what lies below
+    # dead leaves: discs and rectangles of power-law sizes that occlude each other
 
     n = NUM_LEAVES
     smallest, roundness, spread = uniform(0.01, 0.04, n), uniform(0., 1., n), uniform(0.1, 0.5, n)
     visible = torch.zeros(n, SIZE, SIZE, dtype = torch.long)
 
     for index in range(LEAVES):
-        # large ones first, or the last would hide all
+        # large ones first, since they would occlude all others
         scale = (LEAVES - index) / LEAVES
         radius = (smallest / (1.5 * scale + 0.02 + uniform(0., 1., n))).clamp(max = 0.1) + 0.2 * scale ** 3 * uniform(0., 1., n)
         turn, aspect = column(0., math.pi, n), column(0.4, 2.5, n)
@@ -123,7 +123,7 @@ def make_patterns(generator: torch.Generator) -> Tensor:
     color = (torch.randn(n, LEAVES, 3, generator = generator) * spread[:, None, None]).clamp(-0.5, 0.5)
     leaves = rearrange(torch.stack([color[index, visible[index]] for index in range(n)]), 'n h w c -> n c h w')
 
-    # cells around random points, with borders in half of them
+    # Voronoi cells of random points, half of the patterns with borders
 
     n, points = NUM_CELLS, 48
     place = uniform(0., 1., n, points, 2)
@@ -155,7 +155,7 @@ def make_patterns(generator: torch.Generator) -> Tensor:
     bricks = rearrange(torch.stack([color[index, which[index]] for index in range(n)]), 'n h w c -> n c h w')
     bricks = torch.where(in_mortar.unsqueeze(1), uniform(-0.4, 0.4, n, 3, 1, 1), bricks)
 
-    # waves, stripes and checks, bent by noise
+    # waves, stripes and checks, distorted by noise
 
     n = NUM_WAVES
     bend = noise(n, 1, torch.full((n,), 1.8))[:, 0] * column(-0.05, 0.06, n).clamp(min = 0)
@@ -179,7 +179,7 @@ def make_patterns(generator: torch.Generator) -> Tensor:
 
     plain = noise(NUM_PLAIN, 3, uniform(1.2, 2., NUM_PLAIN)) * 0.04
 
-    # nothing real is clean: a little noise on all, and an independent fine one in the last channel
+    # a little noise on all patterns, and independent fine noise in the last channel
 
     colors = torch.cat((noises, leaves, cells, bricks, waves, prints, plain))
     total = len(colors)

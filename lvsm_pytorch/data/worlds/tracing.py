@@ -1,6 +1,6 @@
-"""Which primitive a ray hits first, for all rays of many cameras at once.
+"""Ray tracing: the first primitive that each ray hits, for all rays of many cameras at once.
 
-A picture is cut in tiles, a tile knows which primitives may be seen in it, and only these meet its rays.
+Images are divided into tiles. Rays of a tile are intersected only with the primitives that may be visible in it.
 """
 
 from __future__ import annotations
@@ -14,34 +14,39 @@ from torch import Tensor
 
 from lvsm_pytorch.data.worlds.objects import BOUNDS, QUADRICS, Primitives
 
-# rays along a side of a tile, and how many tiles are traced at once: as many as fit the cache of a CPU, or fill a GPU
+# rays along a side of a tile, and number of tiles traced at once: they fit the cache of a CPU, or fill a GPU
 TILE = 8
 TILES_AT_ONCE = 512
 TILES_AT_ONCE_ON_GPU = 65536
 
 
 class Hits(NamedTuple):
-    """What rays hit first.
+    """First intersections of rays.
 
     Attributes:
-        surface: Number of a primitive, or, after those, of a face of the shell.
+        distance: Distance along the ray, infinite without an intersection.
+        surface: Number of the primitive, or after those of the face of the shell.
     """
     distance: Tensor
     surface: Tensor
 
 
 def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor, intrinsics: Tensor, size: int, first: float = 0.) -> Hits:
-    """What the rays of cameras (s v) through coordinates first, first + 1, ... hit first: (s v size size).
+    """Traces the rays of cameras (s v) through pixel coordinates first, first + 1, ... along both axes: (s v size size).
 
     Args:
-        primitives: (s k ...).
-        shell: (s 2 3), or None for rays that may go on for ever, to distance infinity.
+        primitives: Primitives (s k ...).
+        shell: Corners of the shell (s 2 3), or None without a shell, where rays may hit nothing.
+        camera_to_world: (s v 4 4).
+        intrinsics: (s v 3 3) in pixels.
+        size: Number of rays along each axis.
+        first: Pixel coordinate of the first ray.
     """
     s, v = intrinsics.shape[:2]
     device = intrinsics.device
     across = math.ceil(size / TILE)
 
-    # unit directions of rays, tile by tile
+    # unit directions of rays for each tile
 
     at = torch.arange(across * TILE, device = device) + first
     x = (at - intrinsics[..., 0, 2, None]) / intrinsics[..., 0, 0, None]
@@ -55,7 +60,7 @@ def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor,
     camera = torch.arange(s * v, device = device).repeat_interleave(across ** 2)
     origins = rearrange(camera_to_world[..., :3, 3], 's v i -> (s v) i')[camera]
 
-    # primitives that may be seen in a tile, one pair after another; tiles with many of them first
+    # pairs of tiles and primitives that may be visible in them; tiles with many primitives come first
 
     tile, k = tile_pairs(primitives, camera_to_world, intrinsics, across, first)
     counts = torch.bincount(tile, minlength = len(camera))
@@ -63,7 +68,7 @@ def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor,
     order = counts.argsort(descending = True, stable = True)
     ordered_counts = counts[order].tolist()
 
-    # in a primitive's own frame, scaled to 1
+    # frames of the primitives, scaled by their half sizes
 
     scale = 1 / primitives.half_sizes
     to_local = rearrange(primitives.axes * scale.unsqueeze(-1), 's k i j -> (s k) i j')
@@ -112,7 +117,7 @@ def trace(primitives: Primitives, shell: Tensor | None, camera_to_world: Tensor,
 
 
 def tile_pairs(primitives: Primitives, camera_to_world: Tensor, intrinsics: Tensor, across: int, first: float) -> tuple[Tensor, Tensor]:
-    """Pairs (n), (n) of a tile of all pictures and a primitive that may be seen in it, by the rectangle around the projected corners of its box."""
+    """Returns pairs (n), (n) of tiles of all images and primitives that may be visible in them, from the bounding rectangle of the projected corners of the primitive's box."""
     device = intrinsics.device
     corner = torch.tensor([[x, y, z] for x in (-1., 1.) for y in (-1., 1.) for z in (-1., 1.)], device = device)
     corners = rearrange(primitives.centers, 's k i -> s k 1 i') + (corner * 1.01 * rearrange(primitives.half_sizes, 's k i -> s k 1 i')) @ primitives.axes
@@ -123,10 +128,10 @@ def tile_pairs(primitives: Primitives, camera_to_world: Tensor, intrinsics: Tens
     x = x / z * intrinsics[..., 0, 0, None, None] + intrinsics[..., 0, 2, None, None]
     y = y / z * intrinsics[..., 1, 1, None, None] + intrinsics[..., 1, 2, None, None]
 
-    # what reaches behind the camera may be seen anywhere
+    # primitives partly behind the camera may be visible in any tile
 
     partly, wholly = behind.any(dim = -1), behind.all(dim = -1)
-    seen = rearrange(primitives.present, 's k -> s 1 k') & ~wholly
+    is_visible = rearrange(primitives.present, 's k -> s 1 k') & ~wholly
     start = torch.arange(across, device = device) * TILE + first
 
     def overlaps(t: Tensor) -> Tensor:
@@ -134,25 +139,25 @@ def tile_pairs(primitives: Primitives, camera_to_world: Tensor, intrinsics: Tens
         low, high = torch.where(partly, -torch.inf, low), torch.where(partly, torch.inf, high)
         return (low.unsqueeze(2) < start[:, None] + TILE) & (high.unsqueeze(2) > start[:, None] - 1)
 
-    in_columns, in_rows = overlaps(x), overlaps(y) & seen.unsqueeze(2)
+    in_columns, in_rows = overlaps(x), overlaps(y) & is_visible.unsqueeze(2)
     mask = rearrange(in_rows, 's v ty k -> s v ty 1 k') & rearrange(in_columns, 's v tx k -> s v 1 tx k')
     tile, k = mask.flatten(0, 3).nonzero().unbind(dim = -1)
     return tile, k
 
 
 def leave_shell(shell: Tensor, origin: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance and face (n r) at which rays (n 3 r) from inside a box (n 2 3) leave it."""
+    """Returns the distance and the face (n r) at which rays (n 3 r) from inside a box (n 2 3) leave it."""
     low, high = ((bound - origin).unsqueeze(-1) for bound in shell.unbind(dim = 1))
-    outwards = ~ray.signbit()  # as copysign has it: a ray along a face has components of either zero
+    outwards = ~ray.signbit()  # consistent with copysign, since components of rays along a face may be -0
     distance, axis = (torch.where(outwards, high, low) / torch.where(ray.abs() < 1e-9, 1e-9, ray.abs()).copysign(ray)).min(dim = 1)
     return distance, 2 * axis + outwards.gather(1, axis.unsqueeze(1)).squeeze(1)
 
 
 def enter(quadric: Tensor, bounds: Tensor, origin: Tensor, ray: Tensor, limit: Tensor) -> Tensor:
-    """Distance (n r) at which rays (n 3 r) from `origin` (n 3) enter primitives (n ...), in their frames; infinite, or beyond `limit`, where they don't."""
+    """Returns the distances (n r) at which rays (n 3 r) from `origin` (n 3) enter primitives (n ...), in their frames; infinite, or beyond `limit`, for rays that miss."""
     squares, (linear, constant) = quadric[:, :3], quadric[:, 3:].unbind(dim = -1)
 
-    # the box, by its slabs (Kay & Kajiya 1986)
+    # the box, by the slab method (Kay & Kajiya 1986)
 
     slowness = 1 / ray
     one, other = (bounds[:, :3] - origin).unsqueeze(-1) * slowness, (bounds[:, 3:] - origin).unsqueeze(-1) * slowness
@@ -170,7 +175,7 @@ def enter(quadric: Tensor, bounds: Tensor, origin: Tensor, ray: Tensor, limit: T
     slowness = 1 / a
     first, second = (-b - root) * slowness, (root - b) * slowness
 
-    # a steep line meets a cone once: its other root is on the cone's mirror image
+    # a steep line intersects a cone once: the other root is on its mirror image
 
     steep, rising = a < 0, ray[:, 2] > 0
     first = torch.where(steep & rising, -torch.inf, first)

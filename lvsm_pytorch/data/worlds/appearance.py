@@ -1,4 +1,4 @@
-"""Colours, patterns and light of a world."""
+"""Appearance of procedural worlds: colours, patterns and lighting."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from lvsm_pytorch.data.worlds.layouts import UP, Stage
 from lvsm_pytorch.data.worlds.objects import MAX_PRIMITIVES, Draw
 from lvsm_pytorch.data.worlds.textures import NUM_NOISE, NUM_PATTERNS
 
-# brick, wood, skin, sand, grass, sky: hundredths of a turn from red
+# hues of brick, wood, skin, sand, grass and sky, in hundredths of a full turn from red
 NATURAL_HUES = 2, 6, 8, 10, 12, 15, 22, 30, 57, 60
 
 
 class Surfaces(NamedTuple):
-    """Looks of k primitives and, last, the six faces of the shell: low x, high x, low y, ..."""
-    pattern: Tensor     # k, in the bank
-    frequency: Tensor   # k, periods of the pattern a unit of length
+    """Surfaces of k primitives and, last, of the six faces of the shell: low x, high x, low y, ..."""
+    pattern: Tensor     # k, index in the bank of patterns
+    frequency: Tensor   # k, periods of the pattern per unit of length
     offset: Tensor      # k 2
     turn: Tensor        # k 2, cosine and sine
     color: Tensor       # k 3, mean albedo
     contrast: Tensor    # k 3 3, from channels of the pattern to colours
     detail: Tensor      # k 3: pattern, frequency and strength of a finer layer of gray
     gloss: Tensor       # k
-    glow: Tensor        # k, light of its own
-    wrapped: Tensor     # k, 1 where the pattern runs around the z axis, 0 where it is projected along axes
+    glow: Tensor        # k, emitted light
+    wrapped: Tensor     # k, 1 if the pattern is wrapped around the z axis, 0 if it is projected along axes
 
 
 class Lighting(NamedTuple):
     position: Tensor    # 3, of the main light
-    focus: Tensor       # 3, where it points
-    reach: Tensor       # (), the radius around the focus that casts shadows
+    focus: Tensor       # 3, point that it is directed at
+    reach: Tensor       # (), radius around the focus within which objects cast shadows
     color: Tensor       # 3
-    fading: Tensor      # (), 0 for the sun, 1 for a lamp
+    fading: Tensor      # (), decay with distance: 0 for the sun, 1 for a lamp
     shadow: Tensor      # (), strength
-    fill: Tensor        # 3, direction to a second light, of its strength in length
+    fill: Tensor        # 3, direction to a second light; the length is its strength
     sky: Tensor         # 3, ambient light from above
-    ground: Tensor      # 3, and from below
-    corners: Tensor     # (), how dark it is where faces of the shell meet
+    ground: Tensor      # 3, ambient light from below
+    corners: Tensor     # (), darkening where faces of the shell meet
     horizon: Tensor     # 3, colours of the sky
     zenith: Tensor      # 3
     clouds: Tensor      # 3: pattern, frequency, strength
-    haze: Tensor        # (), one over the distance at which things fade
-    brightness: Tensor  # (), mean of the first picture
+    haze: Tensor        # (), inverse of the distance at which haze hides objects
+    brightness: Tensor  # (), mean value of the first image
 
 
-def looks(draw: Draw, stage: Stage) -> Surfaces:
-    """Surfaces of all primitives, padded, and of the shell. Parts of one object often look alike."""
+def make_surfaces(draw: Draw, stage: Stage) -> Surfaces:
+    """Draws the surfaces of all primitives, padded, and of the shell. Parts of an object often share a surface."""
     k = MAX_PRIMITIVES + 6
     palette = colors(draw, 7)
     vividness = draw.log_number(0.3, 1.4)
     color = palette[draw.integer(0, 6, k)] * draw.uniform(0.7, 1.3, k, 1) + 0.02 * draw.normal(k, 3)
 
-    # contrast: mostly light and dark of the same colour
+    # contrast: mostly in brightness, not in hue
 
     light_dark = F.normalize(color.clamp(min = 0.05) + 0.3, dim = -1) * 1.7
     strength = vividness * draw.log_uniform(0.15, 1.8, k, 1) * torch.where(draw.chance(0.25, k, 1), 0.15, 1.)
@@ -65,7 +65,7 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
     contrast = torch.cat((light_dark.unsqueeze(1), chroma), dim = 1) * strength.unsqueeze(-1)
     contrast = contrast.mT @ axes
 
-    # periods in proportion to sizes: from a part of one to many on a primitive
+    # periods in proportion to sizes: from a fraction of one to many on a primitive
 
     largest = stage.primitives.half_sizes.amax(dim = -1)[:MAX_PRIMITIVES]
     scale = torch.ones(k)
@@ -82,7 +82,7 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
     turn = torch.where(draw.chance(0.6, k), draw.integer(0, 3, k) * math.pi / 2, draw.uniform(0, 2 * math.pi, k))
     surfaces = Surfaces(draw.integer(0, NUM_PATTERNS - 1, k), frequency, draw.uniform(0, 1, k, 2), torch.stack((turn.cos(), turn.sin()), dim = -1), color, contrast, detail, gloss, glow, wrapped)
 
-    # a primitive looks like its group, or like itself
+    # a primitive has the surface of its group, or its own
 
     group = torch.cat((stage.group[:MAX_PRIMITIVES], torch.arange(k - min(len(stage.group), MAX_PRIMITIVES)) + 10 ** 6))
     _, inverse = group.unique(return_inverse = True)
@@ -99,7 +99,7 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
     s = Surfaces(*(t[leader] for t in surfaces))
     s = s._replace(frequency = torch.where(draw.chance(0.5, k), s.frequency, frequency), offset = surfaces.offset)
 
-    # shells: the ground of the open is rougher than walls; backdrops are black, white, plain or far blurs
+    # shells: outdoor ground is rougher than walls; backdrops are black, white, plain, or blurred
 
     if stage.backdrop:
         tone = draw.number(0, 1)
@@ -118,12 +118,12 @@ def looks(draw: Draw, stage: Stage) -> Surfaces:
 
 
 def colors(draw: Draw, n: int) -> Tensor:
-    """Colours (n 3) that go together: many of them of one hue, few of them vivid."""
+    """Draws a palette of colours (n 3): many of one hue, few saturated."""
     hue = float(draw.one_of(NATURAL_HUES)) / 100 if draw.happens(0.8) else draw.number(0, 1)
     others = torch.where(draw.chance(0.75, n), draw.one_of(NATURAL_HUES, n) / 100, draw.uniform(0, 1, n))
     hues = (torch.where(draw.chance(0.6, n), hue, others) + 0.03 * draw.normal(n)).remainder(1)
     saturation = draw.uniform(0, 1, n) ** 1.3 * (0.15 + 0.8 * draw.number(0., 1.) ** 1.3)
-    # few things are purple, pink or turquoise
+    # purple, pink and turquoise are rare
 
     rare = ((hues > 0.64) & (hues < 0.98)) | ((hues > 0.38) & (hues < 0.52))
     saturation = torch.where(rare & draw.chance(0.85, n), 0.3 * saturation, saturation)
@@ -132,7 +132,7 @@ def colors(draw: Draw, n: int) -> Tensor:
     return value.unsqueeze(-1) * (1 - saturation.unsqueeze(-1) * (1 - wheel.clamp(0, 1)))
 
 
-def lights(draw: Draw, stage: Stage) -> Lighting:
+def make_lighting(draw: Draw, stage: Stage) -> Lighting:
     outside = bool(stage.is_sky.any())
     indoors = not outside and not stage.backdrop
     direction = F.normalize(draw.normal(3) * torch.tensor([1., 1., 0.]) + UP * draw.number(0.4, 2.), dim = 0)
@@ -145,7 +145,7 @@ def lights(draw: Draw, stage: Stage) -> Lighting:
 
     warm = torch.tensor([1., 0., -1.])
     warmth = 1 + 0.1 * draw.normal(1) * warm + 0.02 * draw.normal(3)
-    balance = draw.number(0.15, 0.75)   # of direct light
+    balance = draw.number(0.15, 0.75)   # fraction of direct light
     ambient = (1 - balance) * (1 + 0.08 * draw.normal(1) * warm + 0.02 * draw.normal(3))
     horizon, zenith = draw.number(0.6, 1.) * (1 - draw.uniform(0., 0.15, 3)), draw.number(0.4, 1.) * (1 - draw.number(0., 0.7) * torch.tensor([1., 0.55, 0.1]))
     return Lighting(
