@@ -18,7 +18,7 @@ AXES = dict(
 
 
 def values_are_free(tensor: Tensor) -> bool:
-    """Whether reading the values of `tensor` is free: no compilation, no synchronization with a device."""
+    """Returns whether reading the values of `tensor` is free: no compilation, no synchronization with a device."""
     return not torch.compiler.is_compiling() and tensor.device.type == 'cpu'
 
 
@@ -94,13 +94,15 @@ def check_shape(pattern: str, sizes: dict[str, int] | None = None, to_do: str = 
 
 
 def make_valid_mask(sizes: dict[str, int], *, at_least: int = 1, **named: Tensor | None) -> Tensor | None:
-    """Mask (b v) bool of the valid views, False for padding, from the number of valid views (b) of each scene. None if all are valid and reading values is free.
+    """Returns a mask (b v) bool of the valid views, False for padding, from the number of valid views (b) of each scene. None if all are valid and reading values is free.
 
     Args:
-        sizes: With b and v.
+        sizes: Sizes b and v.
+        at_least: Minimum number of valid views.
+        named: The numbers of valid views (b) by the name of the argument, or None.
 
     Raises:
-        ValueError: For counts that are not integers, of a wrong shape or, if reading values is free, not from `at_least` to v.
+        ValueError: If counts are not integers, have a wrong shape or, if reading values is free, are not from `at_least` to v.
     """
     (name, count), = named.items()
 

@@ -84,9 +84,9 @@ def pack_scenes(*, data: tuple[Path, ...], out: Path, image_size: int | None = N
     Args:
         data: Posed photos in any format that `lvsm train --data` takes, one folder or address, or several; of a folder with `train` and `test`, both are written.
         out: A new folder, to be uploaded as it is.
-        image_size: Shorter side of images at most, in pixels. By default image files are copied as they are.
-        scenes_per_shard: Scenes of a file. A file is downloaded at once: some hundred megabytes are usual.
-        overwrite: Throw away other shards in --out.
+        image_size: Maximum length of the shorter side of images, in pixels. By default image files are copied unchanged.
+        scenes_per_shard: Number of scenes in a file. A file is downloaded as a whole; some hundred megabytes are usual.
+        overwrite: Delete other shards in --out.
     """
     def run() -> None:
         from lvsm_pytorch.data import Problems

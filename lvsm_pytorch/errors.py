@@ -15,10 +15,10 @@ def fail(argument: str, rule: str, got: object, to_do: str, error: type[ValueErr
 
 
 def check_at_least(least: float, **values: float | None) -> None:
-    """Checks that options, by name, are not below `least`; None is left to a default.
+    """Checks that options, by name, are at least `least`; None stands for a default.
 
     Raises:
-        ValueError: For one that is.
+        ValueError: If one is below.
     """
     for name, value in values.items():
         if value is not None and value < least:
@@ -29,7 +29,7 @@ def check_above_zero(**values: float) -> None:
     """Checks that options, by name, are above 0.
 
     Raises:
-        ValueError: For one that is not.
+        ValueError: If one is not.
     """
     for name, value in values.items():
         if not value > 0:

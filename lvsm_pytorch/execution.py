@@ -21,10 +21,10 @@ def in_eval_mode(model: Module) -> Iterator[None]:
 
 
 def pick_device(name: str) -> torch.device:
-    """A device by name; 'auto' is a GPU if there is one.
+    """Returns a device by name; 'auto' is a GPU if there is one.
 
     Raises:
-        ValueError: For a device that is not available.
+        ValueError: If the device is not available.
     """
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'

@@ -19,7 +19,9 @@ def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = 
     """Writes a file atomically: calls `write` with a temporary path of the same suffix in the same folder, then renames it.
 
     Args:
-        durable: Flush the file to the disk before the rename. Without it, a power failure may leave an empty file; it is faster for many small files that can be made again.
+        path: File to write.
+        write: Function that writes to a path.
+        durable: Flush the file to the disk before the rename. Without it, writing is faster, but a power failure may leave an empty file.
 
     Raises:
         OSError: If the file can't be written. The previous file is unchanged.
@@ -56,7 +58,7 @@ def check_free(paths: Iterable[Path]) -> None:
     """Checks that files of the user are not replaced.
 
     Raises:
-        ValueError: For a path that exists.
+        ValueError: If a path exists.
     """
     there = next((path for path in paths if path.exists()), None)
 
@@ -101,10 +103,10 @@ def parse_json(content: bytes, where: str, error: type[ValueError] = ValueError)
 
 
 def make_folder(out: Path) -> None:
-    """Makes a folder and its parents.
+    """Creates a folder and its parents.
 
     Raises:
-        OSError: If it can't be made.
+        OSError: If it can't be created.
     """
     try:
         out.mkdir(parents = True, exist_ok = True)

@@ -18,7 +18,7 @@ MOST_LETTERS = 40
 
 
 def beside(out: Path, settings: dict[str, Any]) -> Path:
-    """`out`, or the first of `out-2`, `out-3`, .. that is new, empty, or has the same settings."""
+    """Returns the first of `out`, `out-2`, `out-3`, .. that is new, empty, or has the same settings."""
     folders = (out if number == 1 else out.with_name(f'{out.name}-{number}') for number in count(1))
     return next(folder for folder in folders if is_free(folder) or not differences(folder, settings))
 
@@ -28,7 +28,7 @@ def is_free(folder: Path) -> bool:
 
 
 def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
-    """Descriptions of the settings of a folder that differ from `settings`."""
+    """Describes the settings of a folder that differ from `settings`."""
     if not (folder / SETTINGS).is_file():
         return ['other files']
 

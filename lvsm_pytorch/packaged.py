@@ -18,11 +18,11 @@ def packaged_models() -> list[str]:
 
 
 def folder_of(model: str | PathLike[str]) -> Path:
-    """Folder of a model: that of a packaged model for its name, unless the working directory has a folder of that name; else the path itself."""
+    """Returns the folder of a model: that of a packaged model for its name, unless the working directory has a folder of that name; otherwise the path itself."""
     path = Path(model)
     return PRETRAINED / path if str(path) in packaged_models() and not path.is_dir() else path
 
 
 def folder_for(work: str, model: Path) -> Path:
-    """Default output folder of a command: in the folder of the model, or in the working directory for a model by name."""
+    """Returns the default output folder of a command: in the folder of the model, or in the working directory for a model by name."""
     return model / work if model.is_dir() else Path(f'{model.name}-{work}')
