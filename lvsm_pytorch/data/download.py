@@ -41,10 +41,10 @@ def patiently(work: Callable[[], Result], what: str, patience: Patience) -> Resu
         try:
             return within(work, patience.stall)
         except FINAL as error:  # noqa: PERF203
-            raise OSError(f'{what}: must be there and readable, but got {type(error).__name__}: {error}. Check the address and the rights.') from error
+            raise OSError(f'{what}: must exist and be readable, but got {type(error).__name__}: {error}. Check the address and the permissions.') from error
         except Exception as error:  # each library raises its own connection errors: aiohttp's, botocore's, those of huggingface_hub
             if attempt + 1 == patience.attempts:
-                raise OSError(f'{what}: must be readable, but {patience.attempts} attempts failed, the last with {type(error).__name__}: {error}. Is the server there?') from error
+                raise OSError(f'{what}: must be readable, but {patience.attempts} attempts failed, the last with {type(error).__name__}: {error}. Is the server reachable?') from error
 
             time.sleep(patience.pause * 2 ** attempt * random.SystemRandom().uniform(1, 1.5))
 
@@ -103,6 +103,6 @@ def whole(read: Callable[[int, int], bytes], start: int, end: int, size: int) ->
         content = content[start:end]
 
     if len(content) != end - start:
-        raise OSError(f'{len(content)} bytes came in place of {end - start}')
+        raise OSError(f'{len(content)} bytes were received instead of {end - start}')
 
     return content

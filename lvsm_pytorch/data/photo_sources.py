@@ -90,7 +90,7 @@ class SceneSource(PhotoSource):
         training, held_out = hold_out(scene.only([index for index, view in enumerate(scene.views) if fitted[view.name] is not None]))
 
         if len(training.views) <= self.max_num_inputs:
-            fail('num_inputs', f'must be below the number of training views {len(training.views)}', self.max_num_inputs, 'Ask for fewer inputs or add photos.')
+            fail('num_inputs', f'must be below the number of training views {len(training.views)}', self.max_num_inputs, 'Use fewer inputs or add photos.')
 
         self.num_training = len(training.views)
         self.description = f'{scene.name}: {len(training.views)} views to train with, {len(held_out.views)} held out'
@@ -192,7 +192,7 @@ class DatasetSource(PhotoSource):
             scene = dataset[index]
 
             if len(scene.views) <= self.max_num_inputs:
-                fail(scene.name, f'must have more views than the {self.max_num_inputs} inputs of a sample', len(scene.views), 'Ask for fewer inputs.', BadView)
+                fail(scene.name, f'must have more views than the {self.max_num_inputs} inputs of a sample', len(scene.views), 'Use fewer inputs.', BadView)
 
             if scene.is_video and len(scene.views) <= self.frame_distances[0]:
                 warn_short(self.frame_distances[0])
@@ -232,4 +232,4 @@ class DatasetSource(PhotoSource):
 
 def warn_short(least: int) -> None:
     """Warns of videos that are too short. Python shows a warning from one line of code once."""
-    warnings.warn(f'some videos have fewer than {least} frames: their views are drawn from all that there are', stacklevel = 2)
+    warnings.warn(f'some videos have fewer than {least} frames: their views are drawn from all frames', stacklevel = 2)

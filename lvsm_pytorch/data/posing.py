@@ -124,7 +124,7 @@ def find_files(photos: Path) -> list[Path]:
         return [photos]
 
     if not photos.is_dir():
-        fail('photos', 'must be a folder of photos or a video', f'{photos}, which {"is a file of another kind" if photos.exists() else "is not there"}', 'One photo alone has no pose.')
+        fail('photos', 'must be a folder of photos or a video', f'{photos}, which {"is a file of another kind" if photos.exists() else "does not exist"}', 'One photo alone has no pose.')
 
     files, videos = list_photos(photos), list_videos(photos)
 

@@ -156,7 +156,7 @@ class RemoteFolder(Folder):
         size = patiently(lambda: system.size(path), label, self.patience)
 
         if size is None:
-            raise OSError(f'{label}: must have a size that its server tells. Use another server, or download the data.')
+            raise OSError(f'{label}: must have a size that its server reports. Use another server, or download the data.')
 
         return self.cache.get(label, size, lambda to: download(lambda start, end: system.cat_file(path, start = start, end = end), size, to, label, self.patience))
 

@@ -59,7 +59,7 @@ def plane_sweep(images: Tensor, cameras: Cameras, target_camera: Cameras, depth_
     near, far = depth_range
 
     if not 0 < near < far:
-        fail('depth_range', 'must be the nearest and the farthest depth, both above 0', depth_range, 'Take 1 and 40 times the distance to what is nearest.')
+        fail('depth_range', 'must be the nearest and the farthest depth, both above 0', depth_range, 'Take 1 and 40 times the distance to the nearest surface.')
 
     if num_planes < 2:
         fail('num_planes', 'must be at least 2', num_planes, 'Left out, there are 64.')

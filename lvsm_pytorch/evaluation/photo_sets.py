@@ -215,4 +215,4 @@ def check_missing(report: dict[str, Any], config: EvaluateConfig) -> None:
     missing = {**scenes['missing'], **{f'{name}, {photo["photo"]}': photo['why'] for name, photos in scenes['missing_photos'].items() for photo in photos}}
 
     if missing and not config.allow_missing:
-        fail('data', 'must have sets and photos that can be read', f'{len(missing)} missing: {dict(list(missing.items())[:3])}', 'The report has the others. --allow-missing makes this no error.')
+        fail('data', 'must have sets and photos that can be read', f'{len(missing)} missing: {dict(list(missing.items())[:3])}', 'The report has the others. --allow-missing turns this error off.')

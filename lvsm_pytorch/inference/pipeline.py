@@ -111,7 +111,7 @@ class EncodedPhotos(NamedTuple):
         check_sizes(self.model, size = size)
 
         if chunk_size < 1:
-            fail('chunk_size', 'must be at least 1', chunk_size, 'The more at a time, the more memory it takes.')
+            fail('chunk_size', 'must be at least 1', chunk_size, 'It is the number of views to render at once.')
 
         check_target_cameras(cameras, size, several = True)
         device = next(self.model.parameters()).device
@@ -284,7 +284,7 @@ def warn_of_lost_digits(camera_to_world: Tensor) -> None:
     extent = (centres - centres.mean(dim = 0)).abs().max()
 
     if 1e-3 * extent < torch.finfo(torch.float32).eps * centres.abs().max() and extent > 0:
-        warnings.warn(f'camera_to_world is {camera_to_world.dtype}, which rounds cameras at {float(centres.abs().max()):.3g} from the origin of their world. Pass float64, as files have it', stacklevel = 4)
+        warnings.warn(f'camera_to_world is {camera_to_world.dtype}, which rounds cameras at {float(centres.abs().max()):.3g} from the origin of their world. Pass float64', stacklevel = 4)
 
 
 def check_camera_values(images_size: tuple[int, ...], **poses_and_intrinsics: Tensor) -> None:

@@ -93,7 +93,7 @@ class FittedViews:
 
         for number, each in found.items():
             if each is None:
-                fail('inputs', 'must be photos that can be read', f'{number}, {self.scene.views[number].name}', 'Name others.', BadView)
+                fail('inputs', 'must be photos that can be read', f'{number}, {self.scene.views[number].name}', 'Choose others.', BadView)
 
         images, intrinsics = zip(*(each for each in found.values() if each is not None), strict = True)
         return list(images), Cameras(cameras_of([self.scene.views[number] for number in numbers]).camera_to_world, torch.stack(intrinsics))

@@ -116,7 +116,7 @@ def official_state(checkpoint: str | PathLike[str] | Mapping[str, Any]) -> dict[
     state = checkpoint.get('model', checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
 
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        fail('checkpoint', 'must be a state dict, or have one under `model`', type(state).__name__, 'Give what the authors\' code saves.')
+        fail('checkpoint', 'must be a state dict, or have one under `model`', type(state).__name__, 'Pass a checkpoint of the authors\' code.')
 
     state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
     return {name: tensor for name, tensor in state.items() if not name.startswith('loss_computer.')}
@@ -177,7 +177,7 @@ def to_official(model: LVSM) -> dict[str, Tensor]:
     inexpressible += [] if model.num_depth_planes == 0 else [f'num_depth_planes = {model.num_depth_planes}']
 
     if inexpressible:
-        fail('model', 'must be the paper\'s network to be written in the authors\' layout', f'one with {inexpressible}', 'Make it without them.')
+        fail('model', 'must be the paper\'s network to be written in the authors\' layout', f'one with {inexpressible}', 'Build the model without them.')
 
     weights = model.state_dict()
     depth = model.config['depth']

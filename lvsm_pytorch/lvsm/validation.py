@@ -179,7 +179,7 @@ def check_distances(model: LVSM, distances: Tensor | None, target_rays: Tensor, 
         return
 
     if not model.plane_sweep.knows_distances or target_images is None:
-        fail('target_distances', "must be left out without target_images, and without num_depth_planes and plane_sweep = 'features'", tuple(distances.shape), 'They are compared with what the planes say.')
+        fail('target_distances', "must be left out without target_images, and without num_depth_planes and plane_sweep = 'features'", tuple(distances.shape), 'They are the targets of the depth loss.')
 
     check_floating(target_distances = distances)
     check_shape('b t h w', dict(zip('bthw', (*target_rays.shape[:2], *target_rays.shape[-2:]), strict = True)), target_distances = distances)

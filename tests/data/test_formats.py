@@ -338,7 +338,7 @@ def test_paths_of_another_machine_are_found_by_their_ends(tmp_path):
     assert len(open_dataset(tmp_path / 'metadata')) == 2
 
     (tmp_path / 'full_list.txt').write_text('elsewhere.json\n')
-    with pytest.raises(ValueError, match = 'must list files that are there'):
+    with pytest.raises(ValueError, match = 'must list existing files'):
         open_dataset(tmp_path)
 
 

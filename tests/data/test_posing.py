@@ -258,7 +258,7 @@ def test_frames_of_a_video_are_matched_in_time(tmp_path, stages):
         find_files(tmp_path / 'phone')
 
 
-@pytest.mark.parametrize('name, message', [('missing', 'is not there'), ('a.txt', 'a file of another kind'), ('empty', 'got none in')])
+@pytest.mark.parametrize('name, message', [('missing', 'does not exist'), ('a.txt', 'a file of another kind'), ('empty', 'got none in')])
 def test_what_holds_no_photos_is_said(tmp_path, name, message):
     (tmp_path / 'a.txt').write_text('')
     (tmp_path / 'empty').mkdir()

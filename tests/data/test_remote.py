@@ -221,7 +221,7 @@ def test_what_is_missing_is_asked_for_once():
         asked.append(True)
         raise FileNotFoundError('a')
 
-    with pytest.raises(OSError, match = 'must be there and readable'):
+    with pytest.raises(OSError, match = 'must exist and be readable'):
         patiently(read, 'a', IMPATIENT)
     assert len(asked) == 1
 

@@ -109,7 +109,7 @@ def read_example(where: str, example: dict[str, Any], problems: Problems) -> Sce
     try:
         key, cameras, images, timestamps = (materialized(example.get(name)) for name in ('key', 'cameras', 'images', 'timestamps'))
     except (ValueError, KeyError) as error:
-        raise BadView(f'{where}: must be whole, but got {error}') from error
+        raise BadView(f'{where}: must be complete, but got {error}') from error
 
     if not isinstance(key, str) or not isinstance(images, list) or not isinstance(cameras, Tensor) or cameras.shape != (len(images), 18):
         fail(where, 'must have a `key`, `images` and `cameras` (v 18)', sorted(map(str, example)), 'pixelSplat\'s conversion of RealEstate10K writes them.', BadView)

@@ -78,7 +78,7 @@ def listed(path: Path) -> list[Path]:
 
     for line, file in zip([line for line in lines if line], files, strict = True):
         if file is None:
-            fail(str(path), 'must list files that are there, in its folder', line, 'Move them there, or write their paths relative to the list.', BadView)
+            fail(str(path), 'must list existing files in its folder', line, 'Move them there, or write their paths relative to the list.', BadView)
 
     return [file for file in files if file is not None]
 
@@ -175,7 +175,7 @@ def write_lvsm(scenes: list[Scene], folder: Path) -> None:
     folders = [scene.name.replace('/', '_') for scene in scenes]
 
     if len(set(folders)) < len(folders):
-        fail('scenes', 'must have names of their own', folders, 'They are the names of folders and files.')
+        fail('scenes', 'must have unique names', folders, 'They are the names of folders and files.')
 
     check_free([folder / 'images' / name for name in folders] + [folder / 'metadata' / f'{name}.json' for name in folders])
 

@@ -130,7 +130,7 @@ def read_shard(path: Path) -> list[dict[str, Stored]]:
     # tarfile reads a truncated file without an error, so its end is checked
 
     if any(mapped[-len(END_OF_TAR):]) or any(stored.start + stored.length > len(mapped) for _, stored in members):
-        fail(str(path), 'must be a whole tar file', f'the first {len(mapped)} bytes of one', 'Pack it, or download it, again.', BadView)
+        fail(str(path), 'must be a complete tar file', f'the first {len(mapped)} bytes of one', 'Pack it, or download it, again.', BadView)
 
     scenes: dict[str, dict[str, Stored]] = {}
 
@@ -149,7 +149,7 @@ def described(where: str, content: list[dict[str, Stored]], position: int) -> di
         BadView: If it is missing or broken.
     """
     if position >= len(content) or 'json' not in content[position]:
-        fail(where, f'must be there with a JSON file, as {INDEX} says', f'{len(content)} scenes', 'Pack it again.', BadView)
+        fail(where, f'must exist with a JSON file, since {INDEX} lists it', f'{len(content)} scenes', 'Pack it again.', BadView)
 
     said = parse_json(content[position]['json'].content(), where, BadView)
     return said if isinstance(said, dict) else {}
@@ -196,7 +196,7 @@ def scene_files(scene: Scene, key: str, problems: Problems, *, image_size: int |
         views.append(dict(name = view.name, image = image, size = size, camera_to_world = view.camera_to_world.double().tolist(), intrinsics = intrinsics.tolist()))
 
     if not views:
-        fail(scene.name, 'must have at least one image that can be read', f'none of {len(scene.views)}', 'Download it anew.', BadView)
+        fail(scene.name, 'must have at least one image that can be read', f'none of {len(scene.views)}', 'Download it again.', BadView)
 
     said = dict(name = scene.name, is_video = scene.is_video, held_out = sorted(scene.held_out), views = views)
     return [(f'{key}.json', json.dumps(said).encode()), *images]

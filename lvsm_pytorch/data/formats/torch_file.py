@@ -67,7 +67,7 @@ class StoredTensor:
         needed = self.offset + sum((length - 1) * step for length, step in zip(self.shape, self.stride, strict = True)) + 1
 
         if needed > len(values) or prod(self.shape) > len(values):
-            fail(str(self.file.path), f'must have {needed} values of a tensor', len(values), 'Download it anew.')
+            fail(str(self.file.path), f'must have {needed} values of a tensor', len(values), 'Download it again.')
 
         return values.as_strided(self.shape, self.stride, self.offset)
 
@@ -90,7 +90,7 @@ class TensorFile:
             with without_garbage_collection():
                 self.content = Unpickler(self).load()
         except Exception as error:  # zipfile and the unpickler raise many types of errors for broken or malicious files
-            raise ValueError(f'{path}: must be a file of tensors and plain values, but got {type(error).__name__}: {error}. Nothing in it was run; download it anew.') from error
+            raise ValueError(f'{path}: must be a file of tensors and plain values, but got {type(error).__name__}: {error}. Nothing in it was run; download it again.') from error
 
     def read(self, key: str) -> bytes:
         """Returns the bytes of an entry of the archive."""

@@ -59,7 +59,7 @@ def check_distortion(where: str, intrinsics: Tensor, distortion: Distortion, siz
     middles = float((torch.maximum(centre, length - centre) / focal).max())  # middles of the edges, in focal lengths from the centre
 
     if is_fisheye and float(radial(torch.tensor([WIDEST_FISHEYE], dtype = torch.float64), distortion.coefficients)) <= middles:
-        fail(where, 'must have a fisheye of less than 180 degrees', f'a wider one in an image of {width} × {height}', 'A pinhole can not show so much: crop pinhole views out of it first.', BadView)
+        fail(where, 'must have a fisheye of less than 180 degrees', f'a wider one in an image of {width} × {height}', 'A pinhole image can not cover this angle: crop pinhole views out of it first.', BadView)
 
     # distorted radius as a function of the undistorted one, up to the first decrease
 

@@ -56,7 +56,7 @@ def render_worlds(seeds: Sequence[int], *, num_views: int, image_size: int, devi
         fail('seeds', 'must be one or more integers from 0', seeds, 'Pass for example range(8).')
 
     if not 1 <= num_views <= MAX_VIEWS:
-        fail('num_views', f'must be from 1 to {MAX_VIEWS}', num_views, 'Take more worlds for more pictures.')
+        fail('num_views', f'must be from 1 to {MAX_VIEWS}', num_views, 'Render more worlds for more images.')
 
     if image_size < 1:
         fail('image_size', 'must be at least 1', image_size, 'Pass for example 128.')
