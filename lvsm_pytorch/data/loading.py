@@ -67,6 +67,7 @@ def training_views(
     start_method: StartMethod | None = None,
     problems: Problems | None = None,
     pin_memory: bool = False,
+    shared_folder: Path | None = None,
 ) -> Generator[Batch, None, None]:
     """Yields batches of the samples of one process.
 
@@ -82,6 +83,7 @@ def training_views(
             threads need 'spawn'.
         problems: Record of unusable views and scenes, also of those that workers find.
         pin_memory: Copy batches to pinned memory.
+        shared_folder: Folder in place of the temporary one. Processes of one machine that have the same folder share results with each other too; its creator deletes it.
 
     Raises:
         Exception: An error of the source, at the batch where it occurs.
@@ -90,8 +92,11 @@ def training_views(
     mine = numbers[rank::processes]
     cleanup = ExitStack()
 
-    if workers > 1:
-        source.share(Path(cleanup.enter_context(TemporaryDirectory(prefix = 'lvsm-', ignore_cleanup_errors = True))))
+    if shared_folder is None and workers > 1:
+        shared_folder = Path(cleanup.enter_context(TemporaryDirectory(prefix = 'lvsm-', ignore_cleanup_errors = True)))
+
+    if shared_folder is not None:
+        source.share(shared_folder)
         cleanup.callback(source.share, None)
 
     loader = DataLoader(

@@ -1,4 +1,4 @@
-"""Results of slow functions that several workers need: one computes a result, the others read it from a file."""
+"""Results of slow functions that several processes of a machine need: one computes a result, the others read it from a file."""
 
 from __future__ import annotations
 
@@ -31,22 +31,28 @@ class SharedResults:
         return self.recent(number)
 
     def find(self, number: int) -> dict[str, Tensor]:
-        if self.folder is None:
+        """Reads the result of a number from the folder, or computes it."""
+        if self.folder is None or not self.folder.is_dir():
             return self.function(number)
 
         from filelock import FileLock  # comes with torch
 
         path = self.folder / f'{number}.pt'
+        result = None
 
-        with FileLock(self.folder / f'{number}.lock'):  # released also when its process is killed
-            with suppress(ValueError):
-                return read_tensors(path, argument = 'folder', mmap = True)
+        try:
+            with FileLock(self.folder / f'{number}.lock'):  # released also when its process is killed
+                with suppress(ValueError):
+                    return read_tensors(path, argument = 'folder', mmap = True)
 
-            result = self.function(number)
-            write_whole(path, lambda temporary: torch.save(result, temporary), durable = False)
+                result = self.function(number)
+                write_whole(path, lambda temporary: torch.save(result, temporary), durable = False)
 
-        self.remove_oldest(self.folder)
-        return result
+            self.remove_oldest(self.folder)
+        except OSError:  # its creator has deleted the folder, or the disk is full
+            pass
+
+        return self.function(number) if result is None else result
 
     def remove_oldest(self, folder: Path) -> None:
         """Removes the oldest files. Processes that have a removed file mapped can still read it."""

@@ -7,8 +7,10 @@ import signal
 import time
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -79,7 +81,7 @@ def train(config: TrainConfig, *, source: Source | None = None, resume: bool = F
         checkpoints = Checkpoints(config.out / CHECKPOINTS, config.keep_checkpoints)
         progress, changed = training.resume(checkpoints) if resume else (Progress.new(), [])
 
-        with closing(shared_views(source, config, progress, accelerator, problems)) as views:
+        with folder_of_machine(accelerator) as folder, closing(shared_views(source, config, progress, accelerator, problems, folder)) as views:
             validator = Validator(source, config)
             accelerator.print(source.description)
             accelerator.print(validator.describe())
@@ -279,7 +281,7 @@ def claim_run(config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
         remove_partial_files(folder)
 
 
-def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems) -> Generator[Batch, None, None]:
+def shared_views(source: Source, config: TrainConfig, progress: Progress, accelerator: Accelerator, problems: Problems, folder: Path | None = None) -> Generator[Batch, None, None]:
     """Batches of this process, from the present step to the last."""
     return training_views(
         source,
@@ -290,7 +292,27 @@ def shared_views(source: Source, config: TrainConfig, progress: Progress, accele
         workers = workers_of(config, accelerator.device),
         problems = problems,
         pin_memory = accelerator.device.type == 'cuda',
+        shared_folder = folder,
     )
+
+
+@contextmanager
+def folder_of_machine(accelerator: Accelerator) -> Iterator[Path | None]:
+    """A temporary folder that the processes of a machine share, and that its first process removes at the end; None for a run of one process, or where they do not share a disk.
+
+    All processes call it.
+    """
+    if accelerator.num_processes == 1:
+        yield None
+        return
+
+    from accelerate.utils import gather_object
+
+    with ExitStack() as cleanup:
+        mine = cleanup.enter_context(TemporaryDirectory(prefix = 'lvsm-', ignore_cleanup_errors = True)) if accelerator.is_local_main_process else None
+        folders = gather_object([mine])
+        folder = folders[accelerator.process_index - accelerator.local_process_index]    # launchers number the processes of a machine one after the other
+        yield Path(folder) if folder is not None and Path(folder).is_dir() else None
 
 
 def whole_tensor(t: torch.Tensor) -> torch.Tensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 
-from lvsm_pytorch.data import DatasetSource, Problems, SyntheticSource, WorldSource, split_dataset, synthetic_scene, training_views, write_chunks
+from lvsm_pytorch.data import DatasetSource, Problems, SyntheticSource, WorldSource, shared_results, split_dataset, synthetic_scene, training_views, write_chunks
 from lvsm_pytorch.data.recent import Recent
 from lvsm_pytorch.data.shared_results import SharedResults
 
@@ -115,3 +117,64 @@ def test_the_last_results_are_kept():
     recent = Recent(lambda number: calls.append(number) or -number, 2)
     assert [recent(number) for number in (1, 2, 1, 3, 1, 2)] == [-1, -2, -1, -3, -1, -2]
     assert calls == [1, 2, 3, 2]
+
+
+class NotedWorlds(WorldSource):
+    """Writes down which worlds are rendered."""
+
+    WINDOW = 4
+
+    def __init__(self, log):
+        super().__init__(num_inputs = 2, num_targets = 1, image_size = 8)
+        self.log = log
+
+    def render(self, seed):
+        with open(self.log, 'a') as file:
+            file.write(f'{seed}\n')
+        return super().render(seed)
+
+
+def read_all(log, folder, out, rank, workers):
+    batches = list(training_views(NotedWorlds(log), range(48), batch_size = 2, rank = rank, processes = 2, workers = workers, shared_folder = folder))
+    torch.save([(batch.names, batch.images, batch.cameras.camera_to_world) for batch in batches], out)
+
+
+@pytest.mark.slow
+@ON_LINUX
+@pytest.mark.parametrize('workers', [0, 2])
+def test_two_processes_render_a_world_once_and_have_the_samples_of_one_without_sharing(tmp_path, workers):
+    (tmp_path / 'shared').mkdir()
+    log, outs = tmp_path / 'rendered', [tmp_path / f'{rank}.pt' for rank in range(2)]
+    processes = [get_context('fork').Process(target = read_all, args = (log, tmp_path / 'shared', out, rank, workers)) for rank, out in enumerate(outs)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+    rendered = log.read_text().split()
+    assert len(rendered) == len(set(rendered)) > 4
+    source = NotedWorlds(tmp_path / 'alone')
+    for rank, out in enumerate(outs):
+        alone = [source.sample(number) for number in range(48)[rank::2]]
+        names, images, poses = zip(*torch.load(out), strict = True)
+        expected = source.collate(alone)
+        assert [name for each in names for name in each] == expected.names
+        assert torch.equal(torch.cat(images), expected.images)
+        torch.testing.assert_close(torch.cat(poses), expected.cameras.camera_to_world)
+    assert set((tmp_path / 'alone').read_text().split()) == set(rendered)
+
+
+@pytest.mark.parametrize('what', ['gone', 'full'])
+def test_without_the_folder_or_room_in_it_results_are_computed(tmp_path, monkeypatch, what):
+    folder = tmp_path / 'shared'
+    folder.mkdir()
+    results, calls = counted(folder)
+    results(3)
+    if what == 'gone':
+        shutil.rmtree(folder)
+    else:
+        monkeypatch.setattr(shared_results, 'write_whole', lambda *_, **__: (_ for _ in ()).throw(OSError('no space left')))
+    assert torch.equal(results(5)['value'], torch.full((3,), 5.))
+    assert torch.equal(results(3)['value'], torch.full((3,), 3.))
+    assert calls == [3, 5]

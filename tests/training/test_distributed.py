@@ -106,6 +106,20 @@ def test_two_processes_stop_together_and_one_resumes(tmp_path, capsys):
     assert torch.allclose(losses(stopped), losses(whole), atol = 1e-4, rtol = 0)
 
 
+def test_two_processes_render_a_world_once(tmp_path):
+    one, two, log = tmp_path / 'one', tmp_path / 'two', tmp_path / 'rendered'
+    (tmp_path / 'temporary').mkdir()
+    options = dict(synthetic = 'worlds', steps = 3, image_size = 8)
+    process = lvsm_train(2, two, program = [str(Path(__file__).with_name('noted_worlds.py'))], environment = dict(LOG = str(log), TMPDIR = str(tmp_path / 'temporary')), **options)
+    said = end_of(process)
+    assert process.returncode == 0, said
+    rendered = log.read_text().split()
+    assert len(rendered) == len(set(rendered)) > 64    # those of validation too
+    assert not list((tmp_path / 'temporary').glob('lvsm-*'))
+    train_here(one, **options)
+    assert torch.allclose(losses(two), losses(one), atol = 1e-4, rtol = 0)
+
+
 def lvsm_train_sharded(out, *flags, **changes):
     """By two processes that share the weights out."""
     return lvsm_train(2, out, *flags, program = [str(Path(__file__).with_name('fsdp_on_cpu.py'))], environment = FSDP, **changes)
