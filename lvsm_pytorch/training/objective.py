@@ -30,7 +30,8 @@ def arguments_of(batch: Batch, config: TrainConfig) -> dict[str, Any]:
         images, rays = (torch.cat(each, dim = 1) for each in ((batch.input_images, batch.target_images), (batch.input_rays, batch.target_rays)))
         return dict(images = images, rays = rays, cameras = batch.cameras)
 
-    distances = batch.target_distances if config.depth_loss_weight > 0 else None
+    has_depth_loss = config.depth_loss_weight > 0 and config.plane_sweep == 'features' and config.num_depth_planes > 0
+    distances = batch.target_distances if has_depth_loss else None
     return dict(batch.arguments(), target_images = batch.target_images, target_distances = distances)
 
 
