@@ -12,6 +12,7 @@ from lvsm_pytorch.data import Batch, Source, SyntheticSource, WorldSource, synth
 from lvsm_pytorch.training.checkpoint import Checkpoints
 from lvsm_pytorch.training.logging import read_metrics
 from lvsm_pytorch.training.loop import train
+from lvsm_pytorch.training.objective import arguments_of
 from lvsm_pytorch.training.runs import CHECKPOINTS, model_of, source_of
 
 TINY = dict(**PAPER, image_size = 16, dim = 32, depth = 1, dim_head = 16, steps = 2, batch_size = 2, learning_rate = 1e-3, tensorboard = False, device = 'cpu')
@@ -46,6 +47,15 @@ def test_flags_of_the_network_are_its_own():
     assert model.dropout_input_ray_prob == 0.3
     plain = model_of(TrainConfig(**{**TINY, 'depth': 2}, heads = 1))
     assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in plain.parameters())
+
+
+@pytest.mark.parametrize('changes, has_depth_loss', [(dict(), False), (dict(plane_sweep = 'features', num_depth_planes = 8), True), (dict(plane_sweep = 'features', num_depth_planes = 8, depth_loss_weight = 0.), False)])
+def test_any_network_trains_on_worlds_and_those_with_a_depth_loss_get_distances(changes, has_depth_loss):
+    config = TrainConfig(**{**TINY, **changes, 'synthetic': 'worlds', 'pose_frame': 'inputs'})
+    source = source_of(config)
+    arguments = arguments_of(source.training_batch(0, 2), config)
+    assert (arguments['target_distances'] is not None) == has_depth_loss
+    assert model_of(config, source)(**arguments).isfinite()
 
 
 # masked autoencoding
