@@ -1,4 +1,4 @@
-"""A model as graphs for other runtimes: ONNX, torch.export and AOTInductor's packages."""
+"""`lvsm export`: exports a model for other runtimes, as ONNX, torch.export programs or AOTInductor packages."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from lvsm_pytorch.lvsm.pretrained import default_size, num_inputs_of
 
 ENCODE, RENDER, WEIGHTS, DESCRIPTION = 'encode', 'render', 'weights.bin', 'export.json'
 
-# GridSample is there since 16, Resize as torch has it since 18. From 23 on attention is one operator, which leaves the GPU where it has a mask or a past
+# GridSample needs opset 16, Resize with the semantics of torch 18. From 23 on attention is one operator, which runs on the CPU if it has a mask or a cache
 
 OPSET = 18
 
-# constants of geometry/scene_scale.py, for those who find unit and depth range of photos without Python
+# constants of geometry/scene_scale.py, written to export.json, to estimate unit and depth range of photos without Python
 
 RULE_OF_SCALE = (
     'IMAGE_SIZE', 'WINDOW', 'NUM_DISTANCES', 'DISTANCES', 'MAX_NEIGHBORS', 'BEST_NEIGHBORS', 'MAX_REFERENCES', 'MIN_CORRELATION', 'MIN_VARIANCE', 'MARGIN',
     'NOISE', 'MIN_WEIGHT', 'MARGIN_OF_PLANES', 'UNIT_OF_NEAR', 'NEAR_PLANE', 'QUANTILE',
 )
 
-# weights of so many numbers are worth a place in the file of weights, and a cast to half precision
+# minimum number of elements of a weight that is stored in the file of weights, and cast to half precision; alignment in that file in bytes
 
-LEAST_KEPT_APART = 256
+MIN_EXTERNAL_SIZE = 256
 ALIGNMENT = 64
 
-# what is traced: numbers of views and, in patches, heights and widths; all are dynamic, for which they have to be different, and none 1
+# sizes of the traced example: numbers of views, and heights and widths in patches. All are dynamic, which requires them to differ from each other and from 1
 
 INPUTS, INPUT_PATCHES = 3, (2, 3)
 TARGETS, TARGET_PATCHES = 2, (4, 5)
 
 
 class Graph(NamedTuple):
-    """A graph, traced.
+    """A traced graph.
 
     Attributes:
-        program: What torch.export has made.
-        inputs: Names, in order.
-        outputs: The same.
+        program: Program of torch.export.
+        inputs: Names of the inputs, in order.
+        outputs: Names of the outputs, in order.
     """
     program: ExportedProgram
     inputs: list[str]
@@ -62,11 +62,11 @@ class Graph(NamedTuple):
 
 
 def export(config: ExportConfig) -> list[Path]:
-    """Writes the graphs of a model and export.json, which describes them; returns their files.
+    """Writes the graphs of a model and export.json, which describes them, and returns the files.
 
     Raises:
-        ValueError: For a folder that is no model, one that can't be traced, options that contradict each other, and files that would be replaced.
-        ImportError: Where what the format needs is missing.
+        ValueError: If the folder has no model, the model can't be traced, options contradict each other, or files would be replaced.
+        ImportError: If a package that the format needs is not installed.
     """
     if config.float16 and config.format != 'onnx':
         fail('float16', "must be left out with another format than 'onnx'", config.format, 'Or export to ONNX.')
@@ -101,7 +101,7 @@ def export(config: ExportConfig) -> list[Path]:
 
 
 def writers(graphs: Mapping[str, Graph], config: ExportConfig) -> dict[str, Callable[[Path], object]]:
-    """By the name of a file, what writes it."""
+    """Returns functions that write the files of the format, by file name."""
     if config.format == 'onnx':
         return {name: partial(write_bytes, content = content) for name, content in onnx_files(graphs, float16 = config.float16).items()}
 
@@ -128,14 +128,14 @@ def write_package(path: Path, program: ExportedProgram) -> None:
 
 @torch.no_grad()
 def trace(model: LVSM, *, padded: bool = False) -> dict[str, Graph]:
-    """The graphs `encode` and `render` of `EncodeGraph` and `RenderGraph`, in the model's mode, for any numbers of input views and target views, heights and widths.
+    """Traces the graphs `encode` and `render` (`EncodeGraph`, `RenderGraph`) in the model's mode, for any numbers of input views and target views, heights and widths.
 
     Args:
-        model: In eval mode, on the CPU.
-        padded: With `num_images`.
+        model: Model in eval mode, on the CPU.
+        padded: Add the input `num_images`.
 
     Raises:
-        ValueError: For a model whose blocks the Encoder of x-transformers runs by itself.
+        ValueError: If the Encoder of x-transformers runs its own forward (`decoder_kwargs`).
     """
     if model.transformer.runs_itself:
         fail('decoder_kwargs', 'must be flags of the feed-forward alone (ff_...) for an export', model.config['decoder_kwargs'], 'Other flags leave the blocks to x-transformers, which cannot be traced.')
@@ -177,7 +177,7 @@ def example_cameras(count: int, size: tuple[int, ...]) -> dict[str, Tensor]:
 
 
 def dynamic_axes(name: str, patch: int, v: Any, patches: tuple[Any, Any]) -> dict[int, Any]:
-    """Of a tensor of an encoded scene, the axes whose lengths vary."""
+    """Returns the axes of a tensor of an encoded scene whose lengths are dynamic."""
     rows, columns = patches
 
     if name.startswith((KEYS, VALUES)):
@@ -218,11 +218,11 @@ def onnx_library() -> Any:
 
 
 def onnx_files(graphs: Mapping[str, Graph], *, float16: bool = False) -> dict[str, bytes]:
-    """The files of graphs by name: NAME.onnx of each, and weights.bin with the weights of all, each of them once.
+    """Returns the contents of the files by name: NAME.onnx for each graph, and weights.bin with the weights of all graphs without duplicates.
 
     Args:
-        graphs: By name.
-        float16: Keep weights in half precision, with a cast to float32 before they are used.
+        graphs: Graphs by name.
+        float16: Store weights in half precision, with a cast to float32 before they are used.
     """
     weights = Weights()
     files = {f'{name}.onnx': weights.taken_from(onnx_model(graph), float16 = float16).SerializeToString() for name, graph in graphs.items()}
@@ -230,7 +230,7 @@ def onnx_files(graphs: Mapping[str, Graph], *, float16: bool = False) -> dict[st
 
 
 def onnx_model(graph: Graph) -> Any:
-    """A graph as an onnx.ModelProto."""
+    """Converts a graph to an onnx.ModelProto."""
     onnx_library()
 
     with quietly():
@@ -241,14 +241,14 @@ def onnx_model(graph: Graph) -> Any:
 
 
 class Weights:
-    """The content of a file of weights, which ONNX calls external data."""
+    """Content of the file of weights (ONNX external data)."""
 
     def __init__(self):
         self.content = bytearray()
         self.places: dict[bytes, int] = {}
 
     def taken_from(self, proto: Any, *, float16: bool) -> Any:
-        """An onnx.ModelProto whose larger weights are in the file."""
+        """Moves the larger weights of an onnx.ModelProto to the file, and returns it."""
         onnx = onnx_library()
         most = torch.finfo(torch.float16).max
         casts = []
@@ -256,10 +256,10 @@ class Weights:
         for weight in proto.graph.initializer:
             values = onnx.numpy_helper.to_array(weight)
 
-            if values.size < LEAST_KEPT_APART:
+            if values.size < MIN_EXTERNAL_SIZE:
                 continue
 
-            # what has no room in half precision stays as it is
+            # values beyond the range of half precision stay in float32
 
             if float16 and values.dtype == 'float32' and abs(values).max() <= most:
                 casts.append(onnx.helper.make_node('Cast', [f'{weight.name}_float16'], [weight.name], to = onnx.TensorProto.FLOAT, name = f'{weight.name}_cast'))
@@ -273,7 +273,7 @@ class Weights:
             for key, value in dict(location = WEIGHTS, offset = self.place_of(raw), length = len(raw)).items():
                 weight.external_data.add(key = key, value = str(value))
 
-        # nodes say by which lines of which files, here, they were traced
+        # metadata of nodes contains the paths of source files on this machine
 
         for node in proto.graph.node:
             node.ClearField('metadata_props')
@@ -285,7 +285,7 @@ class Weights:
         return proto
 
     def place_of(self, raw: bytes) -> int:
-        """Where in the file these bytes are, which they are once."""
+        """Returns the position of these bytes in the file, and adds them if they are new."""
         digest = hashlib.sha256(raw).digest()
 
         if digest not in self.places:
@@ -298,7 +298,7 @@ class Weights:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without what exporters say of their own insides and of packages that are not used."""
+    """Silences messages of exporters about their internals and about packages that are not used."""
     logger = logging.getLogger('torch.onnx')
     level = logger.level
     logger.setLevel(logging.ERROR)

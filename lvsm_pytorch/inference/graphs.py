@@ -1,7 +1,7 @@
-"""A model as two graphs of tensors for exporters: photos and cameras in, an encoded scene out; that and cameras in, views out.
+"""Modules for export, with tensors as inputs and outputs: `EncodeGraph` from photos and cameras to an encoded scene, `RenderGraph` from that and target cameras to views.
 
-Rays and planes are computed inside, so that who runs a graph needs cameras alone. Tensors are of one scene, and the encoded ones keep the
-model's leading axis b = 1.
+Rays and depth planes are computed inside, so that a graph takes cameras only. Tensors belong to one scene; those of the encoded scene keep the model's
+leading axis b = 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lvsm_pytorch.lvsm.model import LVSM
 from lvsm_pytorch.lvsm.validation import without_padding
 from lvsm_pytorch.lvsm.views import Views
 
-# letters of leading axes in an einsum, which no equation has
+# letters for the leading axes of an einsum, which no equation of the model uses
 
 LEADING = 'ABCDEFGH'
 
@@ -29,7 +29,7 @@ KEYS, VALUES, SOURCE = 'keys_', 'values_', 'source_'
 
 
 def scene_tensors(scene: EncodedScene) -> dict[str, Tensor]:
-    """What an encoded scene has, by name: its fields, of each block keys_0, values_0, keys_1, ..., and of its source source_NAME."""
+    """Returns the tensors of an encoded scene by name: its fields, keys_0, values_0, keys_1, ... of the blocks, and source_NAME of the plane sweep."""
     named = {name: getattr(scene, name) for name in ('tokens', 'valid_mask', 'pose', 'reference')}
     named.update({f'{prefix}{index}': tensor for index, pair in enumerate(scene.keys_values) for prefix, tensor in zip((KEYS, VALUES), pair, strict = True)})
     named.update({f'{SOURCE}{name}': tensor for name, tensor in (scene.source or {}).items()})
@@ -37,7 +37,7 @@ def scene_tensors(scene: EncodedScene) -> dict[str, Tensor]:
 
 
 def scene_of_tensors(named: Mapping[str, Tensor]) -> EncodedScene:
-    """The inverse of `scene_tensors`."""
+    """Builds an encoded scene from its tensors by name; the inverse of `scene_tensors`."""
     depth = sum(name.startswith(KEYS) for name in named)
     source = {name.removeprefix(SOURCE): tensor for name, tensor in named.items() if name.startswith(SOURCE)}
     return EncodedScene(
@@ -47,10 +47,10 @@ def scene_of_tensors(named: Mapping[str, Tensor]) -> EncodedScene:
 
 
 class EncodeGraph(Module):
-    """Photos of a scene, encoded.
+    """Encodes the photos of a scene.
 
     Args:
-        model: In the mode that is exported.
+        model: Model in the mode to export.
     """
 
     def __init__(self, model: LVSM):
@@ -58,14 +58,14 @@ class EncodeGraph(Module):
         self.model = model
 
     def forward(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, depth_range: Tensor | None = None, num_images: Tensor | None = None) -> dict[str, Tensor]:
-        """The tensors of an `EncodedScene` by name, as `scene_tensors` has them.
+        """Returns the tensors of an `EncodedScene` by name, as `scene_tensors`.
 
         Args:
             images: (v c h w) in [0, 1].
             camera_to_world: (v 4 4), OpenCV axes, in the world of training.
             intrinsics: (v 3 3), in pixels of `images`.
             depth_range: (2), near and far distance of the scene for plane_sweep = 'features'; far may be infinite.
-            num_images: (), integer: the first so many views are valid, the others are padding.
+            num_images: (), integer, number of valid views, which come first; the others are padding.
         """
         with ExportableOperators():
             cameras = Cameras(camera_to_world, intrinsics)[None]
@@ -78,17 +78,17 @@ class EncodeGraph(Module):
 
 
 class RenderGraph(Module):
-    """Views of an encoded scene."""
+    """Renders views of an encoded scene."""
 
     def __init__(self, model: LVSM):
         super().__init__()
         self.model = model
 
     def forward(self, scene: Mapping[str, Tensor], camera_to_world: Tensor, intrinsics: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """The views (t c h w) in [0, 1].
+        """Renders views (t c h w) in [0, 1].
 
         Args:
-            scene: From `EncodeGraph`.
+            scene: Tensors of `EncodeGraph`.
             camera_to_world: (t 4 4), in the world of the photos' cameras.
             intrinsics: (t 3 3), in pixels of the views.
             rows: (h), the y coordinates of pixel centres, 0.5, 1.5, ...; h is a multiple of `patch_size`.
@@ -103,10 +103,10 @@ class RenderGraph(Module):
             return self.model.render_views(targets, scene_of_tensors(scene))[0][0]
 
 
-# operators that exporters lack, by those that they have
+# operators that exporters do not support, computed by others
 
 def inverse_of_3x3(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """As torch.linalg.inv_ex, of (... 3 3): cross products of the rows are columns of the adjugate. The second is always zero."""
+    """Replaces torch.linalg.inv_ex for matrices (... 3 3): the columns of the adjugate are cross products of the rows. The second result is always zero."""
     first, second, third = matrix.unbind(dim = -2)
     columns = torch.stack((torch.linalg.cross(second, third), torch.linalg.cross(third, first), torch.linalg.cross(first, second)), dim = -1)
     determinant = (first * columns[..., 0]).sum(dim = -1)
@@ -114,15 +114,15 @@ def inverse_of_3x3(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def search_by_counting(sorted_sequence: Tensor, values: Tensor) -> Tensor:
-    """As torch.searchsorted: how many of a sequence (... n) are below each of the values (... k), (... k)."""
+    """Replaces torch.searchsorted: counts the elements of a sequence (... n) below each of the values (... k)."""
     return (sorted_sequence.unsqueeze(-2) < values.unsqueeze(-1)).sum(dim = -1)
 
 
 def einsum_by_sums(equation: str, *operands: Tensor) -> Tensor:
-    """As torch.einsum, by broadcast products and sums: runtimes differ in the equations that they take, and the sums of this model's are short."""
+    """Replaces torch.einsum by broadcast products and sums, since runtimes support different equations. The sums of this model are short."""
     *terms, out = equation.replace(' ', '').replace('->', ',').split(',')
 
-    # an ellipsis stands for the last of all leading axes
+    # an ellipsis stands for the last of the leading axes
 
     leading = [operand.ndim - len(term.replace('...', '')) for term, operand in zip(terms, operands, strict = True)]
     *terms, out = (term.replace('...', LEADING[-count:] if count else '') for term, count in zip((*terms, out), (*leading, max(leading)), strict = True))
@@ -139,13 +139,13 @@ def einsum_by_sums(equation: str, *operands: Tensor) -> Tensor:
 
 
 def aligned(tensor: Tensor, axes: str, every: str) -> Tensor:
-    """With the axes `every`, of length 1 where it has none."""
+    """Permutes and expands a tensor to the axes `every`, with length 1 for axes that it lacks."""
     tensor = tensor.permute([axes.index(letter) for letter in every if letter in axes])
     return tensor[tuple(slice(None) if letter in axes else None for letter in every)]
 
 
 class ExportableOperators(TorchFunctionMode):
-    """Within it, what ONNX has no operator for is computed by others."""
+    """Context manager that replaces operators without an ONNX equivalent."""
 
     IN_PLACE_OF: dict[Any, Callable[..., Any]] = {torch.linalg.inv_ex: inverse_of_3x3, torch.searchsorted: search_by_counting, torch.einsum: einsum_by_sums}
 

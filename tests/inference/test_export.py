@@ -15,7 +15,7 @@ from lvsm_pytorch import Cameras, plucker_rays
 from lvsm_pytorch.configs.export import ExportConfig
 from lvsm_pytorch.geometry import orbit_poses
 from lvsm_pytorch.inference import export as exporting
-from lvsm_pytorch.inference.export import LEAST_KEPT_APART, export, onnx_files, trace
+from lvsm_pytorch.inference.export import MIN_EXTERNAL_SIZE, export, onnx_files, trace
 from lvsm_pytorch.inference.graphs import einsum_by_sums, inverse_of_3x3, scene_of_tensors, scene_tensors, search_by_counting
 
 pytest.importorskip('onnx')
@@ -203,7 +203,7 @@ def test_the_command_writes_what_it_describes(saved, capsys):
 
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.numel() >= LEAST_KEPT_APART:
+            if parameter.numel() >= MIN_EXTERNAL_SIZE:
                 parameter.copy_(parameter.half())
 
     assert (found - by_model(model, inputs, targets, None)).abs().max() < 1e-4
