@@ -115,9 +115,9 @@ def make_folder(out: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Removes temporary files of `write_whole` from killed processes."""
+    """Removes temporary files of `write_whole`, and temporary folders, from killed processes."""
     for path in folder.glob(f'.*{PARTIAL}*'):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def read_tensors(path: str | os.PathLike[str], *, argument: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:

@@ -1,10 +1,11 @@
 """Checkpoints: all that an interrupted run needs to resume exactly.
 
-A checkpoint is one file, written atomically. It belongs to the whole run, however many processes share it: more or fewer can resume.
+A checkpoint is one file, or a folder for a network that FSDP shards (`sharded`), written atomically. It belongs to the whole run, however many processes share it: more or fewer can resume.
 """
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from lvsm_pytorch.configs.train import TrainConfig
 from lvsm_pytorch.configs.yaml import changes, config_to_yaml
@@ -27,6 +29,7 @@ from lvsm_pytorch.training.initialization import initial_model
 from lvsm_pytorch.training.objective import model_in, network_of
 from lvsm_pytorch.training.optim import optimizer_of
 from lvsm_pytorch.training.runs import model_of
+from lvsm_pytorch.training.sharded import RUN, load_shards, save_shards
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -85,11 +88,16 @@ class Checkpoints:
         self.keep = keep
 
     def path(self, step: int) -> Path:
+        """The file of a checkpoint."""
         return self.folder / f'step-{step:08d}.pt'
+
+    def sharded(self, step: int) -> Path:
+        """The folder of a checkpoint of a network that FSDP shards."""
+        return self.path(step).with_suffix('')
 
     def steps(self) -> list[int]:
         """Of the checkpoints that are there, rising."""
-        return sorted(int(path.stem.removeprefix('step-')) for path in self.folder.glob('step-*.pt'))
+        return sorted({int(path.stem.removeprefix('step-')) for path in self.folder.glob('step-*') if path.suffix in ('', '.pt')})
 
     def save(self, progress: Progress, state: dict[str, Any]) -> None:
         """Writes a checkpoint, and deletes those that need not be kept.
@@ -100,10 +108,19 @@ class Checkpoints:
         self.folder.mkdir(parents = True, exist_ok = True)
         content = dict(format_version = FORMAT_VERSION, progress = progress._asdict(), **state)
         write_whole(self.path(progress.step), lambda temporary: torch.save(content, temporary))
+        shutil.rmtree(self.sharded(progress.step), ignore_errors = True)
+        self.remove_old(progress)
 
+    def remove_old(self, progress: Progress) -> None:
+        """Deletes the checkpoints that need not be kept."""
         for step in self.steps()[:-self.keep]:
             if step != progress.best_step:
-                self.path(step).unlink()
+                self.remove(step)
+
+    def remove(self, step: int) -> None:
+        """Deletes a checkpoint of either kind."""
+        self.path(step).unlink(missing_ok = True)
+        shutil.rmtree(self.sharded(step), ignore_errors = True)
 
     def last(self) -> tuple[Progress, dict[str, Any]] | None:
         """The newest checkpoint that can be read; None where there is none at all.
@@ -113,7 +130,7 @@ class Checkpoints:
         """
         for step in reversed(self.steps()):
             try:
-                tensors = read_tensors(self.path(step), argument = 'resume')
+                tensors = self.read(step)
                 version, progress = tensors.pop('format_version'), Progress(**tensors.pop('progress'))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 warnings.warn(f'a checkpoint can not be read, and the previous one is used: {error}', stacklevel = 2)
@@ -128,6 +145,25 @@ class Checkpoints:
             fail('resume', 'must have a checkpoint that can be read', f'none of {len(self.steps())} in {self.folder}', 'Start a new run with another --out.')
 
         return None
+
+    def read(self, step: int) -> dict[str, Any]:
+        """The content of a checkpoint; of a sharded one without the tensors of network and optimizer, and with its `folder`.
+
+        Raises:
+            ValueError: For one that can't be read.
+        """
+        folder = self.sharded(step)
+
+        if not folder.is_dir():
+            return read_tensors(self.path(step), argument = 'resume')
+
+        content = read_tensors(folder / RUN, argument = 'resume')
+        missing = [name for name in content['shards'] if not (folder / name).is_file()]
+
+        if missing:
+            fail('resume', f'must have all {len(content["shards"])} files of a checkpoint in {folder}', f'{missing[:3]} missing', 'Copy the whole folder.')
+
+        return content | dict(folder = folder)
 
 
 class Training:
@@ -173,6 +209,11 @@ class Training:
         return self.accelerator.is_main_process
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP shards weights and optimizer."""
+        return any(isinstance(p, DTensor) for p in self.network.parameters())
+
+    @property
     def validated(self) -> LVSM:
         """The model that is validated and saved: the average of the weights, if there is one."""
         network = self.accelerator.unwrap_model(self.network, keep_torch_compile = False) if self.average is None else self.average.module
@@ -202,16 +243,31 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """All that changes while training, and the config, from which the schedule and the samples follow. All processes call it; it is whole on the main one."""
-        from accelerate.utils import gather_object
         from torch.distributed.checkpoint.state_dict import get_state_dict
 
         model, optimizer = get_state_dict(self.network, self.optimizer.optimizer, options = whole())
         average = None if self.average is None else self.average.state_dict()
-        random = gather_object([random_state(self.accelerator.device)])
-        return dict(model = model, optimizer = optimizer, average = average, random = random, config = config_to_yaml(self.config))
+        return dict(model = model, optimizer = optimizer, average = average, **self.run_state())
+
+    def run_state(self) -> dict[str, Any]:
+        """Of the state what is not of network and optimizer."""
+        from accelerate.utils import gather_object
+
+        return dict(random = gather_object([random_state(self.accelerator.device)]), config = config_to_yaml(self.config))
 
     def save(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """All processes call it; the main one writes."""
+        if self.is_sharded:
+            run = dict(format_version = FORMAT_VERSION, progress = progress._asdict(), average = None, **self.run_state())
+            checkpoints.folder.mkdir(parents = True, exist_ok = True)
+            save_shards(checkpoints.sharded(progress.step), self.network, self.optimizer.optimizer, run, self.accelerator)
+
+            if self.is_main:
+                checkpoints.path(progress.step).unlink(missing_ok = True)
+                checkpoints.remove_old(progress)
+
+            return
+
         state = self.state()
 
         if self.is_main:
@@ -241,7 +297,10 @@ class Training:
         from torch.distributed.checkpoint.state_dict import set_state_dict
 
         try:
-            set_state_dict(self.network, self.optimizer.optimizer, model_state_dict = state['model'], optim_state_dict = state['optimizer'], options = whole())
+            if 'folder' in state:
+                load_shards(state['folder'], state['param_groups'], self.network, self.optimizer.optimizer)
+            else:
+                set_state_dict(self.network, self.optimizer.optimizer, model_state_dict = state['model'], optim_state_dict = state['optimizer'], options = whole())
 
             if self.average is not None and state['average'] is not None:
                 self.average.load_state_dict(state['average'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lvsm_pytorch.configs.yaml import load_config
 from lvsm_pytorch.data import SyntheticSource, WorldSource, training_views
@@ -121,9 +123,9 @@ def test_two_processes_render_a_world_once(tmp_path, monkeypatch):
     assert torch.allclose(losses(two), losses(one), atol = 1e-4, rtol = 0)
 
 
-def lvsm_train_sharded(out, *flags, **changes):
-    """By two processes that share the weights out."""
-    return lvsm_train(2, out, *flags, program = [str(Path(__file__).with_name('fsdp_on_cpu.py'))], environment = FSDP, **changes)
+def lvsm_train_sharded(out, *flags, processes = 2, **changes):
+    """By processes that share the weights out."""
+    return lvsm_train(processes, out, *flags, program = [str(Path(__file__).with_name('fsdp_on_cpu.py'))], environment = FSDP, **changes)
 
 
 @pytest.mark.parametrize('recipe, most', list(zip(RECIPES, (1e-6, 1e-5), strict = True)), ids = ['paper', 'modern'])
@@ -138,7 +140,40 @@ def test_two_processes_that_share_the_weights_out_learn_as_one(tmp_path, recipe,
         assert process.returncode == 0, said
         assert at_start in said
         assert (losses(sharded) - losses(one)).abs().max() < most
-        Checkpoints(sharded / CHECKPOINTS, keep = 1).path(12).unlink()
+        Checkpoints(sharded / CHECKPOINTS, keep = 1).remove(12)
+
+
+def test_a_checkpoint_of_two_shards_is_resumed_by_one_process_and_by_three(tmp_path, capsys):
+    options = dict(ema_decay = 0., depth = 2, batch_size = 6, steps = 6, evaluate_every = 6, save_every = 3, **RECIPES[1])
+    one, two, runs = tmp_path / 'one', tmp_path / 'two', [tmp_path / 'alone', tmp_path / 'three']
+    train_here(one, **options)
+    said = end_of(process := lvsm_train_sharded(two, **options))
+    assert process.returncode == 0, said
+
+    # no file has a whole matrix of the network
+
+    checkpoints = Checkpoints(two / CHECKPOINTS, keep = 2)
+    assert not checkpoints.path(3).exists()
+    shards = [load_file(path) for path in sorted(checkpoints.sharded(3).glob('*.safetensors'))]
+    weights = load_file(two / 'model.safetensors')
+    name = next(name for name in weights if name.endswith('to_q.weight'))
+    parts = [shard[f'model.{name}'] for shard in shards]
+    assert len(parts) == 2
+    assert sum(part.numel() for part in parts) == weights[name].numel()
+    assert all(0 < part.numel() < weights[name].numel() for part in parts)
+
+    checkpoints.remove(6)
+    for run in runs:
+        shutil.copytree(two, run)
+    train_here(runs[0], resume = True, **options)
+    assert 'resumes after step 3 of 6' in capsys.readouterr().out
+    said = end_of(process := lvsm_train_sharded(runs[1], '--resume', processes = 3, **options))
+    assert process.returncode == 0, said
+    assert 'resumes after step 3 of 6' in said
+    for run in (two, *runs):
+        assert (losses(run) - losses(one)).abs().max() < 1e-5
+    again = load_file(runs[0] / 'model.safetensors')
+    assert max((again[name] - weight).abs().max() for name, weight in weights.items()) < 1e-4
 
 
 def test_no_average_of_weights_that_are_shared_out(tmp_path):
