@@ -206,7 +206,7 @@ def frustum(pose: Tensor, intrinsics: Tensor, depth: float, image_size: tuple[in
         pixels = torch.cartesian_prod(torch.linspace(0, height, steps), torch.linspace(0, width, steps)).flip(-1)
 
     rays = torch.cat((pixels, torch.ones(len(pixels), 1)), dim = 1) @ torch.linalg.inv(intrinsics).mT
-    points = (rays * depth) @ pose[:3, :3].mT + pose[:3, 3]
+    points = (rays.to(pose) * depth) @ pose[:3, :3].mT + pose[:3, 3]
     return points if steps == 2 else points.unflatten(0, (steps, steps))
 
 
