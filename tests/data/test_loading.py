@@ -145,7 +145,7 @@ def read_all(log, folder, out, rank, workers):
 def test_two_processes_render_a_world_once_and_have_the_samples_of_one_without_sharing(tmp_path, workers):
     (tmp_path / 'shared').mkdir()
     log, outs = tmp_path / 'rendered', [tmp_path / f'{rank}.pt' for rank in range(2)]
-    processes = [get_context('fork').Process(target = read_all, args = (log, tmp_path / 'shared', out, rank, workers)) for rank, out in enumerate(outs)]
+    processes = [get_context('spawn').Process(target = read_all, args = (log, tmp_path / 'shared', out, rank, workers)) for rank, out in enumerate(outs)]
     for process in processes:
         process.start()
     for process in processes:

@@ -159,7 +159,7 @@ def train_together(rank, processes, checkpoints, resume, out):
 
 
 def run_processes(count, checkpoints, out, *, resume):
-    processes = [get_context('fork').Process(target = train_together, args = (rank, count, checkpoints, resume, out)) for rank in range(count)]
+    processes = [get_context('spawn').Process(target = train_together, args = (rank, count, checkpoints, resume, out)) for rank in range(count)]
     for process in processes:
         process.start()
     for process in processes:
@@ -169,7 +169,7 @@ def run_processes(count, checkpoints, out, *, resume):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != 'linux', reason = 'processes are forked on Linux alone')
+@pytest.mark.skipif(sys.platform != 'linux', reason = 'gloo is tested on Linux alone')
 def test_any_number_of_processes_continues_what_two_have_saved(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep = 3)
     network, optimizer = begin()
