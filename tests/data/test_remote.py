@@ -91,7 +91,7 @@ def test_a_broken_shard_is_skipped(data, broken):
     (data / 'shards' / '000001.tar').write_bytes(broken(whole))
     problems = Problems()
     dataset = Shards(data / 'shards', problems)
-    with pytest.warns(UserWarning, match = '000001.tar: must be a (whole )?tar file'):
+    with pytest.warns(UserWarning, match = '000001.tar: must be a (complete )?tar file'):
         read = [problems.attempt('scene', lambda index = index: dataset[index]) for index in range(6)]
     assert [scene is None for scene in read] == [False, False, True, True, False, False]
 
