@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor
@@ -198,6 +198,7 @@ def datasets_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> dict
 
     datasets = {str(folder): open_test(folder, problems) for folder in folders}
     places = [place(folder) for folder in own]
+    splits_of_run = cache(partial(split_each, own, problems))    # opens all of them, only if needed
 
     for folder in folders:
         dataset = datasets[str(folder)]
@@ -206,7 +207,7 @@ def datasets_of(config: EvaluateConfig, model: LVSM, problems: Problems) -> dict
         if was_trained_with and config.index is not None:
             warnings.warn('the run was trained on these data: scenes of the index that were not held out are training scenes. Without --index, held-out scenes alone are evaluated', stacklevel = 2)
         elif was_trained_with:
-            held_out = (split_scenes(dataset) if len(own) == 1 else split_each(own, problems)[own[places.index(place(folder))]]).held_out
+            held_out = (split_scenes(dataset) if len(own) == 1 else splits_of_run()[own[places.index(place(folder))]]).held_out
             datasets[str(folder)] = held_out
 
             if len(held_out) == 0:
